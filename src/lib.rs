@@ -1,0 +1,31 @@
+//! mpm-monitor: the monitor of coding-agent fleets that the operating system runs.
+//!
+//! The map, in the order a reader needs it:
+//!
+//! - [`cli`]: one file per verb; [`cli::exit`] holds every exit code.
+//! - [`config`]: where a setting comes from, and the validated [`config::Settings`].
+//! - [`service`]: what is installed with systemd or launchd: plan, apply, verify, receipt.
+//! - [`runtime`]: one life of the process: boot, readiness, watchdog, signals, shutdown.
+//! - [`events`]: an event's way: ingest, store, hub.
+//! - [`server`]: HTTP and Socket.IO on the listeners.
+//! - [`probe`]: asks a running monitor who it is, through its real socket.
+//! - [`sys`]: the only `unsafe` code.
+
+pub mod cli;
+pub mod config;
+pub mod events;
+pub mod probe;
+pub mod runtime;
+pub mod server;
+pub mod service;
+pub mod sys;
+
+/// Version and build of this program, as `--version`, `/health` and the unit's header say them.
+pub mod build {
+    /// The crate's version, `MAJOR.MINOR.PATCH`.
+    pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+    /// Identifies the build: a short hash of the sources it was made from, set by `build.rs`.
+    pub const ID: &str = env!("MPM_MONITOR_BUILD_ID");
+    /// The value of `service` in `/health`, by which existing clients know a monitor.
+    pub const SERVICE: &str = "claude-mpm-monitor";
+}
