@@ -1,0 +1,241 @@
+//! The command line: one definition from which parsing, `--help`, the man pages and the completions come.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Gathers the events of coding-agent fleets and shows them live; run by systemd or launchd.
+#[derive(Debug, Parser)]
+#[command(name = "mpm-monitor", version, long_version = concat!(env!("CARGO_PKG_VERSION"), " (build ", env!("MPM_MONITOR_BUILD_ID"), ")"))]
+#[command(subcommand_required = true, arg_required_else_help = true, propagate_version = true)]
+#[command(after_help = "Start here:\n  mpm-monitor install     register with systemd or launchd, start, prove it is ready\n  mpm-monitor status      how it is\n  mpm-monitor run         serve in the foreground, without a service manager")]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Register with the service manager, start, and prove readiness
+    #[command(after_help = "Example:\n  mpm-monitor install --port 8765\n  mpm-monitor install --dry-run        # show the plan, change nothing")]
+    Install(Install),
+    /// Stop, and remove exactly what install made
+    #[command(after_help = "Example:\n  mpm-monitor uninstall --purge        # the event history, too")]
+    Uninstall(Uninstall),
+    /// Start an installed instance and prove readiness
+    #[command(after_help = "Example:\n  mpm-monitor start --port 8765")]
+    Start(Target),
+    /// Stop an installed instance and prove that it is gone
+    #[command(after_help = "Example:\n  mpm-monitor stop")]
+    Stop(Target),
+    /// Restart an installed instance and prove that a new process is ready
+    #[command(after_help = "Example:\n  mpm-monitor restart")]
+    Restart(Target),
+    /// Let a running instance read its configuration again
+    #[command(after_help = "Example:\n  mpm-monitor reload")]
+    Reload(Target),
+    /// Tell how an instance is; the exit code tells it, too
+    #[command(after_help = "Example:\n  mpm-monitor status --json\n\nExit codes: 0 running and ready, 3 not running, 4 unknown, 5 running but not ready")]
+    Status(Target),
+    /// List all instances on this machine, of both scopes
+    #[command(after_help = "Example:\n  mpm-monitor list")]
+    List(List),
+    /// Show the log of an instance
+    #[command(after_help = "Example:\n  mpm-monitor logs -f\n  mpm-monitor logs -n 200 --since '1 hour ago'")]
+    Logs(Logs),
+    /// Show or check the settings
+    #[command(after_help = "Example:\n  mpm-monitor config show --origin")]
+    Config(ConfigArgs),
+    /// Serve, in the foreground; this is what the service manager runs
+    #[command(after_help = "Example:\n  mpm-monitor run\n  mpm-monitor run --port auto --log-format json")]
+    Run(Box<Run>),
+    /// Print the completion script of a shell
+    #[command(after_help = "Example:\n  mpm-monitor completions bash > ~/.local/share/bash-completion/completions/mpm-monitor")]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page, or write all pages to a folder
+    #[command(after_help = "Example:\n  mpm-monitor man | man -l -\n  mpm-monitor man --dir ~/.local/share/man/man1")]
+    Man {
+        /// Write one page for each verb into this folder
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
+    },
+}
+
+/// Whose service manager.
+#[derive(Debug, Clone, Default, Args)]
+pub struct ScopeArgs {
+    /// The user's own manager (default, unless root)
+    #[arg(long, conflicts_with = "system")]
+    pub user: bool,
+    /// The system's manager (default for root)
+    #[arg(long)]
+    pub system: bool,
+}
+
+/// Names one instance.
+#[derive(Debug, Clone, Args)]
+pub struct Target {
+    /// Whose manager.
+    #[command(flatten)]
+    pub scope: ScopeArgs,
+    /// The instance's port
+    #[arg(long, default_value_t = crate::config::settings::DEFAULT_PORT, value_parser = clap::value_parser!(u16).range(1..))]
+    pub port: u16,
+    /// How long to wait for the proof
+    #[arg(long, default_value = "15s", value_parser = duration, value_name = "DURATION")]
+    pub timeout: std::time::Duration,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `install`.
+#[derive(Debug, Args)]
+pub struct Install {
+    /// The instance.
+    #[command(flatten)]
+    pub target: Target,
+    /// Let the manager hold the listening socket: connections during a restart wait instead of failing
+    #[arg(long)]
+    pub socket: bool,
+    /// Whether the user's manager keeps running without a login
+    #[arg(long, value_enum, default_value_t = Linger::Auto)]
+    pub linger: Linger,
+    /// Write and enable, but do not start
+    #[arg(long)]
+    pub no_start: bool,
+    /// Show the plan and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// An environment variable of the service (repeatable)
+    #[arg(long = "env", value_name = "NAME=VALUE")]
+    pub env: Vec<String>,
+    /// The program the service runs, if not this one
+    #[arg(long, value_name = "PATH")]
+    pub program: Option<PathBuf>,
+}
+
+/// `uninstall`.
+#[derive(Debug, Args)]
+pub struct Uninstall {
+    /// The instance.
+    #[command(flatten)]
+    pub target: Target,
+    /// Remove the event history and the crash ledger, too
+    #[arg(long)]
+    pub purge: bool,
+    /// Show the plan and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// `install --linger`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Linger {
+    /// Enable it where that needs no further permission, else say what to type
+    Auto,
+    /// Enable it or fail
+    Yes,
+    /// Leave it as it is
+    No,
+}
+
+/// `list`.
+#[derive(Debug, Args)]
+pub struct List {
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `logs`.
+#[derive(Debug, Args)]
+pub struct Logs {
+    /// Whose manager.
+    #[command(flatten)]
+    pub scope: ScopeArgs,
+    /// The instance's port
+    #[arg(long, default_value_t = crate::config::settings::DEFAULT_PORT)]
+    pub port: u16,
+    /// Follow: print new lines as they come
+    #[arg(short, long)]
+    pub follow: bool,
+    /// How many of the last lines
+    #[arg(short = 'n', long, default_value_t = 50)]
+    pub lines: usize,
+    /// Only lines since then: RFC 3339, `2026-11-22 10:00`, or `10 min ago`
+    #[arg(long, value_name = "WHEN")]
+    pub since: Option<String>,
+    /// One JSON object a line
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `config`.
+#[derive(Debug, Args)]
+pub struct ConfigArgs {
+    /// What to do with them.
+    #[command(subcommand)]
+    pub verb: ConfigVerb,
+}
+
+/// `config ...`.
+#[derive(Debug, Subcommand)]
+pub enum ConfigVerb {
+    /// Print the settings in force, as TOML
+    Show {
+        /// Say of each value where it comes from
+        #[arg(long)]
+        origin: bool,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+        /// As if given to `run`.
+        #[command(flatten)]
+        run: Box<Run>,
+    },
+    /// List every error of the configuration; exit code 78 if there is one
+    Check {
+        /// As if given to `run`.
+        #[command(flatten)]
+        run: Box<Run>,
+    },
+}
+
+/// `run`.
+#[derive(Debug, Default, Args)]
+pub struct Run {
+    /// Read this file in place of the user's
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The port, or `auto` for the first free one of 8765 to 8785
+    #[arg(long, value_name = "PORT")]
+    pub port: Option<String>,
+    /// An address to listen on (repeatable)
+    #[arg(long, value_name = "ADDRESS")]
+    pub bind: Vec<String>,
+    /// Where the events are kept
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+    /// Which log lines: error, warn, info, debug, trace
+    #[arg(long, value_name = "LEVEL")]
+    pub log_level: Option<String>,
+    /// Their shape: auto, human, json
+    #[arg(long, value_name = "FORMAT")]
+    pub log_format: Option<String>,
+    /// End the process when it stalls, even without a service manager that would
+    #[arg(long)]
+    pub watchdog_exit: bool,
+    /// Any other setting (repeatable); `config show` lists them
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+}
+
+fn duration(text: &str) -> Result<std::time::Duration, humantime::DurationError> {
+    humantime::parse_duration(text)
+}
