@@ -1,0 +1,1 @@
+//! Every setting: its name, its environment variable, how its value is read.

@@ -1,0 +1,1 @@
+//! What each source says, and what all say together.

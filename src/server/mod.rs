@@ -1,0 +1,1 @@
+//! HTTP and Socket.IO on the listeners: accept loop and limits, guard, routes.
