@@ -185,7 +185,7 @@ fn session_of<'a>(inner: &Object<'a>, data: &Object<'a>) -> Option<&'a str> {
     ])
 }
 
-fn first<'a, const N: usize>(candidates: [Option<&'a str>; N]) -> Option<&'a str> {
+fn first<const N: usize>(candidates: [Option<&str>; N]) -> Option<&str> {
     candidates.into_iter().flatten().find(|value| is_truthy(value))
 }
 

@@ -224,7 +224,7 @@ pub(super) fn is_truthy(value: &str) -> bool {
         Some(b't') => true,
         Some(b'"') => value.len() > 2,
         Some(b'{' | b'[') => value[1..value.len() - 1].bytes().any(|b| !is_space(b)),
-        Some(_) => value.parse::<f64>().map_or(true, |number| number != 0.0),
+        Some(_) => value.parse::<f64>() != Ok(0.0),
     }
 }
 
