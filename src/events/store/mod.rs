@@ -65,7 +65,7 @@ pub enum StoreError {
         source: std::io::Error,
     },
     /// SQLite could not open or prepare the database.
-    #[error("cannot open the events in {}: {source}", path.display())]
+    #[error("cannot open the events in {}: {source}; see that its disk has room and this user may write there, or set `state_dir` to another directory", path.display())]
     Open {
         /// The database file.
         path: PathBuf,

@@ -17,6 +17,14 @@ impl Small {
             .is_ok_and(|out| out.status.success());
         mounted.then(|| Self(dir))
     }
+
+    /// Leaves no room; the file to remove for there to be some again.
+    fn fill(&self) -> PathBuf {
+        let filler = self.0.path().join("filler");
+        let mut file = std::fs::File::create(&filler).unwrap();
+        while file.write_all(&[0; 4096]).is_ok() {}
+        filler
+    }
 }
 
 impl Drop for Small {
@@ -40,9 +48,7 @@ async fn a_full_disk_refuses_events_and_loses_none() {
     }
 
     for round in 0..3 {
-        let filler = small.0.path().join("filler");
-        let mut file = std::fs::File::create(&filler).unwrap();
-        while file.write_all(&[0; 4096]).is_ok() {}
+        let filler = small.fill();
         let mut refused = None;
         for n in (round + 1) * 10_000..(round + 1) * 10_000 + 2000 {
             match store.append(draft(&n.to_string())).await {
@@ -61,7 +67,6 @@ async fn a_full_disk_refuses_events_and_loses_none() {
         assert_eq!(all(&store).await.len(), accepted.len(), "reading goes on");
 
         std::fs::remove_file(&filler).unwrap();
-        drop(file);
         accepted.push((store.append(draft("0")).await.expect("there is room again"), 0));
         assert_eq!(told(&components), (State::Ok, String::new()));
     }
@@ -73,5 +78,14 @@ async fn a_full_disk_refuses_events_and_loses_none() {
     for (event, (_, n)) in stored.iter().zip(&accepted) {
         assert_eq!(event.draft, draft(&n.to_string()));
     }
+    close(&store);
+
+    let filler = small.fill();
+    let full = Store::open(config.clone(), &Pulse::new(), &Components::new(), Box::new(|_| {})).unwrap_err();
+    assert_eq!(full.code(), "store_open", "SQLite needs room for its index of the log");
+    assert!(full.to_string().contains("see that its disk has room"), "{full}");
+    std::fs::remove_file(filler).unwrap();
+    let (store, _) = open(&config);
+    assert_eq!(all(&store).await, stored);
     close(&store);
 }

@@ -268,3 +268,22 @@ async fn anyone_may_read_the_file_meanwhile_and_a_lock_held_too_long_is_told() {
     assert_eq!(store.counters().errors.load(Ordering::Relaxed), 1);
     close(&store);
 }
+
+#[tokio::test]
+async fn a_writer_that_panics_leaves_nobody_waiting() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(&dir.path().join("events.db"));
+    let (pulse, components) = (Pulse::new(), Components::new());
+    let on_commit = Box::new(|events: &[Arc<Event>]| assert!(events[0].seq < 2, "the subscribers' side is broken"));
+    let store = Store::open(config.clone(), &pulse, &components, on_commit).unwrap();
+    assert_eq!(store.append(draft("1")).await.unwrap(), 1);
+    assert!(matches!(store.append(draft("2")).await, Err(StoreError::Closed)));
+    until("the writer is known to be gone", async || told(&components).0 == State::Degraded).await;
+    assert!(matches!(store.append(draft("3")).await, Err(StoreError::Closed)));
+    pulse.ask();
+    assert_eq!(pulse.silent(), ["store"], "so the watchdog acts");
+    close(&store);
+    let (store, _) = open(&config);
+    assert_eq!(store.last_seq(), 2, "committed, though not promised");
+    close(&store);
+}
