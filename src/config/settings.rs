@@ -95,6 +95,25 @@ pub struct Settings {
     pub watchdog_timeout: Duration,
 }
 
+impl Settings {
+    /// These settings, with the parts that only a restart changes as they are in `running`.
+    #[must_use]
+    pub fn with_fixed_parts_of(self, running: &Self) -> Self {
+        Self {
+            port: running.port,
+            bind: running.bind.clone(),
+            state_dir: running.state_dir.clone(),
+            runtime_dir: running.runtime_dir.clone(),
+            header_timeout: running.header_timeout,
+            durable: running.durable,
+            log_format: running.log_format,
+            watchdog_exit: running.watchdog_exit,
+            watchdog_timeout: running.watchdog_timeout,
+            ..self
+        }
+    }
+}
+
 /// The settings of this process with the origin of each, or every problem at once.
 ///
 /// # Errors
@@ -331,6 +350,29 @@ mod tests {
         let settled = |text: &str| {
             settle(layers::merge(vec![layers::from_toml(Path::new("/c"), text)]), &directories()).unwrap().1
         };
+        let (running, _) = settle(Merged::default(), &directories()).unwrap();
+        let every_live_flag_is_true = KEYS.iter().all(|key| {
+            // What a reload leaves as it was must be exactly what is not marked live.
+            let other = match key.kind {
+                Kind::Port => "auto",
+                Kind::Loopback => "::1",
+                Kind::Count(low, _) if key.name == "server.max_connections" => return low == 8 && key.live,
+                Kind::Count(..) => "77",
+                Kind::Bytes(..) => "3 MiB",
+                Kind::Time(..) => "7s",
+                Kind::Bool => "true",
+                Kind::Path => "/other",
+                Kind::LogLevel => "debug",
+                Kind::OneOf(words) => words[1],
+                Kind::Origins => "https://a.example",
+            };
+            let other = if key.name == "history.age" { "90s" } else { other };
+            let raw = (key.name.to_owned(), Raw::Text(other.to_owned()), String::new());
+            let (new, _) = settle(layers::merge(vec![layers::from_flags(vec![raw])]), &directories()).unwrap();
+            assert_ne!(new, running, "{}", key.name);
+            (new.with_fixed_parts_of(&running) != running) == key.live
+        });
+        assert!(every_live_flag_is_true);
         let changed = settled("").changed_in(&settled("port = 1\n[log]\nlevel = \"debug\"\n"));
         assert_eq!(changed, [("port", false), ("log.level", true)]);
     }
