@@ -37,9 +37,24 @@ pub fn run(dir: Option<&Path>) -> anyhow::Result<Exit> {
 fn page(command: &clap::Command, exit_codes: bool) -> anyhow::Result<Vec<u8>> {
     let man = Man::new(command.clone());
     let mut page = Vec::new();
-    man.render(&mut page)?;
+    man.render_title(&mut page)?;
+    man.render_name_section(&mut page)?;
+    man.render_synopsis_section(&mut page)?;
+    man.render_description_section(&mut page)?;
+    man.render_options_section(&mut page)?;
+    if command.has_subcommands() {
+        man.render_subcommands_section(&mut page)?;
+    }
+    let mut roff = Roff::new();
+    if let Some(text) = command.get_after_help() {
+        // Filled text would run the commands together.
+        roff.control("SH", ["EXAMPLES"]).control("nf", []);
+        for line in text.to_string().lines().skip(1) {
+            roff.text([roman(line)]);
+        }
+        roff.control("fi", []);
+    }
     if exit_codes {
-        let mut roff = Roff::new();
         roff.control("SH", ["EXIT STATUS"]);
         for exit in Exit::ALL {
             roff.control("TP", []);
@@ -47,7 +62,8 @@ fn page(command: &clap::Command, exit_codes: bool) -> anyhow::Result<Vec<u8>> {
             let restart = if exit.is_permanent() { " The manager does not restart it." } else { "" };
             roff.text([roman(format!("{}.{restart}", exit.meaning()))]);
         }
-        roff.to_writer(&mut page)?;
     }
+    roff.to_writer(&mut page)?;
+    man.render_version_section(&mut page)?;
     Ok(page)
 }
