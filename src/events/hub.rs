@@ -179,8 +179,7 @@ impl Hub {
         let epoch = self.epoch.get_or_init(|| epoch.to_owned());
         let mut state = lock(&self.state);
         let first = state.ring.front().map_or(u64::MAX, |s| s.seq);
-        let older: Vec<Shown> =
-            events.iter().filter(|e| e.seq < first).map(|event| Shown::new(event, epoch)).collect();
+        let older: Vec<Shown> = events.iter().filter(|e| e.seq < first).map(|event| Shown::new(event, epoch)).collect();
         for shown in older.into_iter().rev() {
             state.last_seq = state.last_seq.max(shown.seq);
             state.bytes += shown.json.len();
