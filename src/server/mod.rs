@@ -10,6 +10,7 @@ pub mod io;
 pub mod routes;
 pub mod site;
 pub mod socketio;
+mod stored;
 
 use std::fmt;
 use std::pin::Pin;
