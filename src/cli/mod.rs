@@ -4,7 +4,17 @@ pub mod args;
 pub mod completions;
 pub mod config;
 pub mod exit;
+pub mod install;
+pub mod list;
+pub mod logs;
 pub mod man;
+pub mod reload;
+pub mod restart;
+pub mod service;
+pub mod start;
+pub mod status;
+pub mod stop;
+pub mod uninstall;
 
 use args::{Cli, Verb};
 use exit::{Exit, Failed};
@@ -15,6 +25,15 @@ use exit::{Exit, Failed};
 /// Whatever went wrong; [`report`] prints it and knows its exit code.
 pub fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
     match cli.verb {
+        Verb::Install(args) => install::run(&args),
+        Verb::Uninstall(args) => uninstall::run(&args),
+        Verb::Start(args) => start::run(&args),
+        Verb::Stop(args) => stop::run(&args),
+        Verb::Restart(args) => restart::run(&args),
+        Verb::Reload(args) => reload::run(&args),
+        Verb::Status(args) => status::run(&args),
+        Verb::List(args) => list::run(&args),
+        Verb::Logs(args) => logs::run(&args),
         Verb::Config(args) => config::run(&args),
         Verb::Completions { shell } => completions::run(shell),
         Verb::Man { dir } => man::run(dir.as_deref()),

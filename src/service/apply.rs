@@ -147,22 +147,21 @@ impl Applied<'_> {
     fn take_back(&self, undo: Undo) -> Result<(), (String, StepError)> {
         let said = |what: String| move |error: StepError| (what, error);
         match undo {
-            Undo::Restore { path, content, mode } => {
-                files::write(&path, &String::from_utf8_lossy(&content), mode)
-                    .map_err(|e| said(format!("restore {}", path.display()))(e.into()))
-            }
-            Undo::Remove(path) => {
-                remove(&path).map_err(|e| said(format!("remove {}", path.display()))(e.into()))
-            }
+            Undo::Restore { path, content, mode } => files::write(&path, &String::from_utf8_lossy(&content), mode)
+                .map_err(|e| said(format!("restore {}", path.display()))(e.into())),
+            Undo::Remove(path) => remove(&path).map_err(|e| said(format!("remove {}", path.display()))(e.into())),
             Undo::RemoveDir(path) => {
                 files::remove_if_empty(&path);
                 Ok(())
             }
             Undo::RemoveUser(name) => remove_user(&name).map_err(said(format!("remove the user {name}"))),
-            Undo::Disable(units) => {
-                self.manager.set_enabled(&units, false).map_err(|e| said(format!("disable {}", units.join(", ")))(e.into()))
+            Undo::Disable(units) => self
+                .manager
+                .set_enabled(&units, false)
+                .map_err(|e| said(format!("disable {}", units.join(", ")))(e.into())),
+            Undo::DisableLinger(user) => {
+                set_linger(&user, false).map_err(said(format!("disable lingering for {user}")))
             }
-            Undo::DisableLinger(user) => set_linger(&user, false).map_err(said(format!("disable lingering for {user}"))),
             Undo::Stop(units) => {
                 let stopped = self.manager.bring_down(&units, STOP);
                 // A unit that failed is remembered by the manager until it is told to forget.

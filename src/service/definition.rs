@@ -32,7 +32,9 @@ pub enum EnvError {
     #[error("--env {0:?}: a name is letters, digits and _, not beginning with a digit; write NAME=VALUE")]
     Name(String),
     /// The value holds what a unit file cannot.
-    #[error("--env {0}: the value holds a control character, which a unit file cannot; put it into the configuration file")]
+    #[error(
+        "--env {0}: the value holds a control character, which a unit file cannot; put it into the configuration file"
+    )]
     Value(String),
 }
 

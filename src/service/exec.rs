@@ -13,7 +13,8 @@ use super::Scope;
 /// How long a tool that only asks or tells may take.
 pub const QUICK: Duration = Duration::from_secs(15);
 /// Where the tools are looked for before `PATH`, which a service or `sudo` may have cut down.
-const DIRECTORIES: [&str; 6] = ["/usr/bin", "/bin", "/usr/sbin", "/sbin", "/usr/local/bin", "/run/current-system/sw/bin"];
+const DIRECTORIES: [&str; 6] =
+    ["/usr/bin", "/bin", "/usr/sbin", "/sbin", "/usr/local/bin", "/run/current-system/sw/bin"];
 
 /// What a tool that ran to its end said.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -11,6 +11,7 @@ use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
 use super::Scope;
+use super::definition::Definition;
 use super::manager::{Manager, ManagerError};
 use super::paths::Paths;
 use super::plan::Observed;
@@ -56,7 +57,8 @@ pub struct LockFile {
 /// [`ObserveError`].
 pub fn observe(port: u16, paths: &Paths, manager: Option<&dyn Manager>, user: &str) -> Result<Observed, ObserveError> {
     let mut found = BTreeMap::new();
-    let mut candidates = vec![paths.service(), paths.socket(), paths.drop_in(port), paths.receipt(port), paths.lock(port)];
+    let mut candidates =
+        vec![paths.service(), paths.socket(), paths.drop_in(port), paths.receipt(port), paths.lock(port)];
     candidates.extend(paths.sysusers.clone());
     for path in candidates {
         if let Some(text) = files::read(&path).map_err(|e| ObserveError::Io(path.display().to_string(), e))? {
@@ -90,13 +92,18 @@ pub fn observe(port: u16, paths: &Paths, manager: Option<&dyn Manager>, user: &s
     })
 }
 
-/// Adds the directories that a drop-in would need to what is missing.
-pub fn needs_drop_in(port: u16, paths: &Paths, observed: &mut Observed) {
-    if let Some(dir) = paths.drop_in(port).parent() {
-        observed.missing_dirs = files::missing(dir);
-    }
-    if let Some(dir) = paths.sysusers.as_ref().and_then(|p| p.parent()) {
-        observed.missing_dirs.extend(files::missing(dir));
+/// Completes what is missing by the directories that this definition's files need.
+pub fn needs_directories(definition: &Definition, paths: &Paths, observed: &mut Observed) {
+    let drop_in = paths.drop_in(definition.port);
+    let needs_drop_in = definition.socket || !definition.env.is_empty();
+    let dirs = [
+        drop_in.parent().filter(|_| needs_drop_in),
+        paths.sysusers.as_ref().and_then(|p| p.parent()).filter(|_| !observed.user_exists),
+    ];
+    for dir in dirs.into_iter().flatten().flat_map(files::missing) {
+        if !observed.missing_dirs.contains(&dir) {
+            observed.missing_dirs.push(dir);
+        }
     }
 }
 

@@ -134,7 +134,9 @@ impl fmt::Display for Action {
             Self::Disable { units } => write!(f, "disable {}", units.join(", ")),
             Self::EnableLinger { user, .. } => write!(f, "enable lingering for {user}"),
             Self::DisableLinger { user } => write!(f, "disable lingering for {user}"),
-            Self::ForgetFailure { units } => write!(f, "forget earlier failures of {} (reset-failed)", units.join(", ")),
+            Self::ForgetFailure { units } => {
+                write!(f, "forget earlier failures of {} (reset-failed)", units.join(", "))
+            }
             Self::Stop { units } => write!(f, "stop {}", units.join(", ")),
             Self::Start { units } => write!(f, "start {}", units.join(", ")),
             Self::Restart { unit } => write!(f, "restart {unit}"),
@@ -197,7 +199,9 @@ pub struct Wish {
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
     /// A person edited the file.
-    #[error("{path} was edited by hand, so it is left as it is:\n\n{diff}\nMove your changes into a drop-in (`{edit}`), remove {path}, and install again")]
+    #[error(
+        "{path} was edited by hand, so it is left as it is:\n\n{diff}\nMove your changes into a drop-in (`{edit}`), remove {path}, and install again"
+    )]
     Edited {
         /// The file.
         path: String,
@@ -238,7 +242,13 @@ fn desired(definition: &Definition, paths: &Paths, observed: &Observed) -> Resul
     if let Some(path) = &paths.sysusers {
         // Where a package or the administrator made the user, it is theirs.
         if !observed.user_exists || observed.files.contains_key(path) {
-            all.push(Desired { path: path.clone(), content: render::sysusers(), mode: 0o644, shared: true, unit: false });
+            all.push(Desired {
+                path: path.clone(),
+                content: render::sysusers(),
+                mode: 0o644,
+                shared: true,
+                unit: false,
+            });
         }
     }
     Ok(all)
@@ -248,7 +258,11 @@ fn desired(definition: &Definition, paths: &Paths, observed: &Observed) -> Resul
 ///
 /// # Errors
 /// [`Unspeakable`] if the program's path cannot stand in a unit.
-pub fn drifts(definition: &Definition, paths: &Paths, observed: &Observed) -> Result<Vec<(PathBuf, Drift)>, Unspeakable> {
+pub fn drifts(
+    definition: &Definition,
+    paths: &Paths,
+    observed: &Observed,
+) -> Result<Vec<(PathBuf, Drift)>, Unspeakable> {
     Ok(desired(definition, paths, observed)?
         .into_iter()
         .map(|d| {
@@ -309,13 +323,8 @@ pub fn install(definition: &Definition, paths: &Paths, wish: &Wish, observed: &O
         user: (makes_user || files.iter().any(|f| Some(&f.path) == paths.sysusers.as_ref())).then(|| NAME.to_owned()),
         linger: linger.is_some().then(|| wish.user.clone()).or_else(|| had.and_then(|r| r.linger.clone())),
     };
-    let receipt = Desired {
-        path: paths.receipt(port),
-        content: receipt.to_text(),
-        mode: 0o600,
-        shared: false,
-        unit: false,
-    };
+    let receipt =
+        Desired { path: paths.receipt(port), content: receipt.to_text(), mode: 0o600, shared: false, unit: false };
     plan.actions.extend(observed.missing_dirs.iter().map(|path| Action::MakeDir { path: path.clone() }));
     let mut changed = false;
     // The receipt comes first: whatever a crash leaves behind, uninstall then knows of.
@@ -447,7 +456,9 @@ pub fn uninstall(port: u16, paths: &Paths, purge: bool, observed: &Observed) -> 
     let receipt = observed.receipt.as_ref();
     let last = observed.others.is_empty();
     let both = [(units(port, true)[0].clone(), &observed.socket), (units(port, true)[1].clone(), &observed.service)];
-    let alive = |job: &Option<Job>| job.as_ref().is_some_and(|j| matches!(j.phase, Phase::Running | Phase::Starting | Phase::Stopping));
+    let alive = |job: &Option<Job>| {
+        job.as_ref().is_some_and(|j| matches!(j.phase, Phase::Running | Phase::Starting | Phase::Stopping))
+    };
     let stop: Vec<_> = both.iter().filter(|(_, job)| alive(job)).map(|(unit, _)| unit.clone()).collect();
     let loaded: Vec<_> =
         both.iter().filter(|(_, j)| j.as_ref().is_some_and(|j| j.loaded)).map(|(unit, _)| unit.clone()).collect();
@@ -505,7 +516,10 @@ pub fn uninstall(port: u16, paths: &Paths, purge: bool, observed: &Observed) -> 
         if purge {
             plan.actions.push(Action::RemoveHistory { path: paths.history(port) });
         } else {
-            plan.notes.push(format!("the event history stays in {} (uninstall --purge removes it)", paths.history(port).display()));
+            plan.notes.push(format!(
+                "the event history stays in {} (uninstall --purge removes it)",
+                paths.history(port).display()
+            ));
         }
     }
     let receipt_path = paths.receipt(port);
@@ -531,7 +545,14 @@ pub fn uninstall(port: u16, paths: &Paths, purge: bool, observed: &Observed) -> 
 }
 
 /// What goes with the last instance.
-fn last_one(paths: &Paths, keeps_user: bool, receipt: Option<&Receipt>, files: &[Made], observed: &Observed, plan: &mut Plan) {
+fn last_one(
+    paths: &Paths,
+    keeps_user: bool,
+    receipt: Option<&Receipt>,
+    files: &[Made],
+    observed: &Observed,
+    plan: &mut Plan,
+) {
     let ours = receipt.is_some_and(|r| r.user.is_some())
         || paths.sysusers.as_ref().is_some_and(|p| receipt.is_none() && files.iter().any(|f| f.path == *p));
     if ours && observed.user_exists {

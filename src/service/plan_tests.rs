@@ -37,7 +37,8 @@ fn fresh() -> Observed {
 
 /// What there is after the plan was carried out.
 fn after(plan: &Plan, before: &Observed) -> Observed {
-    let mut now = Observed { missing_dirs: vec![], linger: Some(true), running_build: Some("b1".into()), ..before.clone() };
+    let mut now =
+        Observed { missing_dirs: vec![], linger: Some(true), running_build: Some("b1".into()), ..before.clone() };
     for action in &plan.actions {
         match action {
             Action::WriteFile { path, content, .. } => {
@@ -67,10 +68,7 @@ fn after(plan: &Plan, before: &Observed) -> Observed {
 }
 
 fn kinds(plan: &Plan) -> Vec<String> {
-    plan.actions
-        .iter()
-        .map(|a| serde_json::to_value(a).unwrap()["action"].as_str().unwrap().to_owned())
-        .collect()
+    plan.actions.iter().map(|a| serde_json::to_value(a).unwrap()["action"].as_str().unwrap().to_owned()).collect()
 }
 
 #[test]
@@ -113,7 +111,10 @@ fn pain_5_an_edited_unit_is_never_overwritten() {
     let unit = now.files.get_mut(&paths().service()).unwrap();
     *unit = unit.replace("WatchdogSec=10", "WatchdogSec=99");
     let refusal = install(&definition(), &paths(), &wish(), &now).unwrap_err().to_string();
-    assert!(refusal.contains("+WatchdogSec=99") && refusal.contains("systemctl --user edit mpm-monitor@8765"), "{refusal}");
+    assert!(
+        refusal.contains("+WatchdogSec=99") && refusal.contains("systemctl --user edit mpm-monitor@8765"),
+        "{refusal}"
+    );
 }
 
 #[test]
@@ -129,7 +130,10 @@ fn the_socket_takes_the_port_over_and_gives_it_back() {
     let back = install(&definition(), &paths(), &wish(), &now).unwrap();
     assert!(back.actions.contains(&Action::RemoveFile { path: paths().socket() }));
     assert!(back.actions.contains(&Action::RemoveFile { path: paths().drop_in(8765) }));
-    assert!(back.actions.contains(&Action::Stop { units: vec![units(8765, true)[1].clone(), units(8765, true)[0].clone()] }));
+    assert!(
+        back.actions
+            .contains(&Action::Stop { units: vec![units(8765, true)[1].clone(), units(8765, true)[0].clone()] })
+    );
 }
 
 #[test]
@@ -193,7 +197,8 @@ fn the_system_scope_makes_its_user_once_and_removes_it_only_then() {
     let packaged = Observed { user_exists: true, ..fresh() };
     let plan = install(&system, &Paths::system(), &wish(), &packaged).unwrap();
     assert!(!kinds(&plan).contains(&"make-user".to_owned()));
-    let Some(Action::WriteFile { content, .. }) = plan.actions.iter().find(|a| matches!(a, Action::WriteFile { .. })) else {
+    let Some(Action::WriteFile { content, .. }) = plan.actions.iter().find(|a| matches!(a, Action::WriteFile { .. }))
+    else {
         panic!("no receipt")
     };
     assert_eq!(serde_json::from_str::<Receipt>(content).unwrap().user, None);

@@ -12,7 +12,9 @@ use super::Scope;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ProgramError {
     /// It does not last.
-    #[error("{path} {why}, so the service would break later; install it for good first: `{advice}`, then run that copy")]
+    #[error(
+        "{path} {why}, so the service would break later; install it for good first: `{advice}`, then run that copy"
+    )]
     Transient {
         /// The path.
         path: String,
@@ -25,7 +27,9 @@ pub enum ProgramError {
     #[error("{0} is not an executable file; give another with --program")]
     NotExecutable(String),
     /// The service user cannot get at it.
-    #[error("the service's user cannot run {path}: {blocker} is closed to others; install it where all may read: `{advice}`")]
+    #[error(
+        "the service's user cannot run {path}: {blocker} is closed to others; install it where all may read: `{advice}`"
+    )]
     Unreadable {
         /// The path.
         path: String,

@@ -61,7 +61,9 @@ pub fn ended(job: &Job) -> String {
             Some(exit) => format!("it ended with exit code {code} ({})", exit.meaning()),
             // systemd.exec(5), "Process Exit Codes": what failed before the program ran at all.
             None if (200..=245).contains(code) => {
-                format!("the manager could not run it (exit code {code}, see `man systemd.exec`); the log says which step")
+                format!(
+                    "the manager could not run it (exit code {code}, see `man systemd.exec`); the log says which step"
+                )
             }
             None => format!("it ended with exit code {code}"),
         },
@@ -187,9 +189,8 @@ pub fn await_gone(
         let job = manager.job(&name)?;
         let down = matches!(job.phase, Phase::Stopped | Phase::Failed) && job.pid.is_none();
         let alive = pid.is_some_and(process_exists);
-        let answers = || {
-            instance.is_some() && observe::health(port, paths).is_ok_and(|h| h.instance_id.as_deref() == instance)
-        };
+        let answers =
+            || instance.is_some() && observe::health(port, paths).is_ok_and(|h| h.instance_id.as_deref() == instance);
         let reason = match (down, alive) {
             (false, _) => "it did not stop",
             (true, true) => "its process did not go away",
@@ -232,7 +233,8 @@ pub fn await_generation(
 /// Whether a `STATUS=` says that a reload was refused.
 fn is_refusal(text: &str) -> bool {
     let text = text.to_lowercase();
-    text.contains("reload") && ["fail", "refus", "kept", "keep", "invalid", "wrong", "not "].iter().any(|w| text.contains(w))
+    text.contains("reload")
+        && ["fail", "refus", "kept", "keep", "invalid", "wrong", "not "].iter().any(|w| text.contains(w))
 }
 
 fn process_exists(pid: u32) -> bool {
@@ -259,7 +261,9 @@ mod tests {
 
     #[test]
     fn pain_6_only_the_managers_own_new_ready_process_is_proof() {
-        let Verdict::Proved(proof) = judge(&running(7), Some(&health(7, "n")), Some("o"), 8765) else { panic!("no proof") };
+        let Verdict::Proved(proof) = judge(&running(7), Some(&health(7, "n")), Some("o"), 8765) else {
+            panic!("no proof")
+        };
         assert_eq!((proof.pid, proof.url.as_str()), (7, "http://127.0.0.1:8765/"));
         let not_yet = |job: &Job, h: Option<&Health>, before| matches!(judge(job, h, before, 1), Verdict::NotYet(_));
         assert!(not_yet(&running(7), None, None));

@@ -5,7 +5,9 @@ use std::path::Path;
 
 /// A path that no unit file can name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the path {0:?} cannot stand in a unit file (not UTF-8, or a control character); move the program to another path")]
+#[error(
+    "the path {0:?} cannot stand in a unit file (not UTF-8, or a control character); move the program to another path"
+)]
 pub struct Unspeakable(pub std::path::PathBuf);
 
 /// One word of `ExecStart=` that stands for itself: its first word, the program, or an argument.
@@ -15,7 +17,8 @@ pub struct Unspeakable(pub std::path::PathBuf);
 /// # Errors
 /// [`Unspeakable`] for what a unit file cannot hold.
 pub fn exec_word(path: &Path, first: bool) -> Result<String, Unspeakable> {
-    let text = path.to_str().filter(|t| !t.chars().any(char::is_control)).ok_or_else(|| Unspeakable(path.to_owned()))?;
+    let text =
+        path.to_str().filter(|t| !t.chars().any(char::is_control)).ok_or_else(|| Unspeakable(path.to_owned()))?;
     let mut word = quoted(text);
     if !first {
         word = word.replace('$', "$$");

@@ -129,7 +129,9 @@ impl Surroundings {
         let run = "`mpm-monitor run` serves in the foreground";
         if !self.booted {
             return if self.wsl {
-                format!("systemd is off in this WSL: set `systemd=true` under [boot] in /etc/wsl.conf and `wsl --shutdown`; until then {run}")
+                format!(
+                    "systemd is off in this WSL: set `systemd=true` under [boot] in /etc/wsl.conf and `wsl --shutdown`; until then {run}"
+                )
             } else if self.container {
                 format!("this container runs no systemd; {run}, and the container's own restart policy restarts it")
             } else {

@@ -138,8 +138,7 @@ mod tests {
 
     #[test]
     fn permanent_codes_are_exactly_those_of_the_exit_table() {
-        let permanent: Vec<_> =
-            Exit::ALL.iter().filter(|e| e.is_permanent()).map(|e| e.code().to_string()).collect();
+        let permanent: Vec<_> = Exit::ALL.iter().filter(|e| e.is_permanent()).map(|e| e.code().to_string()).collect();
         let line = format!("RestartPreventExitStatus={}", permanent.join(" "));
         for unit in [SYSTEM_SERVICE, USER_SERVICE] {
             assert!(section(unit, "Service").contains(&line.as_str()), "expected {line}");

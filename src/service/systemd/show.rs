@@ -89,7 +89,8 @@ StatusText=serving 3 clients, a=b\nNeedDaemonReload=no\n";
         let failed = job("LoadState=loaded\nActiveState=failed\nSubState=failed\nResult=exit-code\nMainPID=0\n\
 ExecMainCode=1\nExecMainStatus=69\nExecMainStartTimestampMonotonic=5\n");
         assert_eq!((failed.phase, failed.last_exit, failed.pid), (Phase::Failed, Some(LastExit::Code(69)), None));
-        let killed = job("ActiveState=activating\nSubState=auto-restart\nResult=signal\nExecMainCode=2\nExecMainStatus=9\n");
+        let killed =
+            job("ActiveState=activating\nSubState=auto-restart\nResult=signal\nExecMainCode=2\nExecMainStatus=9\n");
         assert_eq!((killed.phase, killed.last_exit), (Phase::Starting, Some(LastExit::Signal(9))));
         let absent = job("LoadState=not-found\nActiveState=inactive\nSubState=dead\n");
         assert!(!absent.loaded);
