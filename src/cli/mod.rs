@@ -10,6 +10,7 @@ pub mod logs;
 pub mod man;
 pub mod reload;
 pub mod restart;
+pub mod run;
 pub mod service;
 pub mod start;
 pub mod status;
@@ -35,9 +36,9 @@ pub fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Verb::List(args) => list::run(&args),
         Verb::Logs(args) => logs::run(&args),
         Verb::Config(args) => config::run(&args),
+        Verb::Run(args) => run::run(*args),
         Verb::Completions { shell } => completions::run(shell),
         Verb::Man { dir } => man::run(dir.as_deref()),
-        _ => unreachable!(),
     }
 }
 
