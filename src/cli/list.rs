@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::args::{List, ScopeArgs, Target};
 use super::exit::Exit;
-use super::service::{Context, print_json, print_text};
+use super::service::{Context, is_root, print_json, print_text};
 use super::status;
 use crate::config::settings::DEFAULT_PORT;
 use crate::service::Scope;
@@ -38,10 +38,11 @@ pub fn run(args: &List) -> anyhow::Result<Exit> {
     for scope in [Scope::System, Scope::User] {
         let flags = ScopeArgs { user: scope == Scope::User, system: scope == Scope::System };
         let target = Target { scope: flags, port: DEFAULT_PORT, timeout: std::time::Duration::ZERO, json: args.json };
-        // `sudo list` lists the machine's; root's own manager is of no interest there.
+        // Without a home there are no instances of this user's.
         let Ok(mut context) = Context::new(&target, "list") else { continue };
         let (ports, note) = ports(&context);
-        notes.extend(note);
+        // Root rarely has a user manager, and means the machine's.
+        notes.extend(note.filter(|_| scope == Scope::System || !is_root()));
         for port in ports {
             context.port = port;
             let report = report(port, scope, status::facts(&context));
@@ -114,7 +115,7 @@ fn table(rows: &[Row]) -> String {
         text.push_str(&format!(
             "{:<6} {:<7} {:<12} {:<8} {:<10} {}\n",
             row.port,
-            row.scope.to_string(),
+            if row.managed || row.enabled { row.scope.to_string() } else { "-".to_owned() },
             row.state,
             pid,
             version,
@@ -142,7 +143,7 @@ mod tests {
         };
         let text = table(&[row]);
         assert!(text.lines().all(|l| l.chars().count() <= 80), "{text}");
-        assert!(text.contains("65535  system  not-running  4194304  10.20.30   not managed"), "{text}");
+        assert!(text.contains("65535  -       not-running  4194304  10.20.30   not managed"), "{text}");
         assert!(table(&[]).contains("mpm-monitor install"));
     }
 }

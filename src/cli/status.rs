@@ -8,8 +8,9 @@ use super::exit::Exit;
 use super::service::{Context, print_json, print_text};
 use crate::runtime::ledger::{FILE, Ledger};
 use crate::runtime::ports;
+use crate::service::Scope;
 use crate::service::definition::Definition;
-use crate::service::manager::Manager;
+use crate::service::manager::{self, Manager};
 use crate::service::receipt::Receipt;
 use crate::service::report::{Facts, parse_version, report};
 use crate::service::systemd::{Systemd, render};
@@ -50,6 +51,12 @@ pub fn facts(context: &Context) -> Facts {
             Err(error) => facts.health_error = Some(error.to_string()),
         }
         facts.owner = ports::owner(IpAddr::V4(Ipv4Addr::LOCALHOST), port, Duration::from_millis(300));
+    }
+    let pid = facts.service.as_ref().and_then(|j| j.pid);
+    if let Some(health) = facts.health.as_ref().filter(|h| Some(h.pid) != pid) {
+        let other = if context.scope == Scope::User { Scope::System } else { Scope::User };
+        let job = manager::native(other).job(&manager.service_name(port)).ok();
+        facts.elsewhere = job.filter(|j| j.pid == Some(health.pid)).map(|_| other);
     }
     let usable: Option<&dyn Manager> = facts.service.is_some().then_some(manager);
     if let Ok(observed) = observe::observe(port, paths, usable, &context.user) {

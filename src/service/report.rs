@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::Scope;
 use super::drift::Drift;
-use super::manager::{Job, Phase};
+use super::manager::{Job, LastExit, Phase};
 use super::proof::ended;
 use crate::cli::exit::Exit;
 use crate::probe::Health;
@@ -40,6 +40,8 @@ pub struct Facts {
     pub ledger: Option<Ledger>,
     /// Whether the user lingers; only for a user's unit.
     pub linger: Option<bool>,
+    /// The other scope, if its manager runs the process that answers.
+    pub elsewhere: Option<Scope>,
     /// Whether there is a receipt.
     pub receipt: bool,
     /// Microseconds of the monotonic clock, now.
@@ -136,7 +138,11 @@ pub fn decide(facts: &Facts) -> (Exit, String, bool) {
         let managed = pid == Some(health.pid);
         let ours = health.instance_id.is_some();
         if managed || ours {
-            let by = if managed { "" } else { ", but not managed: somebody ran it by hand" };
+            let by = match facts.elsewhere {
+                _ if managed => String::new(),
+                Some(scope) => format!(", under the {scope} manager (add {})", scope.flag()),
+                None => ", but not managed: somebody ran it by hand".to_owned(),
+            };
             return match health.ready {
                 Some(false) => (Exit::NotReady, format!("running, not ready yet{by}"), managed),
                 _ => (Exit::Ok, format!("running and ready{by}"), managed),
@@ -189,7 +195,10 @@ pub fn report(port: u16, scope: Scope, facts: Facts) -> Report {
     let last_exit = facts
         .service
         .as_ref()
-        .filter(|j| j.last_exit.is_some() || !matches!(j.result.as_str(), "" | "success"))
+        .filter(|j| {
+            let clean = matches!(j.last_exit, None | Some(LastExit::Code(0)));
+            !clean || !matches!(j.result.as_str(), "" | "success")
+        })
         .map(ended);
     let linger = facts.linger.filter(|_| scope == Scope::User);
     Report {
@@ -243,7 +252,8 @@ impl Report {
         if let Some(job) = &self.manager {
             let restarts = job.restarts.filter(|&n| n > 0).map_or(String::new(), |n| format!(", restarted {n} times"));
             rows.push(("manager", format!("{} manager: {}, {}{restarts}", self.scope, job.state, job.enabled)));
-            rows.extend(job.status_text.clone().map(|t| ("says", t)));
+            // What it said last, while it says it.
+            rows.extend(job.status_text.clone().filter(|_| job.pid.is_some()).map(|t| ("says", t)));
         } else {
             rows.push(("manager", format!("the {} manager has no such unit", self.scope)));
         }
