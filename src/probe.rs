@@ -71,10 +71,8 @@ pub async fn health(address: SocketAddr, timeout: Duration) -> Result<Health, Pr
 /// # Errors
 /// As [`health`].
 pub fn health_blocking(address: SocketAddr, timeout: Duration) -> Result<Health, ProbeError> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|e| ProbeError::Io(address, e))?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| ProbeError::Io(address, e))?;
     runtime.block_on(health(address, timeout))
 }
 

@@ -8,7 +8,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 #[derive(Debug, Parser)]
 #[command(name = "mpm-monitor", version, long_version = concat!(env!("CARGO_PKG_VERSION"), " (build ", env!("MPM_MONITOR_BUILD_ID"), ")"))]
 #[command(subcommand_required = true, arg_required_else_help = true, propagate_version = true)]
-#[command(after_help = "Start here:\n  mpm-monitor install     register with systemd or launchd, start, prove it is ready\n  mpm-monitor status      how it is\n  mpm-monitor run         serve in the foreground, without a service manager")]
+#[command(
+    after_help = "Start here:\n  mpm-monitor install     register with systemd or launchd, start, prove it is ready\n  mpm-monitor status      how it is\n  mpm-monitor run         serve in the foreground, without a service manager"
+)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -19,7 +21,9 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Verb {
     /// Register with the service manager, start, and prove readiness
-    #[command(after_help = "Example:\n  mpm-monitor install --port 8765\n  mpm-monitor install --dry-run        # show the plan, change nothing")]
+    #[command(
+        after_help = "Example:\n  mpm-monitor install --port 8765\n  mpm-monitor install --dry-run        # show the plan, change nothing"
+    )]
     Install(Install),
     /// Stop, and remove exactly what install made
     #[command(after_help = "Example:\n  mpm-monitor uninstall --purge        # the event history, too")]
@@ -37,7 +41,9 @@ pub enum Verb {
     #[command(after_help = "Example:\n  mpm-monitor reload")]
     Reload(Target),
     /// Tell how an instance is; the exit code tells it, too
-    #[command(after_help = "Example:\n  mpm-monitor status --json\n\nExit codes: 0 running and ready, 3 not running, 4 unknown, 5 running but not ready")]
+    #[command(
+        after_help = "Example:\n  mpm-monitor status --json\n\nExit codes: 0 running and ready, 3 not running, 4 unknown, 5 running but not ready"
+    )]
     Status(Target),
     /// List all instances on this machine, of both scopes
     #[command(after_help = "Example:\n  mpm-monitor list")]
@@ -52,7 +58,9 @@ pub enum Verb {
     #[command(after_help = "Example:\n  mpm-monitor run\n  mpm-monitor run --port auto --log-format json")]
     Run(Box<Run>),
     /// Print the completion script of a shell
-    #[command(after_help = "Example:\n  mpm-monitor completions bash > ~/.local/share/bash-completion/completions/mpm-monitor")]
+    #[command(
+        after_help = "Example:\n  mpm-monitor completions bash > ~/.local/share/bash-completion/completions/mpm-monitor"
+    )]
     Completions {
         /// The shell
         shell: clap_complete::Shell,
