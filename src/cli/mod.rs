@@ -1,4 +1,50 @@
 //! The command line: one file per verb. Here alone errors are `anyhow`.
 
 pub mod args;
+pub mod completions;
+pub mod config;
 pub mod exit;
+pub mod man;
+
+use args::{Cli, Verb};
+use exit::{Exit, Failed};
+
+/// Does what the command line asks.
+///
+/// # Errors
+/// Whatever went wrong; [`report`] prints it and knows its exit code.
+pub fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
+    match cli.verb {
+        Verb::Config(args) => config::run(&args),
+        Verb::Completions { shell } => completions::run(shell),
+        Verb::Man { dir } => man::run(dir.as_deref()),
+        _ => unreachable!(),
+    }
+}
+
+/// Prints an error with its causes, and gives its exit code.
+pub fn report(error: &anyhow::Error) -> Exit {
+    let causes: Vec<String> = error.chain().map(ToString::to_string).collect();
+    eprintln!("mpm-monitor: {}", causes.join(": "));
+    error.chain().find_map(|e| e.downcast_ref::<Failed>()).map_or(Exit::Failure, |failed| failed.exit)
+}
+
+/// All problems of a configuration, one a line.
+pub fn problems(problems: &[crate::config::layers::Problem]) -> String {
+    let lines: Vec<String> = problems.iter().map(|p| format!("  {p}")).collect();
+    let errors = if lines.len() == 1 { "error" } else { "errors" };
+    format!("the configuration has {} {errors}:\n{}", lines.len(), lines.join("\n"))
+}
+
+/// Writes to standard output; a reader that went away (`| head`) is no error.
+///
+/// # Errors
+/// Any other failure to write.
+pub fn print(bytes: &[u8]) -> std::io::Result<()> {
+    use std::io::Write;
+    let mut out = std::io::stdout().lock();
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        other => other,
+    }
+}
