@@ -123,7 +123,7 @@ fn what_was_accepted_survives_kill_9() {
         assert_eq!(daemon.end(SOON), -9);
     }
     let _daemon = place.serve(port);
-    let stored = http::get(port, "/api/events?after=0").unwrap().json();
+    let stored = http::get(port, "/api/events?after=0&limit=1000").unwrap().json();
     let events = stored["events"].as_array().unwrap();
     let markers: Vec<&str> = events.iter().filter_map(|e| marker(e)).collect();
     assert_eq!(accepted.len(), 200);
