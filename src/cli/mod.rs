@@ -5,6 +5,7 @@ pub mod completions;
 pub mod config;
 pub mod exit;
 pub mod man;
+pub mod run;
 
 use args::{Cli, Verb};
 use exit::{Exit, Failed};
@@ -16,6 +17,7 @@ use exit::{Exit, Failed};
 pub fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
     match cli.verb {
         Verb::Config(args) => config::run(&args),
+        Verb::Run(args) => run::run(*args),
         Verb::Completions { shell } => completions::run(shell),
         Verb::Man { dir } => man::run(dir.as_deref()),
         _ => unreachable!(),

@@ -4,12 +4,14 @@
 //! through the real socket proves that it is this process that answers; then the manager hears READY=1. [`life`] serves until a
 //! signal, a panic or the watchdog ends it; [`shutdown`] drains and reports.
 
+pub mod boot;
 pub mod clock;
 pub mod components;
 pub mod failpoint;
 pub mod fatal;
 pub mod identity;
 pub mod ledger;
+pub mod life;
 pub mod lock;
 pub mod logging;
 pub mod notify;

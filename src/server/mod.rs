@@ -1,1 +1,286 @@
 //! HTTP and Socket.IO on the listeners: accept loop and limits, guard, routes.
+//!
+//! [`Server::start`] begins it, [`Server::drain`] ends it. It drives hyper's connections itself, because limits,
+//! deadlines and the drain are about connections, not about requests.
+
+pub mod accept;
+pub mod answer;
+pub mod guard;
+pub mod io;
+pub mod page;
+pub mod routes;
+pub mod site;
+pub mod socketio;
+mod stored;
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use self::accept::{Open, Phase};
+use self::answer::Refusal;
+use self::site::Site;
+use self::socketio::SocketIo;
+use self::socketio::session::End;
+use crate::config::Settings;
+use crate::events::hub::{Hub, Outlet};
+use crate::events::model::{Dialect, Draft, Event};
+use crate::runtime::components::{Components, State};
+use crate::runtime::pulse::{Probe, Pulse};
+use crate::runtime::readiness::Readiness;
+
+/// Which events of the store are wanted; a field that is `None` wants all.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// Of this agent session.
+    pub session: Option<String>,
+    /// Sent under this Socket.IO event name, for example `tool_event`.
+    pub name: Option<String>,
+    /// Of this subtype, for example `pre_tool`.
+    pub subtype: Option<String>,
+}
+
+/// Some of the store's events.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Page {
+    /// Oldest first.
+    pub events: Vec<Event>,
+    /// The number of the newest event in the store, wanted or not; 0 when there never was one.
+    pub last_seq: u64,
+    /// The number of the oldest event that the store still has.
+    pub oldest_seq: u64,
+}
+
+/// What the store does later, or the answer that the client gets instead.
+pub type Later<'a, T> = Pin<Box<dyn Future<Output = Result<T, Refusal>> + Send + 'a>>;
+
+/// The server's view of events: how they are read, and where they are kept.
+pub trait Events: Send + Sync {
+    /// Reads a posted body.
+    ///
+    /// # Errors
+    /// The answer to a client whose body is no event.
+    fn draft(&self, body: &[u8], dialect: Dialect) -> Result<Draft, Refusal>;
+    /// Keeps an event; done when it is as safe as the settings ask, with its number.
+    fn append(&self, draft: Draft) -> Later<'_, u64>;
+    /// The events after a number.
+    fn after<'a>(&'a self, seq: u64, limit: usize, filter: &'a Filter) -> Later<'a, Page>;
+    /// The number of the newest event; 0 when there never was one.
+    fn last_seq(&self) -> u64;
+    /// Names the store: another one means that numbers have begun anew.
+    fn epoch(&self) -> String;
+}
+
+/// Who this process is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Instance {
+    /// Its random identity.
+    pub id: String,
+    /// The port it serves.
+    pub port: u16,
+    /// Its process id.
+    pub pid: u32,
+    /// When it began.
+    pub started: Instant,
+}
+
+/// What the server is given.
+#[derive(Clone)]
+pub struct Context {
+    /// The live settings.
+    pub settings: watch::Receiver<Arc<Settings>>,
+    /// What the boot still waits for.
+    pub readiness: Readiness,
+    /// The states of all components; the server keeps that of `http`.
+    pub components: Components,
+    /// Who must answer the watchdog; the accept loop does, as `accept`.
+    pub pulse: Pulse,
+    /// Where new events come from.
+    pub hub: Arc<Hub>,
+    /// Where posted events go.
+    pub events: Arc<dyn Events>,
+    /// Who this process is.
+    pub instance: Arc<Instance>,
+    /// How often the configuration was read.
+    pub config_generation: Arc<AtomicU64>,
+}
+
+impl fmt::Debug for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context").field("instance", &self.instance).finish_non_exhaustive()
+    }
+}
+
+/// What happened since the start. Counters only grow.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Connections that came in.
+    pub connections: AtomicU64,
+    /// Of them, refused because of `max_connections`.
+    pub connections_refused: AtomicU64,
+    /// Times that accept failed for want of descriptors or memory.
+    pub accept_errors: AtomicU64,
+    /// Events accepted over HTTP.
+    pub accepted: AtomicU64,
+    /// Posts refused.
+    pub rejected: AtomicU64,
+    /// Events that went out to the clients.
+    pub events: AtomicU64,
+    /// Engine.IO sessions opened.
+    pub opened: AtomicU64,
+    /// Handshakes refused because of `max_clients`.
+    pub clients_refused: AtomicU64,
+    /// Times a client entered the namespace.
+    pub joined: AtomicU64,
+    /// Clients cut off because too much waited for them.
+    pub evicted_backlog: AtomicU64,
+    /// Clients cut off because they took nothing for too long.
+    pub evicted_stalled: AtomicU64,
+    /// Clients that did not answer a ping.
+    pub ping_timeouts: AtomicU64,
+    /// Sessions that ended in any other way.
+    pub ended_otherwise: AtomicU64,
+}
+
+impl Counters {
+    /// Counts the end of a session.
+    pub fn ended(&self, end: End) {
+        let counter = match end {
+            End::Backlog => &self.evicted_backlog,
+            End::Stalled => &self.evicted_stalled,
+            End::PingTimeout => &self.ping_timeouts,
+            _ => &self.ended_otherwise,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// How a drain went.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DrainReport {
+    /// Connections that were open when it began.
+    pub connections: usize,
+    /// Socket.IO clients that were told.
+    pub clients_told: usize,
+    /// Connections that had to be reset at the deadline.
+    pub cut: usize,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// The running server.
+#[derive(Debug)]
+pub struct Server {
+    sio: Arc<SocketIo>,
+    counters: Arc<Counters>,
+    open: Arc<Open>,
+    phase: watch::Sender<Phase>,
+    components: Components,
+    pulse: Pulse,
+    probe: Arc<Probe>,
+    accepting: JoinHandle<()>,
+    helpers: [JoinHandle<()>; 2],
+}
+
+/// After the cut, tasks need a turn of the runtime to let go of their connections.
+const CUT_DEADLINE: Duration = Duration::from_secs(1);
+
+impl Server {
+    /// Serves on bound listeners. Call it on the runtime that is to serve.
+    ///
+    /// # Errors
+    /// When a listener cannot be registered with the runtime.
+    pub fn start(listeners: Vec<std::net::TcpListener>, context: Context) -> std::io::Result<Self> {
+        let listeners = listeners
+            .into_iter()
+            .map(|listener| {
+                listener.set_nonblocking(true)?;
+                tokio::net::TcpListener::from_std(listener)
+            })
+            .collect::<std::io::Result<Vec<_>>>()?;
+        let (phase, watched) = watch::channel(Phase::Serving);
+        let (counters, open) = (Arc::<Counters>::default(), Arc::<Open>::default());
+        let (components, pulse) = (context.components.clone(), context.pulse.clone());
+        let sio = SocketIo::new(
+            context.settings.clone(),
+            Arc::clone(&context.hub),
+            Arc::clone(&counters),
+            context.instance.started,
+        );
+        context.hub.attach(Arc::clone(&sio) as Arc<dyn Outlet>);
+        let app = routes::App {
+            context: context.clone(),
+            sio: Arc::clone(&sio),
+            counters: Arc::clone(&counters),
+            phase: watched.clone(),
+        };
+        let site = Arc::new(Site::new(context, Arc::clone(&counters), routes::router(Arc::new(app))));
+        let probe = pulse.register("accept");
+        let accepting = tokio::spawn(accept::run(listeners, site, Arc::clone(&open), watched, Arc::clone(&probe)));
+        let helpers = [
+            tokio::spawn(socketio::heartbeat::run(Arc::clone(&sio))),
+            tokio::spawn(socketio::count_clients(Arc::clone(&sio))),
+        ];
+        components.set(accept::COMPONENT, State::Ok);
+        Ok(Self { sio, counters, open, phase, components, pulse, probe, accepting, helpers })
+    }
+
+    /// What happened since the start.
+    pub fn counters(&self) -> &Arc<Counters> {
+        &self.counters
+    }
+
+    /// The open connections of any kind.
+    pub fn connections(&self) -> usize {
+        self.open.count()
+    }
+
+    /// The Socket.IO clients.
+    pub fn clients(&self) -> usize {
+        self.sio.registry.connected()
+    }
+
+    /// Ends the server: accepts nothing new, tells the clients (`reason` is what they read), finishes the requests that
+    /// have begun, and after `deadline` resets what is left. Ends in little more than the deadline, whatever clients do.
+    pub async fn drain(self, deadline: Duration, reason: &str) -> DrainReport {
+        let began = Instant::now();
+        self.components.set(accept::COMPONENT, State::Stopping);
+        self.pulse.retire(&self.probe);
+        let connections = self.open.count();
+        self.phase.send_replace(Phase::Draining);
+        // Once it has ended, the listeners are closed: no client that is told can come back to this process.
+        let _ = self.accepting.await;
+        let clients_told = self.sio.say_goodbye(reason);
+        let all_closed = || self.open.count() == 0;
+        wait_until(&self.open, all_closed, deadline).await;
+        let cut = self.open.count();
+        self.phase.send_replace(Phase::Cut);
+        self.sio.cut();
+        wait_until(&self.open, all_closed, CUT_DEADLINE).await;
+        for helper in &self.helpers {
+            helper.abort();
+        }
+        DrainReport { connections, clients_told, cut, took: began.elapsed() }
+    }
+}
+
+async fn wait_until(open: &Open, done: impl Fn() -> bool, deadline: Duration) {
+    let wait = async {
+        loop {
+            let closed = open.closed.notified();
+            tokio::pin!(closed);
+            // Registered before the look, so that nothing closes unseen between the two.
+            closed.as_mut().enable();
+            if done() {
+                return;
+            }
+            closed.await;
+        }
+    };
+    let _ = tokio::time::timeout(deadline, wait).await;
+}

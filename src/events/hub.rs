@@ -1,0 +1,394 @@
+//! The hub: the newest events in memory, and the way of every new one to the subscribers.
+//!
+//! The store's thread hands committed events over with [`Hub::publish`]; the hub's own task encodes each of them once,
+//! adds it to the history and gives it to the [`Outlet`]s. History and outlets change together under one lock, and
+//! [`Hub::subscribe`] takes the same lock: a new client gets what was there, then everything after it, with no gap and
+//! nothing twice.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use bytes::{Bytes, BytesMut};
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+
+use crate::events::model::Event;
+use crate::runtime::pulse::{Probe, Pulse};
+
+/// The most bytes of events that one fan-out hands to the outlets at once. Between two of them the hub yields, so that
+/// sockets drain and no healthy client's backlog overflows only because many events were committed together.
+const CHUNK_BYTES: usize = 128 * 1024;
+
+/// The most bytes of history that a new client gets, however many events it asks for; the newest ones count.
+const HISTORY_BYTES: usize = 1 << 20;
+
+/// How much the hub keeps in memory. What is older is in the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// The most events.
+    pub events: usize,
+    /// The most bytes of encoded events.
+    pub bytes: usize,
+}
+
+impl Default for Limits {
+    /// 1000 events, the ring that Claude MPM's clients know, and 8 MiB.
+    fn default() -> Self {
+        Self { events: 1000, bytes: 8 << 20 }
+    }
+}
+
+/// An event as subscribers see it, encoded once: the JSON array `["name",payload]`, where the payload carries the
+/// event's `id` and `seq`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shown {
+    /// The event's number.
+    pub seq: u64,
+    json: Bytes,
+    payload_at: usize,
+}
+
+impl Shown {
+    /// Encodes an event; `epoch` makes its id unique even over stores.
+    pub fn new(event: &Event, epoch: &str) -> Self {
+        let payload = event.draft.payload.as_bytes();
+        let mut json = BytesMut::with_capacity(event.draft.name.len() + payload.len() + epoch.len() + 64);
+        json.extend_from_slice(b"[");
+        json.extend_from_slice(quoted(&event.draft.name).as_bytes());
+        json.extend_from_slice(b",");
+        let payload_at = json.len();
+        splice(&mut json, payload, event.seq, epoch);
+        json.extend_from_slice(b"]");
+        Self { seq: event.seq, json: json.freeze(), payload_at }
+    }
+
+    /// The array `["name",payload]`.
+    pub fn array(&self) -> Bytes {
+        self.json.clone()
+    }
+
+    /// The payload alone.
+    pub fn payload(&self) -> &[u8] {
+        &self.json[self.payload_at..self.json.len() - 1]
+    }
+}
+
+/// Appends an object with `id` and `seq` as its last fields. A poster's own field of that name stays (the pass-through
+/// dialect promises unchanged data), and so does a payload that is no object.
+fn splice(json: &mut BytesMut, payload: &[u8], seq: u64, epoch: &str) {
+    let Some(open) = payload.strip_suffix(b"}").filter(|p| p.starts_with(b"{")) else {
+        return json.extend_from_slice(payload);
+    };
+    json.extend_from_slice(open);
+    let mut comma = open.len() > 1;
+    let mut field = |text: String| {
+        if comma {
+            json.extend_from_slice(b",");
+        }
+        comma = true;
+        json.extend_from_slice(text.as_bytes());
+    };
+    if !has_field(payload, "id") {
+        let id = if epoch.is_empty() { seq.to_string() } else { format!("{epoch}-{seq}") };
+        field(format!("\"id\":{}", quoted(&id)));
+    }
+    if !has_field(payload, "seq") {
+        field(format!("\"seq\":{seq}"));
+    }
+    json.extend_from_slice(b"}");
+}
+
+/// Whether a compact JSON object has a field of this name at its top.
+fn has_field(object: &[u8], name: &str) -> bool {
+    let key = format!("\"{name}\":");
+    // The cheap look first: most payloads contain no such key at any depth.
+    object.windows(key.len()).any(|w| w == key.as_bytes())
+        && serde_json::from_slice::<std::collections::HashMap<String, serde::de::IgnoredAny>>(object)
+            .is_ok_and(|fields| fields.contains_key(name))
+}
+
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+/// Where events go on to, for example the Socket.IO clients.
+pub trait Outlet: Send + Sync {
+    /// Takes new events in the order of their numbers. Must not block, nor call back into the hub.
+    fn send(&self, events: &[Shown]);
+}
+
+/// What a new subscriber is told of the past.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct History {
+    /// `{"events":[..],"count":n,"total_available":m}`, oldest event first; the shape that Claude MPM's pages read.
+    pub json: Bytes,
+    /// The number of the newest event in memory, 0 when there is none; with `asked` it identifies `json`.
+    pub last_seq: u64,
+    /// How many events were asked for.
+    pub asked: usize,
+}
+
+/// See the module.
+#[derive(Default)]
+pub struct Hub {
+    inbox: Mutex<Vec<Arc<Event>>>,
+    filled: Notify,
+    epoch: OnceLock<String>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    limits: Limits,
+    ring: VecDeque<Shown>,
+    bytes: usize,
+    last_seq: u64,
+    outlets: Vec<Arc<dyn Outlet>>,
+    history: Option<History>,
+}
+
+impl Hub {
+    /// An empty hub.
+    pub fn new(limits: Limits) -> Arc<Self> {
+        let hub = Self::default();
+        lock(&hub.state).limits = limits;
+        Arc::new(hub)
+    }
+
+    /// Starts the hub's task on the current runtime. It answers the pulse as `hub`.
+    pub fn start(self: &Arc<Self>, pulse: &Pulse) -> JoinHandle<()> {
+        let (hub, probe) = (Arc::clone(self), pulse.register("hub"));
+        tokio::spawn(async move {
+            loop {
+                tokio::select! {
+                    () = probe.asked() => probe.answer(),
+                    () = hub.filled.notified() => {
+                        // One turn for the others: what they commit meanwhile travels in the same write.
+                        tokio::task::yield_now().await;
+                        hub.drain(&probe).await;
+                    }
+                }
+            }
+        })
+    }
+
+    /// Fills the history at boot with the store's newest events, oldest first. `epoch` names the store; ids of events
+    /// are unique within it. Events that were published already are kept.
+    pub fn load(&self, epoch: &str, events: Vec<Event>) {
+        let epoch = self.epoch.get_or_init(|| epoch.to_owned());
+        let mut state = lock(&self.state);
+        let first = state.ring.front().map_or(u64::MAX, |s| s.seq);
+        let older: Vec<Shown> = events.iter().filter(|e| e.seq < first).map(|event| Shown::new(event, epoch)).collect();
+        for shown in older.into_iter().rev() {
+            state.last_seq = state.last_seq.max(shown.seq);
+            state.bytes += shown.json.len();
+            state.ring.push_front(shown);
+        }
+        state.history = None;
+        state.trim();
+    }
+
+    /// Takes events that the store has committed, in order. Called from the store's thread; never waits for a client.
+    pub fn publish(&self, batch: &[Arc<Event>]) {
+        lock(&self.inbox).extend_from_slice(batch);
+        self.filled.notify_one();
+    }
+
+    /// Adds an outlet; it gets every event from now on.
+    pub fn attach(&self, outlet: Arc<dyn Outlet>) {
+        lock(&self.state).outlets.push(outlet);
+    }
+
+    /// Gives `join` the newest `limit` events while no new one can pass: whoever becomes a subscriber within `join` gets
+    /// exactly the events that are not in this history. `join` must not call back into the hub.
+    pub fn subscribe<R>(&self, limit: usize, join: impl FnOnce(&History) -> R) -> R {
+        let mut state = lock(&self.state);
+        let history = state.history(limit);
+        join(&history)
+    }
+
+    /// The number of the newest event that went through the hub; 0 when there was none.
+    pub fn last_seq(&self) -> u64 {
+        lock(&self.state).last_seq
+    }
+
+    async fn drain(&self, probe: &Probe) {
+        let events = std::mem::take(&mut *lock(&self.inbox));
+        let mut rest = events.as_slice();
+        while !rest.is_empty() {
+            let mut bytes = 0;
+            let fits = rest.iter().take_while(|e| {
+                bytes += e.draft.payload.len();
+                bytes <= CHUNK_BYTES
+            });
+            let (chunk, later) = rest.split_at(fits.count().max(1));
+            self.pass(chunk);
+            rest = later;
+            if !rest.is_empty() {
+                probe.answer();
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
+    fn pass(&self, events: &[Arc<Event>]) {
+        let epoch = self.epoch.get().map_or("", String::as_str);
+        let mut state = lock(&self.state);
+        let last = state.last_seq;
+        let shown: Vec<Shown> = events.iter().filter(|e| e.seq > last).map(|e| Shown::new(e, epoch)).collect();
+        let Some(newest) = shown.last() else { return };
+        state.last_seq = newest.seq;
+        state.history = None;
+        state.bytes += shown.iter().map(|s| s.json.len()).sum::<usize>();
+        state.ring.extend(shown.iter().cloned());
+        state.trim();
+        for outlet in &state.outlets {
+            outlet.send(&shown);
+        }
+    }
+}
+
+impl State {
+    fn trim(&mut self) {
+        while self.ring.len() > self.limits.events || self.bytes > self.limits.bytes {
+            let Some(old) = self.ring.pop_front() else { return };
+            self.bytes -= old.json.len();
+        }
+    }
+
+    /// Clients that reconnect together, as after a restart, share one encoded history.
+    fn history(&mut self, limit: usize) -> History {
+        if let Some(history) = self.history.as_ref().filter(|h| h.asked == limit) {
+            return history.clone();
+        }
+        let mut size = 0;
+        let count = (self.ring.iter().rev().take(limit))
+            .take_while(|s| {
+                size += s.payload().len() + 1;
+                size <= HISTORY_BYTES
+            })
+            .count();
+        let mut json = BytesMut::with_capacity(size.min(HISTORY_BYTES) + 64);
+        json.extend_from_slice(b"{\"events\":[");
+        for (index, shown) in self.ring.iter().skip(self.ring.len() - count).enumerate() {
+            if index > 0 {
+                json.extend_from_slice(b",");
+            }
+            json.extend_from_slice(shown.payload());
+        }
+        json.extend_from_slice(format!("],\"count\":{count},\"total_available\":{}}}", self.ring.len()).as_bytes());
+        let history = History { json: json.freeze(), last_seq: self.last_seq, asked: limit };
+        self.history = Some(history.clone());
+        history
+    }
+}
+
+impl fmt::Debug for Hub {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = lock(&self.state);
+        f.debug_struct("Hub").field("events", &state.ring.len()).field("last_seq", &state.last_seq).finish()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::events::model::Draft;
+
+    fn event(seq: u64, payload: &str) -> Event {
+        let draft =
+            Draft { name: "tool_event".into(), subtype: "pre_tool".into(), session: None, payload: payload.into() };
+        Event { seq, accepted: jiff::Timestamp::UNIX_EPOCH, draft }
+    }
+
+    fn shown(payload: &str) -> String {
+        String::from_utf8(Shown::new(&event(7, payload), "e").array().to_vec()).unwrap()
+    }
+
+    #[test]
+    fn id_and_seq_are_added_without_touching_what_the_poster_said() {
+        assert_eq!(shown(r#"{"type":"x"}"#), r#"["tool_event",{"type":"x","id":"e-7","seq":7}]"#);
+        assert_eq!(shown("{}"), r#"["tool_event",{"id":"e-7","seq":7}]"#);
+        assert_eq!(shown(r#"{"id":"mine"}"#), r#"["tool_event",{"id":"mine","seq":7}]"#);
+        let deep = r#"{"data":{"id":1}}"#;
+        assert_eq!(shown(deep), r#"["tool_event",{"data":{"id":1},"id":"e-7","seq":7}]"#);
+        assert_eq!(shown("[1,2]"), r#"["tool_event",[1,2]]"#);
+        assert_eq!(shown("\"{}\""), r#"["tool_event","{}"]"#);
+    }
+
+    #[test]
+    fn the_ring_is_bounded_by_count_and_by_bytes() {
+        let hub = Hub::new(Limits { events: 3, bytes: 1 << 20 });
+        hub.load("e", (1..=5).map(|n| event(n, "{}")).collect());
+        assert_eq!(lock(&hub.state).ring.iter().map(|s| s.seq).collect::<Vec<_>>(), [3, 4, 5]);
+        let hub = Hub::new(Limits { events: 100, bytes: 400 });
+        hub.load("e", (1..=100).map(|n| event(n, r#"{"k":"0123456789"}"#)).collect());
+        let state = lock(&hub.state);
+        assert!(state.bytes <= 400 && state.ring.len() > 1, "{} bytes in {}", state.bytes, state.ring.len());
+        assert_eq!(state.ring.iter().map(|s| s.json.len()).sum::<usize>(), state.bytes);
+    }
+
+    #[test]
+    fn loading_after_the_first_events_puts_the_past_before_them() {
+        let hub = Hub::new(Limits::default());
+        hub.pass(&[Arc::new(event(4, "{}"))]);
+        hub.load("e", (1..=4).map(|n| event(n, "{}")).collect());
+        assert_eq!(lock(&hub.state).ring.iter().map(|s| s.seq).collect::<Vec<_>>(), [1, 2, 3, 4]);
+        assert_eq!(hub.last_seq(), 4);
+    }
+
+    #[test]
+    fn history_has_the_newest_events_and_says_how_many_there_are() {
+        let hub = Hub::new(Limits::default());
+        hub.load("e", (1..=5).map(|n| event(n, r#"{"a":1}"#)).collect());
+        let text = hub.subscribe(2, |h| String::from_utf8(h.json.to_vec()).unwrap());
+        assert_eq!(
+            text,
+            r#"{"events":[{"a":1,"id":"e-4","seq":4},{"a":1,"id":"e-5","seq":5}],"count":2,"total_available":5}"#
+        );
+        hub.pass(&[Arc::new(event(6, "{}"))]);
+        let value: serde_json::Value = hub.subscribe(2, |h| serde_json::from_slice(&h.json).unwrap());
+        assert_eq!(value["events"][1]["seq"], 6);
+        assert_eq!(hub.subscribe(0, |h| h.json.clone()), r#"{"events":[],"count":0,"total_available":6}"#);
+    }
+
+    #[derive(Default)]
+    struct Seen(Mutex<Vec<u64>>);
+
+    impl Outlet for Seen {
+        fn send(&self, events: &[Shown]) {
+            lock(&self.0).extend(events.iter().map(|e| e.seq));
+        }
+    }
+
+    #[tokio::test]
+    async fn every_event_goes_on_once_and_in_order_and_the_pulse_is_answered() {
+        let (hub, pulse, seen) = (Hub::new(Limits::default()), Pulse::new(), Arc::new(Seen::default()));
+        hub.attach(Arc::clone(&seen) as Arc<dyn Outlet>);
+        let task = hub.start(&pulse);
+        let big = format!("{{\"pad\":\"{}\"}}", "x".repeat(40_000));
+        let publisher = Arc::clone(&hub);
+        std::thread::spawn(move || {
+            for first in (1..=90).step_by(10) {
+                let batch: Vec<_> = (first..first + 10).map(|n| Arc::new(event(n, &big))).collect();
+                publisher.publish(&batch);
+            }
+            publisher.publish(&[Arc::new(event(90, "{}"))]);
+        })
+        .join()
+        .unwrap();
+        pulse.ask();
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        while (lock(&seen.0).len() < 90 || !pulse.silent().is_empty()) && std::time::Instant::now() < deadline {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(*lock(&seen.0), (1..=90).collect::<Vec<_>>());
+        assert!(pulse.silent().is_empty());
+        task.abort();
+    }
+}

@@ -1,0 +1,161 @@
+//! Answers that several places give: refusals as JSON with a stable code, and bodies read within bounds.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::{HeaderValue, Request, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
+
+/// How long a request's body may take to arrive.
+const BODY_DEADLINE: Duration = Duration::from_secs(30);
+/// How much of a body that is too large is read and thrown away, so that the client gets to read its refusal: a
+/// connection closed over unread data is reset, and the answer lost with it.
+const DISCARD: usize = 16 << 20;
+
+/// Why a request is not served: what happened, in a sentence, and a code that programs may rely on.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Refusal {
+    /// The HTTP status.
+    pub status: StatusCode,
+    /// Lower case with underscores; it stays the same over versions.
+    pub code: &'static str,
+    /// For a person.
+    pub message: String,
+}
+
+impl Refusal {
+    /// A refusal.
+    pub fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        Self { status, code, message: message.into() }
+    }
+
+    /// Something that should not happen.
+    pub fn internal(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message)
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let body = serde_json::json!({"success": false, "error": self.message, "code": self.code});
+        let mut response = json(self.status, &body);
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
+    }
+}
+
+/// A JSON answer. Never cached: all of it is about this moment.
+pub fn json(status: StatusCode, body: &impl serde::Serialize) -> Response {
+    match serde_json::to_vec(body) {
+        Ok(body) => json_bytes(status, body),
+        Err(error) => Refusal::internal(format!("the answer cannot be encoded: {error}")).into_response(),
+    }
+}
+
+/// JSON that is encoded already.
+pub fn json_bytes(status: StatusCode, body: Vec<u8>) -> Response {
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+/// The answer to a method that a path does not know.
+pub fn method_not_allowed(allow: &'static str) -> Response {
+    let refusal =
+        Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", format!("this path answers {allow} only"));
+    let mut response = refusal.into_response();
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allow));
+    response
+}
+
+/// A request's whole body, of at most `limit` bytes, whether its length was announced or not.
+///
+/// # Errors
+/// 413 `body_too_large`, 415 `unsupported_encoding`, 408 `body_timeout`, 400 `body_broken`.
+pub async fn read_body(request: Request<Body>, limit: usize) -> Result<Bytes, Refusal> {
+    if let Some(encoding) = request.headers().get(header::CONTENT_ENCODING)
+        && encoding != "identity"
+    {
+        let message = "send the body without a Content-Encoding";
+        return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_encoding", message));
+    }
+    match tokio::time::timeout(BODY_DEADLINE, collect(request.into_body(), limit)).await {
+        Ok(result) => result,
+        Err(_) => {
+            let message = format!("the body did not arrive within {} s", BODY_DEADLINE.as_secs());
+            Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", message))
+        }
+    }
+}
+
+async fn collect(mut body: Body, limit: usize) -> Result<Bytes, Refusal> {
+    let (mut first, mut rest, mut size) = (Bytes::new(), BytesMut::new(), 0_usize);
+    while let Some(frame) = body.frame().await {
+        let frame = frame
+            .map_err(|e| Refusal::new(StatusCode::BAD_REQUEST, "body_broken", format!("the body broke off: {e}")))?;
+        let Ok(data) = frame.into_data() else { continue };
+        size = size.saturating_add(data.len());
+        if size > limit {
+            (first, rest) = (Bytes::new(), BytesMut::new());
+            if size > DISCARD.max(limit) {
+                break;
+            }
+        } else if first.is_empty() {
+            // Most bodies are one piece, and then nothing is copied.
+            first = data;
+        } else {
+            if rest.is_empty() {
+                rest.extend_from_slice(&first);
+            }
+            rest.extend_from_slice(&data);
+        }
+    }
+    if size > limit {
+        let message = format!("the body is larger than {limit} bytes");
+        return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message));
+    }
+    Ok(if rest.is_empty() { first } else { rest.freeze() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hyper::body::Frame;
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
+    /// A body whose pieces come one by one, without an announced length.
+    struct Pieces(std::vec::IntoIter<&'static [u8]>);
+
+    impl hyper::body::Body for Pieces {
+        type Data = Bytes;
+        type Error = std::io::Error;
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
+            Poll::Ready(self.0.next().map(|piece| Ok(Frame::data(Bytes::from_static(piece)))))
+        }
+    }
+
+    fn chunked(chunks: Vec<&'static [u8]>) -> Body {
+        Body::new(Pieces(chunks.into_iter()))
+    }
+
+    #[tokio::test]
+    async fn pieces_are_joined_and_the_limit_holds_without_an_announced_length() {
+        assert_eq!(collect(chunked(vec![]), 4).await.unwrap(), "");
+        assert_eq!(collect(chunked(vec![b"abcd"]), 4).await.unwrap(), "abcd");
+        assert_eq!(collect(chunked(vec![b"a", b"", b"bc", b"d"]), 4).await.unwrap(), "abcd");
+        assert_eq!(collect(chunked(vec![b"ab", b"cde"]), 4).await.unwrap_err().code, "body_too_large");
+    }
+}

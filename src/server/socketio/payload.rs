@@ -1,0 +1,95 @@
+//! The body of a long-polling request or response: packets separated by the character U+001E, binary ones as `b` and
+//! base64 (Engine.IO protocol 4, "HTTP long-polling").
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::{Bytes, BytesMut};
+
+use super::packet::{Engine, ParseError};
+
+/// Stands between two packets.
+pub const SEPARATOR: u8 = 0x1e;
+
+/// One part of a payload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Part<'a> {
+    /// A text packet.
+    Text(Engine<'a>),
+    /// Binary data, always a message.
+    Binary(Bytes),
+}
+
+/// Reads the packets of a request's body.
+///
+/// # Errors
+/// The first packet that is none, so that the whole request can be refused: half of it would be a gap.
+pub fn parse(body: &str) -> Result<Vec<Part<'_>>, ParseError> {
+    body.split(char::from(SEPARATOR))
+        .map(|text| match text.strip_prefix('b') {
+            Some(base64) => STANDARD.decode(base64).map(|b| Part::Binary(b.into())).map_err(|_| ParseError::Data),
+            None => Engine::parse(text).map(Part::Text),
+        })
+        .collect()
+}
+
+/// Joins encoded packets into one body. A single one is not copied.
+pub fn join(mut packets: Vec<Bytes>) -> Bytes {
+    if packets.len() == 1 {
+        return packets.remove(0);
+    }
+    let mut body = BytesMut::with_capacity(packets.iter().map(|p| p.len() + 1).sum());
+    for (index, packet) in packets.iter().enumerate() {
+        if index > 0 {
+            body.extend_from_slice(&[SEPARATOR]);
+        }
+        body.extend_from_slice(packet);
+    }
+    body.freeze()
+}
+
+/// The packets of a body that [`join`] made, without copying them. JSON never contains the separator unescaped.
+pub fn split(body: &Bytes) -> impl Iterator<Item = Bytes> + '_ {
+    body.split(|b| *b == SEPARATOR).map(|packet| body.slice_ref(packet))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn packets_of_one_request_are_read_in_order() {
+        let parts = parse("2probe\u{1e}4hello\u{1e}bAQID\u{1e}1").unwrap();
+        assert_eq!(
+            parts,
+            [
+                Part::Text(Engine::Ping("probe")),
+                Part::Text(Engine::Message("hello")),
+                Part::Binary(Bytes::from_static(&[1, 2, 3])),
+                Part::Text(Engine::Close),
+            ]
+        );
+    }
+
+    #[test]
+    fn one_bad_packet_spoils_the_request() {
+        assert_eq!(parse(""), Err(ParseError::Empty));
+        assert_eq!(parse("4a\u{1e}"), Err(ParseError::Empty));
+        assert_eq!(parse("4a\u{1e}abc"), Err(ParseError::Type));
+        assert_eq!(parse("b***"), Err(ParseError::Data));
+    }
+
+    proptest! {
+        #[test]
+        fn join_and_split_are_inverse(packets in prop::collection::vec("[^\u{1e}]{1,20}", 1..8)) {
+            let packets: Vec<Bytes> = packets.into_iter().map(Bytes::from).collect();
+            let body = join(packets.clone());
+            prop_assert_eq!(split(&body).collect::<Vec<_>>(), packets);
+        }
+
+        #[test]
+        fn garbage_never_panics(body in any::<String>()) {
+            let _ = parse(&body);
+        }
+    }
+}

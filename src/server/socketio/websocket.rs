@@ -1,0 +1,375 @@
+//! The WebSocket transport: handshake, move of a polling session, and one task for each socket that reads and, only
+//! when the kernel did not take everything at once, writes on.
+//!
+//! The read side is `tungstenite`'s parser over the bare socket; what it wants to say by itself (pong, close) goes into
+//! the session's one line of bytes, so that nothing ever interleaves with it.
+
+use std::io::{self, Read, Write};
+use std::mem;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use axum::body::Body;
+use axum::http::{HeaderMap, HeaderValue, Request, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use hyper::upgrade::OnUpgrade;
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+use tungstenite::error::{CapacityError, Error};
+use tungstenite::handshake::derive_accept_key;
+use tungstenite::protocol::{Message, Role, WebSocketConfig, WebSocketContext};
+
+use super::outgoing::Outgoing;
+use super::packet::Engine;
+use super::polling::{bad_request, too_many_clients};
+use super::registry::Slot;
+use super::session::{End, Session, open_packet, reset_on_close};
+use super::{MAX_PAYLOAD, SocketIo, frame};
+use crate::server::accept::Connection;
+use crate::server::answer::Refusal;
+use crate::server::io::ClientIo;
+
+/// How long a polling client may take to finish its move; the reference server's `upgradeTimeout`.
+const UPGRADE_DEADLINE: Duration = Duration::from_secs(10);
+/// How long a closed socket is kept for the peer's own close.
+const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
+/// The parser's read buffer; clients send little.
+const READ_BUFFER: usize = 4096;
+/// Messages of one client handled before others have a turn.
+const TURN: usize = 32;
+
+/// Whose the new socket is.
+enum Purpose {
+    New(Slot),
+    Move(Arc<Session>),
+}
+
+/// Answers a WebSocket handshake; with a session, the socket is to replace its polling.
+pub fn upgrade(sio: Arc<SocketIo>, mut request: Request<Body>, session: Option<Arc<Session>>) -> Response {
+    let Some(key) = handshake_key(request.headers()) else {
+        return bad_request("A WebSocket handshake was expected");
+    };
+    let accept = derive_accept_key(key.as_bytes());
+    let parts = (request.extensions_mut().remove::<OnUpgrade>(), request.extensions_mut().remove::<Arc<Connection>>());
+    let (Some(upgrade), Some(connection)) = parts else {
+        return bad_request("This connection cannot become a WebSocket");
+    };
+    let purpose = match session {
+        None => match sio.registry.reserve(sio.settings().max_clients) {
+            Some(slot) => Purpose::New(slot),
+            None => return too_many_clients(&sio),
+        },
+        Some(session) if session.begin_probe() => Purpose::Move(session),
+        Some(_) => return bad_request("This session has a WebSocket already"),
+    };
+    let Ok(accept) = HeaderValue::from_str(&accept) else {
+        return Refusal::internal("the accept key is no header value").into_response();
+    };
+    tokio::spawn(serve(sio, upgrade, connection, purpose));
+    let headers = [
+        (header::CONNECTION, HeaderValue::from_static("Upgrade")),
+        (header::UPGRADE, HeaderValue::from_static("websocket")),
+        (header::SEC_WEBSOCKET_ACCEPT, accept),
+    ];
+    (StatusCode::SWITCHING_PROTOCOLS, headers).into_response()
+}
+
+/// The client's key, when the headers are those of RFC 6455, section 4.2.1.
+fn handshake_key(headers: &HeaderMap) -> Option<HeaderValue> {
+    let has_token = |name: header::HeaderName, token: &str| {
+        (headers.get_all(name).iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(',')))
+            .any(|t| t.trim().eq_ignore_ascii_case(token))
+    };
+    let key = headers.get(header::SEC_WEBSOCKET_KEY)?;
+    let fits = has_token(header::CONNECTION, "upgrade")
+        && has_token(header::UPGRADE, "websocket")
+        && headers.get(header::SEC_WEBSOCKET_VERSION).is_some_and(|v| v == "13")
+        && key.len() == 24;
+    fits.then(|| key.clone())
+}
+
+async fn serve(sio: Arc<SocketIo>, upgrade: OnUpgrade, connection: Arc<Connection>, purpose: Purpose) {
+    let parts = match tokio::time::timeout(UPGRADE_DEADLINE, upgrade).await {
+        Ok(Ok(upgraded)) => upgraded.downcast::<ClientIo>().ok(),
+        _ => None,
+    };
+    let stream = parts.and_then(|parts| Some((Arc::new(parts.io.into_stream()?), parts.read_buf)));
+    let Some((stream, early)) = stream else {
+        if let Purpose::Move(session) = purpose {
+            session.abandon_probe();
+        }
+        return;
+    };
+    let mut reader = Reader::new(&early);
+    let session = match purpose {
+        Purpose::New(slot) => match open(&sio, Arc::clone(&stream), slot) {
+            Some(session) => session,
+            None => return,
+        },
+        Purpose::Move(session) => {
+            let moved = tokio::select! {
+                moved = tokio::time::timeout(UPGRADE_DEADLINE, probe(&stream, &mut reader)) => moved.is_ok_and(|m| m),
+                () = connection.cut() => false,
+            };
+            if !moved {
+                return session.abandon_probe();
+            }
+            session.move_to(Arc::clone(&stream), Instant::now());
+            session
+        }
+    };
+    // From here on the session's own end says when to let go, so that a cut resets this socket as well.
+    let end = pump(&sio, &session, &stream, &mut reader).await;
+    if end.is_abortive() || connection.is_cut() {
+        reset_on_close(&stream);
+    }
+    sio.end(&session, end);
+    drop(connection);
+}
+
+fn open(sio: &Arc<SocketIo>, stream: Arc<TcpStream>, slot: Slot) -> Option<Arc<Session>> {
+    let settings = sio.settings();
+    let times = (settings.ping_interval, settings.ping_timeout);
+    let session = Session::new(Some(stream), times, settings.client_backlog, slot, Instant::now()).ok()?;
+    let session = Arc::new(session);
+    sio.registry.insert(Arc::clone(&session));
+    sio.counters.opened.fetch_add(1, Ordering::Relaxed);
+    sio.send(&session, &Outgoing::packet(open_packet(&session, &[], MAX_PAYLOAD)));
+    Some(session)
+}
+
+/// The client's side of the move: `2probe`, which is answered, then `5`.
+async fn probe(stream: &TcpStream, reader: &mut Reader) -> bool {
+    let mut probed = false;
+    loop {
+        match reader.next(stream) {
+            Next::Message(Message::Text(text)) => match Engine::parse(&text) {
+                Ok(Engine::Ping("probe")) if !probed => {
+                    probed = true;
+                    if write_all(stream, &frame::text(b"3probe")).await.is_err() {
+                        return false;
+                    }
+                }
+                Ok(Engine::Upgrade) if probed => return true,
+                _ => return false,
+            },
+            Next::Message(_) => {}
+            Next::Idle => {
+                let reply = reader.take_reply();
+                if write_all(stream, &reply).await.is_err() || stream.readable().await.is_err() {
+                    return false;
+                }
+            }
+            Next::Closed | Next::Failed(..) => return false,
+        }
+    }
+}
+
+async fn write_all(stream: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match stream.try_write(bytes) {
+            Ok(written) => bytes = &bytes[written..],
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => stream.writable().await?,
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
+}
+
+/// Reads the client's packets and writes what waits for it, until one of both has an end.
+async fn pump(sio: &Arc<SocketIo>, session: &Arc<Session>, stream: &TcpStream, reader: &mut Reader) -> End {
+    let mut idle = false;
+    loop {
+        let blocked = match session.flush(Instant::now()) {
+            Ok(blocked) => blocked,
+            Err(end) => return end,
+        };
+        if let Some(end) = session.ended() {
+            return end;
+        }
+        if session.is_closed() {
+            return finish(session, stream).await;
+        }
+        if idle {
+            let interest = if blocked { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE };
+            tokio::select! {
+                ready = stream.ready(interest) => if ready.is_err() { return End::TransportClosed },
+                () = session.wake.notified() => {}
+            }
+        } else {
+            tokio::task::yield_now().await;
+        }
+        idle = match turn(sio, session, stream, reader) {
+            Ok(idle) => idle,
+            Err(end) => return end,
+        };
+    }
+}
+
+/// Handles what has arrived; whether that was all.
+fn turn(sio: &Arc<SocketIo>, session: &Arc<Session>, stream: &TcpStream, reader: &mut Reader) -> Result<bool, End> {
+    let mut idle = false;
+    for _ in 0..TURN {
+        let result = match reader.next(stream) {
+            // After the goodbye only the client's close counts.
+            Next::Message(_) if session.is_closing() => Ok(()),
+            Next::Message(Message::Text(text)) => match Engine::parse(&text) {
+                Ok(packet) => sio.receive(session, packet),
+                Err(_) => Err(End::Protocol),
+            },
+            Next::Message(Message::Binary(data)) => sio.receive_binary(session, &data),
+            Next::Message(_) => Ok(()),
+            Next::Idle => {
+                idle = true;
+                Ok(())
+            }
+            Next::Closed => {
+                let reply = reader.take_reply();
+                if !reply.is_empty() {
+                    sio.sent(session, session.reply(reply, Instant::now()));
+                }
+                return Err(End::TransportClosed);
+            }
+            Next::Failed(code, reason) => {
+                session.close(&Outgoing::packets(Vec::new()), code, reason, Instant::now());
+                return Ok(true);
+            }
+        };
+        if let Err(End::Protocol) = result {
+            session.close(&Outgoing::packets(Vec::new()), frame::PROTOCOL_ERROR, "malformed packet", Instant::now());
+            return Ok(true);
+        }
+        result?;
+        let reply = reader.take_reply();
+        if !reply.is_empty() {
+            sio.sent(session, session.reply(reply, Instant::now()));
+        }
+        if idle {
+            break;
+        }
+    }
+    Ok(idle)
+}
+
+/// Our side is sent; the peer gets a moment for its own, so that what it has not read yet is not torn away by a reset.
+async fn finish(session: &Session, stream: &TcpStream) -> End {
+    let _ = socket2::SockRef::from(stream).shutdown(std::net::Shutdown::Write);
+    let drained = async {
+        let mut rest = [0; 1024];
+        while stream.readable().await.is_ok() {
+            match stream.try_read(&mut rest) {
+                Ok(0) => return,
+                Ok(_) => {}
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_) => return,
+            }
+        }
+    };
+    tokio::select! {
+        _ = tokio::time::timeout(CLOSE_DEADLINE, drained) => {}
+        () = session.wake.notified() => {}
+    }
+    session.ended().unwrap_or(End::ClientClosed)
+}
+
+/// What the parser says.
+enum Next {
+    Message(Message),
+    /// Nothing more for now.
+    Idle,
+    /// The peer closed, in good order or not.
+    Closed,
+    /// The peer broke the protocol: the close code and its reason.
+    Failed(u16, &'static str),
+}
+
+/// The read side of one socket.
+struct Reader {
+    parser: WebSocketContext,
+    reply: Vec<u8>,
+}
+
+impl Reader {
+    fn new(early: &Bytes) -> Self {
+        let config = WebSocketConfig::default()
+            .read_buffer_size(READ_BUFFER)
+            .write_buffer_size(0)
+            .max_message_size(Some(MAX_PAYLOAD))
+            .max_frame_size(Some(MAX_PAYLOAD));
+        let parser = WebSocketContext::from_partially_read(early.to_vec(), Role::Server, Some(config));
+        Self { parser, reply: Vec::new() }
+    }
+
+    fn next(&mut self, stream: &TcpStream) -> Next {
+        let mut tap = Tap { stream, reply: &mut self.reply };
+        match self.parser.read(&mut tap) {
+            Ok(Message::Close(_)) => {
+                // Makes the parser say its own close; that it then calls the connection closed is no news.
+                let _ = self.parser.flush(&mut tap);
+                Next::Closed
+            }
+            Ok(message) => Next::Message(message),
+            Err(Error::Io(e)) if e.kind() == io::ErrorKind::WouldBlock => Next::Idle,
+            Err(Error::Capacity(CapacityError::MessageTooLong { .. })) => {
+                Next::Failed(frame::TOO_BIG, "message too big")
+            }
+            Err(Error::Utf8(_)) => Next::Failed(frame::INVALID_DATA, "text is not UTF-8"),
+            Err(Error::Protocol(tungstenite::error::ProtocolError::ResetWithoutClosingHandshake)) => Next::Closed,
+            Err(Error::Protocol(_)) => Next::Failed(frame::PROTOCOL_ERROR, "WebSocket protocol error"),
+            Err(_) => Next::Closed,
+        }
+    }
+
+    fn take_reply(&mut self) -> Bytes {
+        mem::take(&mut self.reply).into()
+    }
+}
+
+/// Lets the parser read the socket, and keeps what it writes.
+struct Tap<'a> {
+    stream: &'a TcpStream,
+    reply: &'a mut Vec<u8>,
+}
+
+impl Read for Tap<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.stream.try_read(buffer)
+    }
+}
+
+impl Write for Tap<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.reply.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        pairs.iter().map(|(n, v)| (n.parse().unwrap(), HeaderValue::from_static(v))).collect()
+    }
+
+    #[test]
+    fn only_a_whole_handshake_is_one() {
+        let key = ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==");
+        let good =
+            [("connection", "keep-alive, Upgrade"), ("upgrade", "WebSocket"), ("sec-websocket-version", "13"), key];
+        assert!(handshake_key(&headers(&good)).is_some());
+        for missing in 0..good.len() {
+            let mut some = good.to_vec();
+            some.remove(missing);
+            assert!(handshake_key(&headers(&some)).is_none(), "without {}", good[missing].0);
+        }
+        let old = [good[0], good[1], ("sec-websocket-version", "8"), key];
+        assert!(handshake_key(&headers(&old)).is_none());
+    }
+}
