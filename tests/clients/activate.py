@@ -17,6 +17,7 @@ listener = socket.socket(FAMILY, TYPE)
 listener.bind(ADDRESS)
 if kind != "udp":
     listener.listen(128)
-os.dup2(listener.fileno(), 3, inheritable=True)
+os.dup2(listener.fileno(), 3)
+os.set_inheritable(3, True)  # it may have been 3 before, and then dup2 changes nothing
 os.environ |= {"LISTEN_FDS": "1", "LISTEN_FDNAMES": name, "LISTEN_PID": str(os.getpid())}
 os.execv(command[0], command)

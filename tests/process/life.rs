@@ -42,7 +42,7 @@ fn a_second_signal_ends_it_at_once() {
     // It must have seen the head of that request, or there is nothing to wait for.
     assert!(http::get(port, "/health").is_ok());
     signal(daemon.pid(), "TERM");
-    daemon.until(SOON, "the beginning of the shutdown", |l| l.contains("TERM").then_some(()));
+    daemon.until(SOON, "the beginning of the shutdown", |l| l.contains("told to stop").then_some(()));
     let began = Instant::now();
     signal(daemon.pid(), "TERM");
     let code = daemon.end(SOON);
