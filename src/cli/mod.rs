@@ -4,8 +4,18 @@ pub mod args;
 pub mod completions;
 pub mod config;
 pub mod exit;
+pub mod install;
+pub mod list;
+pub mod logs;
 pub mod man;
+pub mod reload;
+pub mod restart;
 pub mod run;
+pub mod service;
+pub mod start;
+pub mod status;
+pub mod stop;
+pub mod uninstall;
 
 use args::{Cli, Verb};
 use exit::{Exit, Failed};
@@ -16,11 +26,19 @@ use exit::{Exit, Failed};
 /// Whatever went wrong; [`report`] prints it and knows its exit code.
 pub fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
     match cli.verb {
+        Verb::Install(args) => install::run(&args),
+        Verb::Uninstall(args) => uninstall::run(&args),
+        Verb::Start(args) => start::run(&args),
+        Verb::Stop(args) => stop::run(&args),
+        Verb::Restart(args) => restart::run(&args),
+        Verb::Reload(args) => reload::run(&args),
+        Verb::Status(args) => status::run(&args),
+        Verb::List(args) => list::run(&args),
+        Verb::Logs(args) => logs::run(&args),
         Verb::Config(args) => config::run(&args),
         Verb::Run(args) => run::run(*args),
         Verb::Completions { shell } => completions::run(shell),
         Verb::Man { dir } => man::run(dir.as_deref()),
-        _ => unreachable!(),
     }
 }
 
