@@ -102,13 +102,14 @@ fn checked(fd: OwnedFd) -> Result<TcpListener, String> {
     Ok(TcpListener::from(socket))
 }
 
-#[cfg(target_os = "linux")]
+#[cfg(not(target_vendor = "apple"))]
 fn listens(socket: &Socket) -> bool {
-    rustix::net::sockopt::socket_acceptconn(socket).unwrap_or(false)
+    use std::os::fd::AsFd;
+    rustix::net::sockopt::socket_acceptconn(socket.as_fd()).unwrap_or(false)
 }
 
-/// Elsewhere the system call has no such question, and no systemd passes sockets.
-#[cfg(not(target_os = "linux"))]
+/// Apple's kernel cannot be asked (it names the option and does not implement it); there, accepting shows it.
+#[cfg(target_vendor = "apple")]
 fn listens(_: &Socket) -> bool {
     true
 }
