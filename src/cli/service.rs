@@ -1,5 +1,6 @@
 //! What the verbs about the installed service share: whose manager, where the files are, how a failure is told.
 
+use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -7,6 +8,7 @@ use jiff::Timestamp;
 use super::args::{ScopeArgs, Target};
 use super::exit::{Exit, failed};
 use crate::probe::Health;
+use crate::runtime::ports;
 use crate::service::manager::{self, Job, Manager, ManagerError, Phase};
 use crate::service::observe;
 use crate::service::paths::Paths;
@@ -170,6 +172,11 @@ impl Context {
                 exit = Exit::NoPermission;
             }
             text.push_str(&format!("\n{said}"));
+        }
+        if exit == Exit::PortTaken {
+            // The service may not be allowed to see whose it is; whoever types this may.
+            let owner = ports::owner(Ipv4Addr::LOCALHOST.into(), self.port, observe::LOOK);
+            text.push_str(&owner.map_or(String::new(), |o| format!("\nPort {} belongs to {o}", self.port)));
         }
         let lines = self.tail();
         if lines.is_empty() {

@@ -79,7 +79,7 @@ pub fn observe(port: u16, paths: &Paths, manager: Option<&dyn Manager>, user: &s
     Ok(Observed {
         files: found,
         missing_dirs: files::missing(&paths.units),
-        made_dirs: Vec::new(),
+        made_dirs: lone_sysusers(paths, receipt.is_none()),
         links,
         user_exists: apply::user_exists(),
         history_exists: paths.history(port).exists(),
@@ -90,6 +90,13 @@ pub fn observe(port: u16, paths: &Paths, manager: Option<&dyn Manager>, user: &s
         receipt,
         others: Receipt::all(&paths.receipts).into_iter().filter(|r| r.port != port).collect(),
     })
+}
+
+/// The sysusers.d directory where our file is the only one: an uninstall that kept the user left it.
+fn lone_sysusers(paths: &Paths, no_receipt: bool) -> Vec<std::path::PathBuf> {
+    let Some(path) = paths.sysusers.as_ref().filter(|p| no_receipt && p.exists()) else { return Vec::new() };
+    let dir = path.parent().map(Path::to_owned);
+    dir.filter(|d| std::fs::read_dir(d).is_ok_and(|entries| entries.count() == 1)).into_iter().collect()
 }
 
 /// Completes what is missing by the directories that this definition's files need.
