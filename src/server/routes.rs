@@ -150,7 +150,9 @@ fn wanted(query: HashMap<String, String>) -> Result<Wanted, Refusal> {
             "type" => wanted.filter.name = Some(value),
             "subtype" => wanted.filter.subtype = Some(value),
             _ => {
-                return Err(bad(format!("{name:?} is no parameter; there are after, limit, session, type and subtype")));
+                return Err(bad(format!(
+                    "{name:?} is no parameter; there are after, limit, session, type and subtype"
+                )));
             }
         }
     }
