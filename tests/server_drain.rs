@@ -39,7 +39,8 @@ async fn clients_are_told_in_a_way_after_which_they_come_back() {
     assert!(body(&polled).starts_with("42[\"server_restarting\""), "{polled}");
     assert!(!body(&polled).contains('\u{1e}'), "the Python client takes a close packet as final: {polled}");
     assert_eq!((report.clients_told, report.cut), (2, 0));
-    assert!(report.took < Duration::from_secs(5), "{report:?}");
+    // The client's own close ended it, not a deadline.
+    assert!(report.took < Duration::from_millis(1500), "{report:?}");
     assert_eq!(status(&to_end(&mut idle).await), 200);
     assert!(tokio::net::TcpStream::connect(rig.address).await.is_err(), "nothing listens any more");
 }

@@ -254,6 +254,11 @@ impl Ws {
             assert!(head.contains("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), "{head}");
             return Ok(Self { stream, buffer });
         }
+        let length = head.to_lowercase().lines().find_map(|l| l.strip_prefix("content-length: ")?.parse().ok());
+        while buffer.len() < length.unwrap_or(0) {
+            let n = tokio::time::timeout(PATIENCE, stream.read_buf(&mut buffer)).await.unwrap().unwrap();
+            assert_ne!(n, 0, "closed within the refusal");
+        }
         Err(head + &String::from_utf8_lossy(&buffer))
     }
 

@@ -40,6 +40,9 @@ pub const MAX_PAYLOAD: usize = 1_000_000;
 /// Clients are told how many they are at most this often: N that join at once would cost N² packets.
 const COUNT_PAUSE: Duration = Duration::from_millis(100);
 
+/// The packets that tell a new client of the past.
+type Past = [(&'static str, Bytes); 2];
+
 /// The Socket.IO server.
 pub struct SocketIo {
     /// Its sessions.
@@ -51,7 +54,7 @@ pub struct SocketIo {
     hub: Arc<Hub>,
     handlers: Vec<Box<dyn Handler>>,
     /// The encoded history; clients that come back together after a restart share it.
-    past: Mutex<Option<(History, [(&'static str, Bytes); 2])>>,
+    past: Mutex<Option<(History, Past)>>,
 }
 
 impl SocketIo {
@@ -218,7 +221,7 @@ impl SocketIo {
         self.sent(session, result);
     }
 
-    fn past(&self, history: &History) -> [(&'static str, Bytes); 2] {
+    fn past(&self, history: &History) -> Past {
         let mut past = self.past.lock().unwrap_or_else(PoisonError::into_inner);
         match &*past {
             Some((known, packets)) if known.json.as_ptr() == history.json.as_ptr() => packets.clone(),
