@@ -5,6 +5,7 @@
 //! Nothing here waits for a client: an event is encoded once for each kind of transport, written to every socket that
 //! takes it, and what a slow client does not take waits in its own bounded backlog (see `docs/protocol.md`).
 
+pub mod end;
 pub mod frame;
 pub mod heartbeat;
 pub mod namespace;
