@@ -1,6 +1,13 @@
 //! Parses the command line, dispatches, maps the error to an exit code; nothing else.
-use clap::Parser;
 
-fn main() {
-    let _ = mpm_monitor::cli::args::Cli::parse();
+use std::process::ExitCode;
+
+use clap::Parser;
+use mpm_monitor::cli;
+
+fn main() -> ExitCode {
+    match cli::dispatch(cli::args::Cli::parse()) {
+        Ok(exit) => exit.into(),
+        Err(error) => cli::report(&error).into(),
+    }
 }

@@ -109,8 +109,8 @@ pub struct Install {
     #[command(flatten)]
     pub target: Target,
     /// Let the manager hold the listening socket: connections during a restart wait instead of failing
-    #[arg(long)]
-    pub socket: bool,
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "yes", value_enum, value_name = "yes|no")]
+    pub socket: Option<YesNo>,
     /// Whether the user's manager keeps running without a login
     #[arg(long, value_enum, default_value_t = Linger::Auto)]
     pub linger: Linger,
@@ -120,7 +120,7 @@ pub struct Install {
     /// Show the plan and change nothing
     #[arg(long)]
     pub dry_run: bool,
-    /// An environment variable of the service (repeatable)
+    /// An environment variable of the service; NAME alone removes it again (repeatable)
     #[arg(long = "env", value_name = "NAME=VALUE")]
     pub env: Vec<String>,
     /// The program the service runs, if not this one
@@ -140,6 +140,15 @@ pub struct Uninstall {
     /// Show the plan and change nothing
     #[arg(long)]
     pub dry_run: bool,
+}
+
+/// Whether or not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum YesNo {
+    /// So be it
+    Yes,
+    /// No longer
+    No,
 }
 
 /// `install --linger`.

@@ -1,4 +1,70 @@
 //! The command line: one file per verb. Here alone errors are `anyhow`.
 
 pub mod args;
+pub mod completions;
+pub mod config;
 pub mod exit;
+pub mod install;
+pub mod list;
+pub mod logs;
+pub mod man;
+pub mod reload;
+pub mod restart;
+pub mod run;
+pub mod service;
+pub mod start;
+pub mod status;
+pub mod stop;
+pub mod uninstall;
+
+use args::{Cli, Verb};
+use exit::{Exit, Failed};
+
+/// Does what the command line asks.
+///
+/// # Errors
+/// Whatever went wrong; [`report`] prints it and knows its exit code.
+pub fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
+    match cli.verb {
+        Verb::Install(args) => install::run(&args),
+        Verb::Uninstall(args) => uninstall::run(&args),
+        Verb::Start(args) => start::run(&args),
+        Verb::Stop(args) => stop::run(&args),
+        Verb::Restart(args) => restart::run(&args),
+        Verb::Reload(args) => reload::run(&args),
+        Verb::Status(args) => status::run(&args),
+        Verb::List(args) => list::run(&args),
+        Verb::Logs(args) => logs::run(&args),
+        Verb::Config(args) => config::run(&args),
+        Verb::Run(args) => run::run(*args),
+        Verb::Completions { shell } => completions::run(shell),
+        Verb::Man { dir } => man::run(dir.as_deref()),
+    }
+}
+
+/// Prints an error with its causes, and gives its exit code.
+pub fn report(error: &anyhow::Error) -> Exit {
+    let causes: Vec<String> = error.chain().map(ToString::to_string).collect();
+    eprintln!("mpm-monitor: {}", causes.join(": "));
+    error.chain().find_map(|e| e.downcast_ref::<Failed>()).map_or(Exit::Failure, |failed| failed.exit)
+}
+
+/// All problems of a configuration, one a line.
+pub fn problems(problems: &[crate::config::layers::Problem]) -> String {
+    let lines: Vec<String> = problems.iter().map(|p| format!("  {p}")).collect();
+    let errors = if lines.len() == 1 { "error" } else { "errors" };
+    format!("the configuration has {} {errors}:\n{}", lines.len(), lines.join("\n"))
+}
+
+/// Writes to standard output; a reader that went away (`| head`) is no error.
+///
+/// # Errors
+/// Any other failure to write.
+pub fn print(bytes: &[u8]) -> std::io::Result<()> {
+    use std::io::Write;
+    let mut out = std::io::stdout().lock();
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        other => other,
+    }
+}

@@ -7,4 +7,78 @@ pub mod keys;
 pub mod layers;
 pub mod settings;
 
-pub use settings::{LogFormat, PortChoice, Settings};
+use std::io;
+use std::path::Path;
+
+use crate::cli::args::Run;
+use keys::Raw;
+use layers::{Layer, Origin, Problem};
+pub use settings::{Directories, LogFormat, PortChoice, Provenance, Settings};
+
+/// The settings that files, environment and flags give together, in rising order of precedence: defaults,
+/// `/etc/mpm-monitor/config.toml`, the user's file (or the one named by `--config` or `MPM_MONITOR_CONFIG`), `MPM_MONITOR_*`,
+/// flags.
+///
+/// # Errors
+/// Every problem of every source at once.
+pub fn load(
+    flags: &Run,
+    variables: &[(String, String)],
+    directories: &Directories,
+) -> Result<(Settings, Provenance), Vec<Problem>> {
+    let mut files = vec![file(&directories.system_config, false)];
+    let named = variables.iter().find(|(n, _)| n == "MPM_MONITOR_CONFIG").map(|(_, v)| Path::new(v));
+    match (flags.config.as_deref().or(named), &directories.user_config) {
+        (Some(path), _) => files.push(file(path, true)),
+        (None, Some(path)) => files.push(file(path, false)),
+        (None, None) => {}
+    }
+    files.push(layers::from_environment(variables));
+    files.push(from_run(flags));
+    settings::settle(layers::merge(files), directories)
+}
+
+/// The variables of this process, without those that are not text.
+pub fn variables() -> Vec<(String, String)> {
+    std::env::vars_os().filter_map(|(n, v)| Some((n.into_string().ok()?, v.into_string().ok()?))).collect()
+}
+
+fn file(path: &Path, must_exist: bool) -> Layer {
+    // A pipe or device in place of the file would block for ever, before anybody could say why.
+    let text = std::fs::metadata(path).and_then(|meta| {
+        if meta.is_file() { std::fs::read_to_string(path) } else { Err(io::Error::other("not a regular file")) }
+    });
+    match text {
+        Ok(text) => layers::from_toml(path, &text),
+        Err(e) if e.kind() == io::ErrorKind::NotFound && !must_exist => Layer::default(),
+        Err(e) => Layer {
+            problems: vec![Problem {
+                origin: Origin::File(path.to_owned(), 1),
+                message: format!("cannot read the file: {e}"),
+            }],
+            ..Layer::default()
+        },
+    }
+}
+
+fn from_run(run: &Run) -> Layer {
+    let mut flags = Vec::new();
+    let mut text = |name: &str, value: Option<String>, flag: &str| {
+        if let Some(value) = value {
+            flags.push((name.to_owned(), Raw::Text(value), flag.to_owned()));
+        }
+    };
+    text("port", run.port.clone(), "--port");
+    text("state_dir", run.state_dir.as_ref().map(|p| p.display().to_string()), "--state-dir");
+    text("log.level", run.log_level.clone(), "--log-level");
+    text("log.format", run.log_format.clone(), "--log-format");
+    text("watchdog.exit", run.watchdog_exit.then(|| "true".to_owned()), "--watchdog-exit");
+    if !run.bind.is_empty() {
+        flags.push(("bind".to_owned(), Raw::List(run.bind.clone()), "--bind".to_owned()));
+    }
+    for pair in &run.set {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        flags.push((name.to_owned(), Raw::Text(value.to_owned()), format!("--set {name}")));
+    }
+    layers::from_flags(flags)
+}

@@ -1,10 +1,13 @@
 //! The validated settings of one process.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::keys::{KEYS, Kind, Raw, Value, show_bytes};
+use super::layers::{Merged, Origin, Problem};
 use crate::events::model::Dialect;
 
 /// The port that clients expect a monitor on.
@@ -90,4 +93,287 @@ pub struct Settings {
     pub watchdog_exit: bool,
     /// How long a stall may last before [`Settings::watchdog_exit`] acts, where no manager says.
     pub watchdog_timeout: Duration,
+}
+
+impl Settings {
+    /// These settings, with the parts that only a restart changes as they are in `running`.
+    #[must_use]
+    pub fn with_fixed_parts_of(self, running: &Self) -> Self {
+        Self {
+            port: running.port,
+            bind: running.bind.clone(),
+            state_dir: running.state_dir.clone(),
+            runtime_dir: running.runtime_dir.clone(),
+            header_timeout: running.header_timeout,
+            durable: running.durable,
+            log_format: running.log_format,
+            watchdog_exit: running.watchdog_exit,
+            watchdog_timeout: running.watchdog_timeout,
+            ..self
+        }
+    }
+}
+
+/// The settings of this process with the origin of each, or every problem at once.
+///
+/// # Errors
+/// All problems of all sources.
+pub fn settle(mut merged: Merged, directories: &Directories) -> Result<(Settings, Provenance), Vec<Problem>> {
+    for key in KEYS {
+        let default = match key.name {
+            "state_dir" => directories.state.display().to_string(),
+            "runtime_dir" => directories.runtime.display().to_string(),
+            _ => key.default.to_owned(),
+        };
+        let value = key.read(&Raw::Text(default)).map_err(|message| {
+            vec![Problem { origin: Origin::Default, message: format!("{}: {message}", key.name) }]
+        })?;
+        merged.values.entry(key.name).or_insert((value, Origin::Default));
+    }
+    let values = &merged.values;
+    let settings =
+        Settings {
+            port: get(values, "port", |v| if let Value::Port(p) = v { Some(*p) } else { None }),
+            bind: get(values, "bind", |v| if let Value::Addresses(a) = v { Some(a.clone()) } else { None }),
+            max_clients: count(values, "server.max_clients"),
+            max_connections: count(values, "server.max_connections"),
+            max_body: count(values, "server.max_body"),
+            header_timeout: time(values, "server.header_timeout"),
+            client_backlog: count(values, "server.client_backlog"),
+            ping_interval: time(values, "socketio.ping_interval"),
+            ping_timeout: time(values, "socketio.ping_timeout"),
+            allow_origin: get(values, "server.allow_origin", |v| {
+                if let Value::List(l) = v { Some(l.clone()) } else { None }
+            }),
+            dialect: if text(values, "events.dialect") == "wrapped" { Dialect::Wrapped } else { Dialect::PassThrough },
+            durable: truth(values, "events.durable"),
+            history_events: number(values, "history.events"),
+            history_bytes: number(values, "history.bytes"),
+            history_age: time(values, "history.age"),
+            history_on_connect: count(values, "history.on_connect"),
+            drain_timeout: time(values, "server.drain_timeout"),
+            state_dir: path(values, "state_dir"),
+            runtime_dir: path(values, "runtime_dir"),
+            log_level: text(values, "log.level"),
+            log_format: match text(values, "log.format").as_str() {
+                "human" => LogFormat::Human,
+                "json" => LogFormat::Json,
+                _ => LogFormat::Auto,
+            },
+            watchdog_exit: truth(values, "watchdog.exit"),
+            watchdog_timeout: time(values, "watchdog.timeout"),
+        };
+    let mut problems = merged.problems;
+    if settings.max_connections < settings.max_clients {
+        problems.push(Problem {
+            origin: values["server.max_clients"].1.clone(),
+            message: format!(
+                "server.max_clients: {} clients do not fit into server.max_connections = {}; raise that, too",
+                settings.max_clients, settings.max_connections
+            ),
+        });
+    }
+    if problems.is_empty() { Ok((settings, Provenance(merged.values))) } else { Err(problems) }
+}
+
+/// The value and the origin of each setting.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Provenance(pub BTreeMap<&'static str, (Value, Origin)>);
+
+/// The machine's directories for this user, where no setting names others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Directories {
+    /// The configuration file of the machine.
+    pub system_config: PathBuf,
+    /// The user's own, if the user has a home.
+    pub user_config: Option<PathBuf>,
+    /// Where state is kept.
+    pub state: PathBuf,
+    /// Where locks are kept.
+    pub runtime: PathBuf,
+}
+
+impl Directories {
+    /// As the platform has them: XDG on Linux, `~/Library` on macOS. A user without a home gets `/var/lib` and `/run`,
+    /// which its service manager should have named by `MPM_MONITOR_STATE_DIR` anyway.
+    pub fn of_this_user() -> Self {
+        let system_config = PathBuf::from("/etc/mpm-monitor/config.toml");
+        let base = directories::BaseDirs::new();
+        let project = directories::ProjectDirs::from("", "", "mpm-monitor");
+        let (Some(base), Some(project)) = (base, project) else {
+            return Self {
+                system_config,
+                user_config: None,
+                state: "/var/lib/mpm-monitor".into(),
+                runtime: "/run/mpm-monitor".into(),
+            };
+        };
+        let state = project.state_dir().unwrap_or(project.data_local_dir()).to_owned();
+        let runtime = base.runtime_dir().map_or_else(|| state.join("run"), |dir| dir.join("mpm-monitor"));
+        Self { system_config, user_config: Some(project.config_dir().join("config.toml")), state, runtime }
+    }
+}
+
+type Values = BTreeMap<&'static str, (Value, Origin)>;
+
+fn get<T>(values: &Values, name: &str, pick: impl Fn(&Value) -> Option<T>) -> T {
+    match values.get(name).and_then(|(v, _)| pick(v)) {
+        Some(value) => value,
+        None => unreachable!("{name} has a default of its kind, which a test checks"),
+    }
+}
+
+fn number(values: &Values, name: &str) -> u64 {
+    get(values, name, |v| if let Value::Number(n) = v { Some(*n) } else { None })
+}
+
+fn count(values: &Values, name: &str) -> usize {
+    usize::try_from(number(values, name)).unwrap_or(usize::MAX)
+}
+
+fn time(values: &Values, name: &str) -> Duration {
+    get(values, name, |v| if let Value::Duration(d) = v { Some(*d) } else { None })
+}
+
+fn truth(values: &Values, name: &str) -> bool {
+    get(values, name, |v| if let Value::Bool(b) = v { Some(*b) } else { None })
+}
+
+fn path(values: &Values, name: &str) -> PathBuf {
+    get(values, name, |v| if let Value::Path(p) = v { Some(p.clone()) } else { None })
+}
+
+fn text(values: &Values, name: &str) -> String {
+    get(values, name, |v| if let Value::Text(t) = v { Some(t.clone()) } else { None })
+}
+
+impl Provenance {
+    /// The settings as TOML, sections in order; with `origin`, each with a comment that says where it comes from.
+    pub fn to_toml(&self, origin: bool) -> String {
+        let mut text = String::new();
+        let mut section = "";
+        for key in KEYS {
+            let (now, name) = key.name.split_once('.').unwrap_or(("", key.name));
+            if now != section {
+                text.push_str(&format!("\n[{now}]\n"));
+                section = now;
+            }
+            let (value, from) = &self.0[key.name];
+            let line = format!("{name} = {}", show(value, key.kind));
+            if origin {
+                text.push_str(&format!("{line:<44} # {from}\n"));
+            } else {
+                text.push_str(&format!("{line}\n"));
+            }
+        }
+        text
+    }
+
+    /// The settings as JSON: name -> value, origin, whether a reload applies it.
+    pub fn to_json(&self) -> serde_json::Value {
+        let settings: serde_json::Map<_, _> = KEYS
+            .iter()
+            .map(|key| {
+                let (value, from) = &self.0[key.name];
+                let entry = serde_json::json!({
+                    "value": show(value, key.kind).trim_matches('"'),
+                    "origin": from.to_string(),
+                    "live": key.live,
+                    "about": key.about,
+                });
+                (key.name.to_owned(), entry)
+            })
+            .collect();
+        serde_json::json!({ "schema_version": 1, "settings": settings })
+    }
+
+    /// The settings in which `new` differs, and whether a reload applies each.
+    pub fn changed_in(&self, new: &Self) -> Vec<(&'static str, bool)> {
+        KEYS.iter().filter(|k| self.0[k.name].0 != new.0[k.name].0).map(|k| (k.name, k.live)).collect()
+    }
+}
+
+fn show(value: &Value, kind: Kind) -> String {
+    let quote = |text: &str| toml::Value::String(text.to_owned()).to_string();
+    let list = |items: Vec<String>| format!("[{}]", items.join(", "));
+    match value {
+        Value::Port(PortChoice::Fixed(port)) => port.to_string(),
+        Value::Port(PortChoice::Auto) => quote("auto"),
+        Value::Addresses(addresses) => list(addresses.iter().map(|a| quote(&a.to_string())).collect()),
+        Value::Number(n) if matches!(kind, Kind::Bytes(..)) => quote(&show_bytes(*n)),
+        Value::Number(n) => n.to_string(),
+        Value::Duration(d) => quote(&humantime::format_duration(*d).to_string()),
+        Value::Bool(b) => b.to_string(),
+        Value::Path(p) => quote(&p.display().to_string()),
+        Value::Text(t) => quote(t),
+        Value::List(items) => list(items.iter().map(|i| quote(i)).collect()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::super::layers;
+    use super::*;
+
+    fn directories() -> Directories {
+        Directories {
+            system_config: "/etc/c".into(),
+            user_config: None,
+            state: "/state".into(),
+            runtime: "/runtime".into(),
+        }
+    }
+
+    #[test]
+    fn the_defaults_settle_and_read_back_as_they_are_shown() {
+        let (settings, provenance) = settle(Merged::default(), &directories()).unwrap();
+        assert_eq!(settings.port, PortChoice::Fixed(8765));
+        assert_eq!(settings.state_dir, Path::new("/state"));
+        let text = provenance.to_toml(true);
+        let again = settle(layers::merge(vec![layers::from_toml(Path::new("/c"), &text)]), &directories()).unwrap();
+        assert_eq!(again.0, settings);
+        assert!(provenance.changed_in(&again.1).is_empty());
+    }
+
+    #[test]
+    fn settings_that_contradict_each_other_are_a_problem() {
+        let merged = layers::merge(vec![layers::from_toml(Path::new("/c"), "[server]\nmax_clients = 5000\n")]);
+        let problems = settle(merged, &directories()).unwrap_err();
+        assert_eq!(problems.len(), 1);
+        assert!(problems[0].to_string().starts_with("/c:2: server.max_clients: 5000 clients do not fit"));
+    }
+
+    #[test]
+    fn a_change_tells_whether_a_reload_applies_it() {
+        let settled = |text: &str| {
+            settle(layers::merge(vec![layers::from_toml(Path::new("/c"), text)]), &directories()).unwrap().1
+        };
+        let (running, _) = settle(Merged::default(), &directories()).unwrap();
+        let every_live_flag_is_true = KEYS.iter().all(|key| {
+            // What a reload leaves as it was must be exactly what is not marked live.
+            let other = match key.kind {
+                Kind::Port => "auto",
+                Kind::Loopback => "::1",
+                Kind::Count(low, _) if key.name == "server.max_connections" => return low == 8 && key.live,
+                Kind::Count(..) => "77",
+                Kind::Bytes(..) => "3 MiB",
+                Kind::Time(..) => "7s",
+                Kind::Bool => "true",
+                Kind::Path => "/other",
+                Kind::LogLevel => "debug",
+                Kind::OneOf(words) => words[1],
+                Kind::Origins => "https://a.example",
+            };
+            let other = if key.name == "history.age" { "90s" } else { other };
+            let raw = (key.name.to_owned(), Raw::Text(other.to_owned()), String::new());
+            let (new, _) = settle(layers::merge(vec![layers::from_flags(vec![raw])]), &directories()).unwrap();
+            assert_ne!(new, running, "{}", key.name);
+            (new.with_fixed_parts_of(&running) != running) == key.live
+        });
+        assert!(every_live_flag_is_true);
+        let changed = settled("").changed_in(&settled("port = 1\n[log]\nlevel = \"debug\"\n"));
+        assert_eq!(changed, [("port", false), ("log.level", true)]);
+    }
 }

@@ -2,4 +2,6 @@
 //! in memory, and on to the subscribers). One direction; nothing upstream knows who listens.
 
 pub mod hub;
+pub mod ingest;
 pub mod model;
+pub mod store;

@@ -1,5 +1,23 @@
 //! One life of the process, from the first line of `run` to its exit code.
+//!
+//! [`boot`] takes the lock and the sockets, opens the store and fills the history; the latches of [`readiness`] drop; a probe
+//! through the real socket proves that it is this process that answers; then the manager hears READY=1. [`life`] serves until a
+//! signal, a panic or the watchdog ends it; [`shutdown`] drains and reports.
 
+pub mod boot;
+pub mod clock;
 pub mod components;
+pub mod failpoint;
+pub mod fatal;
+pub mod identity;
+pub mod ledger;
+pub mod life;
+pub mod lock;
+pub mod logging;
+pub mod notify;
+pub mod ports;
 pub mod pulse;
 pub mod readiness;
+pub mod shutdown;
+pub mod sockets;
+pub mod watchdog;

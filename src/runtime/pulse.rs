@@ -6,7 +6,8 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::thread::Thread;
 
 use tokio::sync::Notify;
 
@@ -16,6 +17,7 @@ type Wake = Box<dyn Fn() + Send + Sync>;
 #[derive(Debug, Default, Clone)]
 pub struct Pulse {
     probes: Arc<Mutex<Vec<Arc<Probe>>>>,
+    asker: Arc<OnceLock<Thread>>,
 }
 
 /// A task's end: it is asked, and answers.
@@ -25,6 +27,7 @@ pub struct Probe {
     answered: AtomicU64,
     notify: Notify,
     wake: Option<Wake>,
+    asker: Arc<OnceLock<Thread>>,
 }
 
 impl Pulse {
@@ -50,6 +53,7 @@ impl Pulse {
             answered: AtomicU64::new(0),
             notify: Notify::new(),
             wake,
+            asker: Arc::clone(&self.asker),
         });
         self.probes().push(Arc::clone(&probe));
         probe
@@ -58,6 +62,16 @@ impl Pulse {
     /// A task that ended in good order is not asked any more.
     pub fn retire(&self, probe: &Arc<Probe>) {
         self.probes().retain(|p| !Arc::ptr_eq(p, probe));
+    }
+
+    /// Only the task of this name is asked from now on: the others are about to end.
+    pub fn retire_all_but(&self, name: &str) {
+        self.probes().retain(|p| p.name == name);
+    }
+
+    /// The thread that asks; each answer unparks it. The first call counts.
+    pub fn answers_to(&self, asker: Thread) {
+        let _ = self.asker.set(asker);
     }
 
     /// Asks every task for a tick.
@@ -90,6 +104,9 @@ impl Probe {
     /// Says that the loop of this task turns.
     pub fn answer(&self) {
         self.answered.store(self.asked.load(Ordering::Acquire), Ordering::Release);
+        if let Some(asker) = self.asker.get() {
+            asker.unpark();
+        }
     }
 
     fn has_answered(&self) -> bool {

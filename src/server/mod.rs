@@ -7,9 +7,11 @@ pub mod accept;
 pub mod answer;
 pub mod guard;
 pub mod io;
+pub mod page;
 pub mod routes;
 pub mod site;
 pub mod socketio;
+mod stored;
 
 use std::fmt;
 use std::pin::Pin;

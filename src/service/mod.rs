@@ -1,4 +1,34 @@
 //! What is installed with the service manager: the definition, the plan, its execution and its proof.
+//!
+//! Pure, and so the same on every machine and tested without one:
+//! - [`definition`]: what is to run: program, port, environment, scope, socket.
+//! - [`systemd::render`], [`systemd::escape`], [`systemd::show`]: unit files written, `systemctl show` read.
+//! - [`drift`]: an installed file against the one we would write: absent, clean, outdated, edited.
+//! - [`plan`]: what would change, as data that a person or a program can read before it happens.
+//! - [`receipt`]: what was made, so that exactly that is removed.
+//! - [`report`]: what `status` says, and its exit code.
+//!
+//! Doing: [`apply`] executes a plan and takes it back when it fails, [`proof`] waits for what can be proved,
+//! [`manager::Manager`] is the trait above systemd and launchd, [`exec`] the only place that spawns their tools,
+//! [`program`] finds a path to this program that lasts, [`journal`] reads the log.
+
+pub mod apply;
+pub mod definition;
+pub mod drift;
+pub mod exec;
+pub mod files;
+pub mod journal;
+pub mod manager;
+pub mod observe;
+pub mod paths;
+pub mod plan;
+pub mod program;
+pub mod proof;
+pub mod receipt;
+pub mod report;
+pub mod systemd;
+
+use std::fmt;
 
 /// Whose service manager.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
@@ -8,4 +38,46 @@ pub enum Scope {
     User,
     /// The machine's.
     System,
+}
+
+impl Scope {
+    /// The scope for these flags: what was asked for, else the system's for root and the user's for everybody else.
+    pub fn choose(user: bool, system: bool, root: bool) -> Self {
+        match (user, system) {
+            (true, _) => Self::User,
+            (_, true) => Self::System,
+            _ if root => Self::System,
+            _ => Self::User,
+        }
+    }
+
+    /// The command-line flag that names it.
+    pub fn flag(self) -> &'static str {
+        match self {
+            Self::User => "--user",
+            Self::System => "--system",
+        }
+    }
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::User => "user",
+            Self::System => "system",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn root_means_the_system_unless_told_otherwise() {
+        assert_eq!(Scope::choose(false, false, true), Scope::System);
+        assert_eq!(Scope::choose(false, false, false), Scope::User);
+        assert_eq!(Scope::choose(true, false, true), Scope::User);
+        assert_eq!(Scope::choose(false, true, false), Scope::System);
+    }
 }

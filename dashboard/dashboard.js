@@ -1,0 +1,161 @@
+// The page of mpm-monitor: the live events, over Engine.IO 4 / Socket.IO 5 on one WebSocket.
+// Everything an event says is untrusted text: it only ever becomes textContent.
+"use strict";
+
+const KEPT = 2000;
+const element = (id) => document.getElementById(id);
+const events = [];
+const hiddenKinds = new Set();
+const kinds = new Map();
+let lastSeq = 0;
+let clients = 0;
+
+element("example").textContent =
+  `curl -d '{"event":"claude_event","data":{"subtype":"user_prompt","session_id":"s-1","data":{"prompt":"hello"}}}' ${location.origin}/api/events`;
+
+function text(tag, content) {
+  const made = document.createElement(tag);
+  made.textContent = content;
+  return made;
+}
+
+function facts(pairs) {
+  element("facts").replaceChildren(...pairs.map(([name, value]) => {
+    const pair = document.createElement("div");
+    pair.append(text("dt", name), text("dd", value));
+    return pair;
+  }));
+}
+
+function detailOf(event) {
+  const data = event.payload && event.payload.data;
+  if (data === null || typeof data !== "object") return String(data ?? "");
+  const tool = data.tool_name ? `${data.tool_name} ` : "";
+  const input = data.tool_input || data.tool_parameters || data.prompt || data.prompt_text || data.message;
+  const said = typeof input === "object" && input ? input.command || input.file_path || JSON.stringify(input) : input;
+  return tool + (said ?? JSON.stringify(data));
+}
+
+function matches(event) {
+  if (hiddenKinds.has(event.name)) return false;
+  const wanted = element("search").value.trim().toLowerCase();
+  return !wanted || JSON.stringify(event).toLowerCase().includes(wanted);
+}
+
+function row(event) {
+  const made = document.createElement("tr");
+  made.dataset.kind = event.name;
+  const at = new Date(event.accepted || event.payload.timestamp);
+  const time = Number.isNaN(at.getTime()) ? "" : at.toLocaleTimeString([], { hour12: false }) + "." + String(at.getMilliseconds()).padStart(3, "0");
+  made.append(text("td", time), text("td", event.name.replace("_event", "")),
+    text("td", event.payload.subtype ?? ""), text("td", event.payload.session_id ?? ""), text("td", detailOf(event)));
+  made.addEventListener("click", () => {
+    element("json").textContent = JSON.stringify(event.payload, null, 2);
+    element("detail").hidden = false;
+  });
+  return made;
+}
+
+function redraw() {
+  element("events").replaceChildren(...events.filter(matches).slice(-KEPT).reverse().map(row));
+  element("empty").hidden = events.length > 0;
+}
+
+function kindButtons() {
+  element("kinds").replaceChildren(...[...kinds].sort().map(([kind, count]) => {
+    const button = document.createElement("button");
+    button.setAttribute("aria-pressed", String(!hiddenKinds.has(kind)));
+    button.append(text("span", `${kind.replace("_event", "")} ${count}`));
+    button.addEventListener("click", () => {
+      if (!hiddenKinds.delete(kind)) hiddenKinds.add(kind);
+      kindButtons();
+      redraw();
+    });
+    return button;
+  }));
+}
+
+function add(event) {
+  // History and live events overlap at a reconnect; the sequence number tells them apart.
+  if (event.seq !== undefined) {
+    if (event.seq <= lastSeq) return;
+    lastSeq = event.seq;
+  }
+  events.push(event);
+  kinds.set(event.name, (kinds.get(event.name) || 0) + 1);
+  if (events.length > KEPT) events.shift();
+  if (element("hold").checked) return;
+  element("empty").hidden = true;
+  if (matches(event)) {
+    element("events").prepend(row(event));
+    if (element("events").childElementCount > KEPT) element("events").lastElementChild.remove();
+  }
+  kindButtons();
+}
+
+async function missed() {
+  for (;;) {
+    const after = lastSeq;
+    const answer = await fetch(`/api/events?limit=1000&after=${after}`);
+    if (!answer.ok) return;
+    const page = await answer.json();
+    page.events.forEach(add);
+    if (page.events.length === 0 || lastSeq === after) return;
+  }
+}
+
+async function health() {
+  try {
+    const h = await (await fetch("/health")).json();
+    const since = Math.floor(h.uptime / 60);
+    facts([["version", h.version], ["port", h.port], ["up", since < 120 ? `${since} min` : `${Math.floor(since / 60)} h`],
+      ["clients", clients || h.clients], ["events", h.last_seq]]);
+    return h;
+  } catch {
+    return null;
+  }
+}
+
+const LISTENED = new Set(["claude_event", "hook_event", "tool_event", "session_event", "response_event", "agent_event", "file_event", "system_event"]);
+
+function connect(wait) {
+  const socket = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/socket.io/?EIO=4&transport=websocket`);
+  const state = element("state");
+  const early = [];
+  let caughtUp = false;
+  socket.onmessage = async ({ data }) => {
+    if (typeof data !== "string") return;
+    if (data[0] === "0") socket.send("40");
+    else if (data[0] === "2") socket.send("3");
+    else if (data.startsWith("40")) {
+      wait = 500;
+      state.textContent = "live";
+      state.classList.add("live");
+      // Live events that arrive while the missed ones are fetched wait for them.
+      await missed();
+      caughtUp = true;
+      early.splice(0).forEach(add);
+      health();
+    } else if (data.startsWith("42")) {
+      const [name, payload] = JSON.parse(data.slice(2));
+      if (name === "dashboard:client:count") { clients = payload.count; health(); }
+      else if (name === "server_restarting") state.textContent = "restarting";
+      else if (LISTENED.has(name) && payload) {
+        const event = { name, payload, seq: payload.seq };
+        if (caughtUp) add(event); else early.push(event);
+      }
+    }
+  };
+  socket.onclose = () => {
+    state.textContent = "reconnecting";
+    state.classList.remove("live");
+    setTimeout(() => connect(Math.min(wait * 2, 10000)), wait);
+  };
+}
+
+element("search").addEventListener("input", redraw);
+element("hold").addEventListener("change", () => { redraw(); kindButtons(); });
+element("close").addEventListener("click", () => { element("detail").hidden = true; });
+setInterval(health, 15000);
+health();
+connect(500);

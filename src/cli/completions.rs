@@ -1,0 +1,17 @@
+//! `completions`: the completion script of a shell, from the one definition of the command line.
+
+use clap::CommandFactory;
+
+use super::args::Cli;
+use super::exit::Exit;
+
+/// Prints the script.
+///
+/// # Errors
+/// When standard output cannot be written.
+pub fn run(shell: clap_complete::Shell) -> anyhow::Result<Exit> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "mpm-monitor", &mut script);
+    super::print(&script)?;
+    Ok(Exit::Ok)
+}

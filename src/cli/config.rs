@@ -1,0 +1,35 @@
+//! `config show` and `config check`: the settings a `run` with the same flags would have. Nothing is bound or written.
+
+use super::args::{ConfigArgs, ConfigVerb, Run};
+use super::exit::{Exit, failed};
+use crate::config::{self, Directories, Provenance};
+
+/// Shows or checks.
+///
+/// # Errors
+/// Every problem of the configuration, with [`Exit::Config`].
+pub fn run(args: &ConfigArgs) -> anyhow::Result<Exit> {
+    match &args.verb {
+        ConfigVerb::Show { origin, json, run } => {
+            let provenance = settle(run)?;
+            let text = if *json { format!("{:#}\n", provenance.to_json()) } else { provenance.to_toml(*origin) };
+            super::print(text.as_bytes())?;
+        }
+        ConfigVerb::Check { run } => {
+            settle(run)?;
+            super::print(b"the configuration is good\n")?;
+        }
+    }
+    Ok(Exit::Ok)
+}
+
+fn settle(run: &Run) -> anyhow::Result<Provenance> {
+    let variables = config::variables();
+    for name in config::layers::unknown_variables(&variables) {
+        eprintln!("mpm-monitor: warning: {name} names no setting of this version; it is ignored");
+    }
+    match config::load(run, &variables, &Directories::of_this_user()) {
+        Ok((_, provenance)) => Ok(provenance),
+        Err(problems) => Err(failed(Exit::Config, super::problems(&problems))),
+    }
+}

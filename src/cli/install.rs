@@ -1,0 +1,183 @@
+//! `install`: plan, apply, prove; take it back when the proof fails.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::args::{Install, YesNo};
+use super::exit::{Exit, failed};
+use super::service::{Context, print_json, print_text};
+use crate::service::apply::{self, Applied};
+use crate::service::definition::{Definition, merge_env};
+use crate::service::exec;
+use crate::service::files::{self, Lock};
+use crate::service::manager::Manager;
+use crate::service::observe;
+use crate::service::plan::{self, Action, Plan, Refusal, Wish};
+use crate::service::program::{self, ProgramError};
+use crate::service::proof::{self, Proof};
+use crate::service::receipt::Receipt;
+use crate::service::report::parse_version;
+use crate::service::systemd::Systemd;
+
+/// How long to wait for other installs to be done.
+const TURN: Duration = Duration::from_secs(120);
+
+/// Does it.
+///
+/// # Errors
+/// With the exit code that fits: refused, no manager, no permission, or that of the process which did not start.
+pub fn run(args: &Install) -> anyhow::Result<Exit> {
+    let context = Context::new(&args.target, "install")?;
+    if !args.dry_run {
+        context.need_root("install")?;
+    }
+    let program = program::choose(args.program.as_deref(), context.scope).map_err(|e| {
+        let exit = if matches!(e, ProgramError::NotExecutable(_)) { Exit::CantCreate } else { Exit::Refused };
+        failed(exit, e.to_string())
+    })?;
+    let manager: Option<&dyn Manager> = match context.manager.usable() {
+        Ok(()) => Some(&*context.manager),
+        Err(_) if args.no_start => None,
+        Err(e) => {
+            let hint = "`mpm-monitor install --no-start` writes and enables without it";
+            return Err(failed(Exit::NoManager, format!("{e}. {hint}")));
+        }
+    };
+    let lock = if args.dry_run { None } else { Some(Lock::acquire(&context.paths.receipts, TURN)?) };
+    let result = install(args, &context, &program, manager, lock.as_ref());
+    if let (Err(_), Some(lock)) = (&result, &lock) {
+        for dir in lock.made.iter().rev() {
+            files::remove_if_empty(dir);
+        }
+    }
+    result
+}
+
+fn install(
+    args: &Install,
+    context: &Context,
+    program: &Path,
+    manager: Option<&dyn Manager>,
+    lock: Option<&Lock>,
+) -> anyhow::Result<Exit> {
+    let (port, paths) = (context.port, &context.paths);
+    let mut observed = observe::observe(port, paths, manager, &context.user)?;
+    observed.made_dirs = lock.map(|l| l.made.clone()).unwrap_or_default();
+    let had = observed.receipt.clone();
+    let env = merge_env(&had.as_ref().map(|r| r.env.clone()).unwrap_or_default(), &args.env)
+        .map_err(|e| failed(Exit::Usage, e.to_string()))?;
+    let definition = Definition {
+        port,
+        scope: context.scope,
+        program: program.to_owned(),
+        env,
+        socket: match args.socket {
+            Some(answer) => answer == YesNo::Yes,
+            None => had.is_some_and(|r| r.socket),
+        },
+        notify_reload: Systemd::new(context.scope).has_notify_reload(),
+    };
+    observe::needs_directories(&definition, paths, &mut observed);
+    let wish = Wish {
+        start: !args.no_start,
+        linger: args.linger,
+        user: context.user.clone(),
+        build: exec::program(program, &["--version"], exec::QUICK)
+            .ok()
+            .and_then(|o| parse_version(&o.stdout))
+            .and_then(|(_, build)| build),
+    };
+    let plan = plan::install(&definition, paths, &wish, &observed).map_err(|e| match e {
+        Refusal::Edited { .. } | Refusal::Path(_) => failed(Exit::Refused, e.to_string()),
+    })?;
+    if args.dry_run {
+        return show(context, &plan);
+    }
+    let renews = plan.actions.iter().any(|a| matches!(a, Action::Start { .. } | Action::Restart { .. }));
+    let before = context.health().and_then(|h| h.instance_id).filter(|_| renews);
+    let applied = apply::apply(&plan, &*context.manager, context.timeout)
+        .map_err(|e| failed(Exit::Failure, format!("install was taken back: {e}{}", left(&e.left))))?;
+    forget_linger(&applied, context)?;
+    if args.no_start {
+        notes(context, plan.notes.iter().chain(&applied.notes));
+        context.print_result(if plan.actions.is_empty() { "nothing to do" } else { "installed, not started" })?;
+        return Ok(Exit::Ok);
+    }
+    match proof::await_ready(&*context.manager, paths, port, before.as_deref(), context.timeout) {
+        Ok(proof) => succeed(context, &plan, &applied, &proof),
+        Err(unproved) => {
+            let mut error = context.unproved("install", &unproved, applied.start_error.as_deref());
+            if !plan.actions.is_empty() {
+                let remains = applied.rollback();
+                let told = format!("{error}\nInstall was taken back{}", left(&remains));
+                error = failed(exit_of(&error), told);
+            }
+            Err(error)
+        }
+    }
+}
+
+fn exit_of(error: &anyhow::Error) -> Exit {
+    error.downcast_ref::<super::exit::Failed>().map_or(Exit::Failure, |f| f.exit)
+}
+
+fn left(remains: &[String]) -> String {
+    if remains.is_empty() { String::new() } else { format!(", but not all of it: {}", remains.join("; ")) }
+}
+
+/// A receipt must not claim a lingering that was refused.
+fn forget_linger(applied: &Applied<'_>, context: &Context) -> anyhow::Result<()> {
+    if applied.linger_refused {
+        let path = context.paths.receipt(context.port);
+        if let Some(mut receipt) = Receipt::read(&path)? {
+            receipt.linger = None;
+            files::write(&path, &receipt.to_text(), 0o600)?;
+        }
+    }
+    Ok(())
+}
+
+fn notes<'a>(context: &Context, notes: impl Iterator<Item = &'a String>) {
+    if !context.json {
+        notes.for_each(|n| eprintln!("note: {n}"));
+    }
+}
+
+fn succeed(context: &Context, plan: &Plan, applied: &Applied<'_>, proof: &Proof) -> anyhow::Result<Exit> {
+    let what =
+        if plan.actions.is_empty() { "nothing to do, running and ready" } else { "installed, running and ready" };
+    if context.json {
+        let notes: Vec<_> = plan.notes.iter().chain(&applied.notes).collect();
+        print_json(&serde_json::json!({
+            "schema_version": 1, "result": what, "port": context.port, "scope": context.scope,
+            "actions": plan.actions, "notes": notes, "proof": proof,
+        }))?;
+        return Ok(Exit::Ok);
+    }
+    notes(context, plan.notes.iter().chain(&applied.notes));
+    context.print_proof(what, proof)?;
+    Ok(Exit::Ok)
+}
+
+/// `--dry-run`.
+pub(super) fn show(context: &Context, plan: &Plan) -> anyhow::Result<Exit> {
+    if context.json {
+        print_json(&serde_json::json!({
+            "schema_version": 1, "result": "plan", "port": context.port, "scope": context.scope,
+            "actions": plan.actions, "notes": plan.notes,
+        }))?;
+        return Ok(Exit::Ok);
+    }
+    let mut text = String::new();
+    if plan.actions.is_empty() {
+        text.push_str("nothing to do\n");
+    }
+    for action in &plan.actions {
+        text.push_str(&format!("would {action}\n"));
+    }
+    for note in &plan.notes {
+        text.push_str(&format!("note: {note}\n"));
+    }
+    print_text(&text)?;
+    Ok(Exit::Ok)
+}

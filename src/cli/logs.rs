@@ -1,0 +1,46 @@
+//! `logs`.
+
+use std::io::{self, Write};
+use std::ops::ControlFlow;
+
+use jiff::Zoned;
+use jiff::tz::TimeZone;
+
+use super::args::{Logs, Target};
+use super::exit::{Exit, failed};
+use super::service::Context;
+use crate::service::journal::{self, Emptiness, since};
+
+/// Shows the log of an instance.
+///
+/// # Errors
+/// [`Exit::Usage`] for a `--since` that is none, [`Exit::NotInstalled`] when there is neither unit nor log.
+pub fn run(args: &Logs) -> anyhow::Result<Exit> {
+    let target =
+        Target { scope: args.scope.clone(), port: args.port, timeout: std::time::Duration::ZERO, json: args.json };
+    let context = Context::new(&target, "logs")?;
+    let now = Zoned::now();
+    let since = args.since.as_deref().map(|text| since::parse(text, &now)).transpose();
+    let since = since.map_err(|e| failed(Exit::Usage, e.to_string()))?;
+    let mut query = context.query(args.lines, since);
+    query.follow = args.follow;
+    let zone = TimeZone::system();
+    let mut out = io::stdout().lock();
+    let mut count = 0_u64;
+    journal::read(&query, &mut |entry| {
+        count += 1;
+        let line = if args.json { entry.json() } else { entry.human(&zone) };
+        match writeln!(out, "{line}").and_then(|()| out.flush()) {
+            // The reader has seen enough (`| head`).
+            Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(ControlFlow::Break(())),
+            Err(e) => Err(e),
+            Ok(()) => Ok(ControlFlow::Continue(())),
+        }
+    })?;
+    if count > 0 || args.lines == 0 {
+        return Ok(Exit::Ok);
+    }
+    let installed = context.need_installed().is_ok();
+    eprintln!("no log lines: {}", Emptiness::look(installed, since.is_some()).explain(context.scope, &context.user));
+    Ok(if installed || since.is_some() { Exit::Ok } else { Exit::NotInstalled })
+}

@@ -1,0 +1,39 @@
+//! `reload`.
+
+use super::args::Target;
+use super::exit::{Exit, failed};
+use super::service::Context;
+use crate::service::manager::Phase;
+use crate::service::proof::{self, Unproved};
+
+/// Lets a running instance read its configuration again, and proves by its `config_generation` that it took it.
+///
+/// # Errors
+/// [`Exit::Config`] with the process's own reason when it kept the old one.
+pub fn run(args: &Target) -> anyhow::Result<Exit> {
+    let context = Context::new(args, "reload")?;
+    let job = context.need_installed()?;
+    let manager = &*context.manager;
+    let health = context.health().filter(|h| Some(h.pid) == job.pid);
+    let Some(before) = health.and_then(|h| h.config_generation).filter(|_| job.phase == Phase::Running) else {
+        let text = format!(
+            "{} is {}, so there is nothing to reload; `mpm-monitor start`",
+            manager.service_name(context.port),
+            job.state
+        );
+        return Err(failed(Exit::NotRunning, text));
+    };
+    let said = manager.reload(&manager.service_name(context.port), context.timeout).err().map(|e| e.to_string());
+    match proof::await_generation(manager, &context.paths, context.port, before, context.timeout) {
+        Ok(generation) => {
+            context.print_result(&format!("reloaded (configuration read {generation} times)"))?;
+            Ok(Exit::Ok)
+        }
+        Err(Unproved::Late { job, .. }) => {
+            let why =
+                job.status_text.or(said).unwrap_or_else(|| "it gave no reason; see `mpm-monitor logs`".to_owned());
+            Err(failed(Exit::Config, format!("the new configuration was not taken, the old one stays in force: {why}")))
+        }
+        Err(error) => Err(context.unproved("reload", &error, said.as_deref())),
+    }
+}

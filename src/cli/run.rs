@@ -1,0 +1,38 @@
+//! `run`: serve in the foreground; what the service manager runs.
+
+use super::args::Run;
+use super::exit::{Exit, failed};
+use crate::config::{self, Directories};
+use crate::runtime::life;
+use crate::runtime::logging;
+
+/// Serves until it is told to stop.
+///
+/// # Errors
+/// When it cannot start; the error has the exit code that the manager acts on.
+pub fn run(flags: Run) -> anyhow::Result<Exit> {
+    let variables = config::variables();
+    let directories = Directories::of_this_user();
+    let (settings, provenance) = match config::load(&flags, &variables, &directories) {
+        Ok(loaded) => loaded,
+        Err(problems) => {
+            let text = super::problems(&problems);
+            // `systemctl status` shows this line where the exit code alone would only say CONFIG.
+            crate::runtime::notify::Notifier::from_environment().status(&text);
+            return Err(failed(Exit::Config, text));
+        }
+    };
+    let level = logging::start(&settings.log_level, settings.log_format);
+    for name in config::layers::unknown_variables(&variables) {
+        tracing::warn!("{name} names no setting of this version; it is ignored");
+    }
+    let load = Box::new(move || config::load(&flags, &variables, &directories));
+    match life::live(life::Start { settings, provenance, load, level }) {
+        Ok(exit) => Ok(exit),
+        Err(error) => {
+            // Through the log, not past it: whoever reads JSON or the journal must find the reason there.
+            tracing::error!(exit_code = error.exit().code(), "{error}");
+            Ok(error.exit())
+        }
+    }
+}

@@ -1,0 +1,270 @@
+//! What the verbs about the installed service share: whose manager, where the files are, how a failure is told.
+
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+
+use super::args::{ScopeArgs, Target};
+use super::exit::{Exit, failed};
+use crate::probe::Health;
+use crate::service::manager::{self, Job, Manager, ManagerError, Phase};
+use crate::service::observe;
+use crate::service::paths::Paths;
+use crate::service::plan;
+use crate::service::proof::{Proof, Unproved};
+use crate::service::receipt::Receipt;
+use crate::service::systemd::user_name;
+use crate::service::{Scope, journal};
+
+/// How many of the last log lines a failure shows.
+const TAIL: usize = 10;
+/// How long to wait for the journal to have them: journald writes a moment after the process.
+const TAIL_WAIT: Duration = Duration::from_millis(300);
+
+/// One instance and its manager.
+pub struct Context {
+    /// Whose.
+    pub scope: Scope,
+    /// Where its files are.
+    pub paths: Paths,
+    /// Its manager.
+    pub manager: Box<dyn Manager>,
+    /// Who asks.
+    pub user: String,
+    /// The instance.
+    pub port: u16,
+    /// How long a proof may take.
+    pub timeout: Duration,
+    /// Whether to print JSON.
+    pub json: bool,
+    /// When the verb began.
+    began: Timestamp,
+}
+
+impl std::fmt::Debug for Context {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Context").field("scope", &self.scope).field("port", &self.port).finish_non_exhaustive()
+    }
+}
+
+/// Whether this process is root.
+pub fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// The scope, refusing `sudo` with a user's unit: it would be root's, or nobody's.
+///
+/// # Errors
+/// [`Exit::Refused`].
+pub fn scope(args: &ScopeArgs, verb: &str) -> anyhow::Result<Scope> {
+    let scope = Scope::choose(args.user, args.system, is_root());
+    match std::env::var("SUDO_USER").ok().filter(|u| u != "root" && !u.is_empty()) {
+        Some(user) if args.user && is_root() => Err(failed(
+            Exit::Refused,
+            format!(
+                "sudo and --user do not go together: it would be root's own service, not {user}'s. Type it without sudo: \
+                 `mpm-monitor {verb} --user`; for a service of the whole machine: `sudo mpm-monitor {verb} --system`"
+            ),
+        )),
+        _ => Ok(scope),
+    }
+}
+
+impl Context {
+    /// For a target; does not yet talk to the manager.
+    ///
+    /// # Errors
+    /// When the scope is refused or the user's home is unknown.
+    pub fn new(target: &Target, verb: &str) -> anyhow::Result<Self> {
+        let scope = scope(&target.scope, verb)?;
+        let paths = paths(scope)?;
+        Ok(Self {
+            scope,
+            paths,
+            manager: manager::native(scope),
+            user: user_name(),
+            port: target.port,
+            timeout: target.timeout,
+            json: target.json,
+            began: Timestamp::now(),
+        })
+    }
+
+    /// The manager, or one sentence on why there is none.
+    ///
+    /// # Errors
+    /// [`Exit::NoManager`].
+    pub fn need_manager(&self) -> anyhow::Result<&dyn Manager> {
+        self.manager.usable().map_err(|e| failed(Exit::NoManager, e.to_string()))?;
+        Ok(&*self.manager)
+    }
+
+    /// Fails unless root asks, where it is the machine's manager.
+    ///
+    /// # Errors
+    /// [`Exit::NoPermission`].
+    pub fn need_root(&self, verb: &str) -> anyhow::Result<()> {
+        if self.scope == Scope::User || is_root() {
+            return Ok(());
+        }
+        let port = self.port;
+        Err(failed(
+            Exit::NoPermission,
+            format!(
+                "--system needs root: `sudo mpm-monitor {verb} --system --port {port}`; or take your own manager with --user"
+            ),
+        ))
+    }
+
+    /// The service, which must be installed.
+    ///
+    /// # Errors
+    /// [`Exit::NotInstalled`], and the manager's.
+    pub fn need_installed(&self) -> anyhow::Result<Job> {
+        let manager = self.need_manager()?;
+        let job = manager.job(&manager.service_name(self.port))?;
+        let receipt = self.paths.receipt(self.port).exists();
+        // Every port has a definition once the template is there.
+        if job.loaded && (receipt || job.enabled == "enabled" || job.phase != Phase::Stopped) {
+            return Ok(job);
+        }
+        let other = if self.scope == Scope::User { Scope::System } else { Scope::User };
+        let there = Paths::of(other).is_some_and(|p| p.wants(&manager.service_name(self.port)).is_symlink());
+        let next = if there {
+            format!("there is one of the {other} manager: add {}", other.flag())
+        } else {
+            format!("`mpm-monitor install {} --port {}` makes one", self.scope.flag(), self.port)
+        };
+        Err(failed(
+            Exit::NotInstalled,
+            format!("the {} manager has no instance on port {}; {next}", self.scope, self.port),
+        ))
+    }
+
+    /// The units of the instance: with the socket where there is one.
+    ///
+    /// # Errors
+    /// The manager's or the receipt's.
+    pub fn units(&self) -> anyhow::Result<Vec<String>> {
+        let receipt = Receipt::read(&self.paths.receipt(self.port))?;
+        let socket = self.manager.job(&self.manager.socket_name(self.port))?;
+        let has_socket =
+            receipt.is_some_and(|r| r.socket) || socket.enabled == "enabled" || socket.phase == Phase::Running;
+        Ok(plan::units(self.port, has_socket))
+    }
+
+    /// Who answers on the port now.
+    pub fn health(&self) -> Option<Health> {
+        observe::health(self.port, &self.paths).ok()
+    }
+
+    /// The error for a proof that failed: what happened, what the manager said, the last log lines.
+    pub fn unproved(&self, verb: &str, error: &Unproved, manager_said: Option<&str>) -> anyhow::Error {
+        let name = self.manager.service_name(self.port);
+        let mut text = format!("{verb} {name}: {error}");
+        let mut exit = error.exit();
+        if let Some(said) = manager_said {
+            let denied =
+                ["Access denied", "authentication required", "Permission denied"].iter().any(|w| said.contains(w));
+            if denied {
+                exit = Exit::NoPermission;
+            }
+            text.push_str(&format!("\n{said}"));
+        }
+        let lines = self.tail();
+        if lines.is_empty() {
+            text.push_str(&format!(
+                "\nThe log has nothing on it yet: `mpm-monitor logs {} --port {}`",
+                self.scope.flag(),
+                self.port
+            ));
+        } else {
+            text.push_str("\nThe last log lines:\n  ");
+            text.push_str(&lines.join("\n  "));
+        }
+        failed(exit, text)
+    }
+
+    /// The last log lines since this verb began.
+    fn tail(&self) -> Vec<String> {
+        let query = self.query(TAIL, Some(self.began));
+        let started = Instant::now();
+        loop {
+            let lines = journal::tail(&query);
+            // What the manager says of itself comes first; the process's own words are worth a moment's wait.
+            if lines.iter().any(|l| l.contains(" mpm-monitor[")) || started.elapsed() > TAIL_WAIT {
+                return lines;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// The journal query of this instance.
+    pub fn query(&self, lines: usize, since: Option<Timestamp>) -> journal::Query {
+        journal::Query {
+            scope: self.scope,
+            units: plan::units(self.port, true),
+            uid: rustix::process::getuid().as_raw(),
+            lines,
+            since,
+            follow: false,
+        }
+    }
+
+    /// Prints what was proved.
+    ///
+    /// # Errors
+    /// When standard output fails.
+    pub fn print_proof(&self, what: &str, proof: &Proof) -> anyhow::Result<()> {
+        if self.json {
+            let object = serde_json::json!({ "schema_version": 1, "result": what, "port": self.port, "scope": self.scope, "proof": proof });
+            return print_json(&object);
+        }
+        print_text(&format!("{what}: {} (pid {}, instance {})\n", proof.url, proof.pid, proof.instance_id))
+    }
+
+    /// Prints an outcome that has no process to show.
+    ///
+    /// # Errors
+    /// When standard output fails.
+    pub fn print_result(&self, what: &str) -> anyhow::Result<()> {
+        if self.json {
+            let object =
+                serde_json::json!({ "schema_version": 1, "result": what, "port": self.port, "scope": self.scope });
+            return print_json(&object);
+        }
+        print_text(&format!("{what}\n"))
+    }
+}
+
+/// The directories of a scope.
+///
+/// # Errors
+/// When the user's home is unknown.
+pub fn paths(scope: Scope) -> anyhow::Result<Paths> {
+    Paths::of(scope).ok_or_else(|| failed(Exit::CantCreate, "cannot tell where the home directory is; set HOME"))
+}
+
+/// Turns a manager's error into one with the right exit code.
+pub fn manager_failed(error: ManagerError) -> anyhow::Error {
+    match error {
+        ManagerError::Unusable(text) => failed(Exit::NoManager, text),
+        other => other.into(),
+    }
+}
+
+/// Prints a text.
+///
+/// # Errors
+/// When standard output fails.
+pub fn print_text(text: &str) -> anyhow::Result<()> {
+    Ok(super::print(text.as_bytes())?)
+}
+
+/// Prints one JSON object.
+///
+/// # Errors
+/// When standard output fails.
+pub fn print_json(object: &impl serde::Serialize) -> anyhow::Result<()> {
+    print_text(&(serde_json::to_string_pretty(object)? + "\n"))
+}

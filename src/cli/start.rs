@@ -1,0 +1,40 @@
+//! `start`.
+
+use super::args::Target;
+use super::exit::Exit;
+use super::service::Context;
+use crate::service::manager::Phase;
+use crate::service::proof;
+
+/// Starts an installed instance and proves that it is ready; one that is already is left alone.
+///
+/// # Errors
+/// With the exit code of the process that did not start, or "not ready".
+pub fn run(args: &Target) -> anyhow::Result<Exit> {
+    let context = Context::new(args, "start")?;
+    let job = context.need_installed()?;
+    let manager = &*context.manager;
+    let before = context.health();
+    if job.phase == Phase::Running && before.as_ref().is_some_and(|h| Some(h.pid) == job.pid && h.ready != Some(false))
+    {
+        let proof = proof::await_ready(manager, &context.paths, context.port, None, context.timeout)
+            .map_err(|e| context.unproved("start", &e, None))?;
+        context.print_proof("already running and ready", &proof)?;
+        return Ok(Exit::Ok);
+    }
+    let units = context.units()?;
+    if job.stale {
+        manager.reread()?;
+    }
+    for unit in &units {
+        if manager.job(unit)?.phase == Phase::Failed {
+            manager.forget_failure(std::slice::from_ref(unit))?;
+        }
+    }
+    let stranger = before.filter(|h| Some(h.pid) != job.pid).and_then(|h| h.instance_id);
+    let said = manager.bring_up(&units, context.timeout).err().map(|e| e.to_string());
+    let proof = proof::await_ready(manager, &context.paths, context.port, stranger.as_deref(), context.timeout)
+        .map_err(|e| context.unproved("start", &e, said.as_deref()))?;
+    context.print_proof("running and ready", &proof)?;
+    Ok(Exit::Ok)
+}

@@ -1,0 +1,95 @@
+//! `status`.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use super::args::Target;
+use super::exit::Exit;
+use super::service::{Context, print_json, print_text};
+use crate::runtime::ledger::{FILE, Ledger};
+use crate::runtime::ports;
+use crate::service::Scope;
+use crate::service::definition::Definition;
+use crate::service::manager::{self, Manager};
+use crate::service::receipt::Receipt;
+use crate::service::report::{Facts, parse_version, report};
+use crate::service::systemd::{Systemd, render};
+use crate::service::{drift, exec, files, observe, plan};
+
+/// Tells how an instance is.
+///
+/// # Errors
+/// When standard output fails; whatever cannot be found out is left out or says so.
+pub fn run(args: &Target) -> anyhow::Result<Exit> {
+    let context = Context::new(args, "status")?;
+    let report = report(context.port, context.scope, facts(&context));
+    if context.json {
+        print_json(&report)?;
+    } else {
+        print_text(&report.human())?;
+    }
+    Ok(Exit::from_code(report.exit_code.into()).unwrap_or(Exit::Unknown))
+}
+
+/// Finds out what there is to know.
+pub fn facts(context: &Context) -> Facts {
+    let (port, paths, manager) = (context.port, &context.paths, &*context.manager);
+    let mut facts = Facts { now_usec: monotonic_usec(), ..Facts::default() };
+    match manager.usable().and_then(|()| manager.job(&manager.service_name(port))) {
+        Ok(job) => facts.service = Some(job),
+        Err(error) => facts.manager_error = Some(error.to_string()),
+    }
+    if facts.service.is_some() {
+        facts.socket = manager.job(&manager.socket_name(port)).ok();
+    }
+    // A look at the port of a stopped instance would start it through its socket.
+    if socket_only(&facts) {
+        facts.health_error = Some("not asked: that would start it".to_owned());
+    } else {
+        match observe::health(port, paths) {
+            Ok(health) => facts.health = Some(health),
+            Err(error) => facts.health_error = Some(error.to_string()),
+        }
+        facts.owner = ports::owner(IpAddr::V4(Ipv4Addr::LOCALHOST), port, Duration::from_millis(300));
+    }
+    let pid = facts.service.as_ref().and_then(|j| j.pid);
+    if let Some(health) = facts.health.as_ref().filter(|h| Some(h.pid) != pid) {
+        let other = if context.scope == Scope::User { Scope::System } else { Scope::User };
+        let job = manager::native(other).job(&manager.service_name(port)).ok();
+        facts.elsewhere = job.filter(|j| j.pid == Some(health.pid)).map(|_| other);
+    }
+    let usable: Option<&dyn Manager> = facts.service.is_some().then_some(manager);
+    if let Ok(observed) = observe::observe(port, paths, usable, &context.user) {
+        facts.linger = observed.linger;
+        facts.receipt = observed.receipt.is_some();
+        if let Some(unit) = observed.files.get(&paths.service()) {
+            facts.unit_version = drift::header(unit).map(|h| h.program);
+            facts.program = render::program_of(unit);
+        }
+        if let Some(Receipt { program, socket, env, .. }) = observed.receipt.clone() {
+            let notify_reload = Systemd::new(context.scope).has_notify_reload();
+            let definition = Definition { port, scope: context.scope, program, env, socket, notify_reload };
+            facts.drift = plan::drifts(&definition, paths, &observed).unwrap_or_default();
+        }
+    }
+    if let Some(program) = &facts.program {
+        let said = exec::program(program, &["--version"], exec::QUICK).ok();
+        facts.installed = said.and_then(|o| parse_version(&o.stdout));
+    }
+    let ledger = files::read(&paths.history(port).join(FILE)).ok().flatten();
+    facts.ledger = ledger.and_then(|text| serde_json::from_str::<Ledger>(&text).ok());
+    facts
+}
+
+/// Whether only the socket is there, waiting for a first connection.
+fn socket_only(facts: &Facts) -> bool {
+    use crate::service::manager::Phase;
+    let phase = |job: &Option<crate::service::manager::Job>| job.as_ref().map(|j| j.phase);
+    phase(&facts.socket) == Some(Phase::Running)
+        && matches!(phase(&facts.service), Some(Phase::Stopped | Phase::Failed))
+}
+
+fn monotonic_usec() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    u64::try_from(now.tv_sec).unwrap_or(0) * 1_000_000 + u64::try_from(now.tv_nsec).unwrap_or(0) / 1000
+}

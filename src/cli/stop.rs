@@ -1,0 +1,34 @@
+//! `stop`.
+
+use super::args::Target;
+use super::exit::Exit;
+use super::service::{Context, manager_failed};
+use crate::service::apply::STOP;
+use crate::service::manager::Phase;
+use crate::service::proof;
+
+/// Stops an installed instance and proves that it is gone; its socket, too, or the next connection would start it.
+///
+/// # Errors
+/// When it is not installed or does not go.
+pub fn run(args: &Target) -> anyhow::Result<Exit> {
+    let context = Context::new(args, "stop")?;
+    let job = context.need_installed()?;
+    let manager = &*context.manager;
+    let units = context.units()?;
+    let idle = |phase| matches!(phase, Phase::Stopped | Phase::Failed);
+    let mut all_idle = true;
+    for unit in &units {
+        all_idle &= idle(manager.job(unit)?.phase);
+    }
+    if all_idle {
+        context.print_result("not running")?;
+        return Ok(Exit::Ok);
+    }
+    let instance = context.health().filter(|h| Some(h.pid) == job.pid).and_then(|h| h.instance_id);
+    manager.bring_down(&units, STOP).map_err(manager_failed)?;
+    proof::await_gone(manager, &context.paths, context.port, job.pid, instance.as_deref(), context.timeout)
+        .map_err(|e| context.unproved("stop", &e, None))?;
+    context.print_result("stopped")?;
+    Ok(Exit::Ok)
+}

@@ -1,0 +1,75 @@
+//! `uninstall`: stop and prove it, then remove exactly what install made.
+
+use std::time::Duration;
+
+use super::args::Uninstall;
+use super::exit::{Exit, failed};
+use super::install::show;
+use super::service::Context;
+use crate::service::apply;
+use crate::service::files::{self, Lock};
+use crate::service::manager::Manager;
+use crate::service::observe;
+use crate::service::plan::{self, Action, Plan};
+use crate::service::proof;
+
+/// How long to wait for other installs to be done.
+const TURN: Duration = Duration::from_secs(120);
+
+/// Does it.
+///
+/// # Errors
+/// With the exit code that fits: not installed, no permission, or that it could not be stopped.
+pub fn run(args: &Uninstall) -> anyhow::Result<Exit> {
+    let context = Context::new(&args.target, "uninstall")?;
+    if !args.dry_run {
+        context.need_root("uninstall")?;
+    }
+    // Without a manager nothing can run; the files can be removed all the same.
+    let manager: Option<&dyn Manager> = context.manager.usable().ok().map(|()| &*context.manager);
+    let lock = if args.dry_run { None } else { Some(Lock::acquire(&context.paths.receipts, TURN)?) };
+    let result = uninstall(args, &context, manager);
+    if let Some(lock) = &lock {
+        for dir in lock.made.iter().rev() {
+            files::remove_if_empty(dir);
+        }
+    }
+    result
+}
+
+fn uninstall(args: &Uninstall, context: &Context, manager: Option<&dyn Manager>) -> anyhow::Result<Exit> {
+    let (port, paths) = (context.port, &context.paths);
+    let observed = observe::observe(port, paths, manager, &context.user)?;
+    let mut plan = plan::uninstall(port, paths, args.purge, &observed);
+    if plan.actions.is_empty() {
+        let notes: String = plan.notes.iter().map(|n| format!("; {n}")).collect();
+        return Err(failed(
+            Exit::NotInstalled,
+            format!(
+                "there is no instance on port {port} of the {} manager{notes}; `mpm-monitor list` shows what there is",
+                context.scope
+            ),
+        ));
+    }
+    if args.dry_run {
+        return show(context, &plan);
+    }
+    let pid = observed.service.as_ref().and_then(|j| j.pid);
+    let instance = context.health().filter(|h| Some(h.pid) == pid).and_then(|h| h.instance_id);
+    // Nothing is removed from under a process that has not gone.
+    let stops = plan.actions.iter().take_while(|a| matches!(a, Action::Stop { .. })).count();
+    let rest = plan.actions.split_off(stops);
+    apply::apply(&plan, &*context.manager, context.timeout)?;
+    if stops > 0 {
+        let gone = proof::await_gone(&*context.manager, paths, port, pid, instance.as_deref(), context.timeout);
+        gone.map_err(|e| context.unproved("uninstall", &e, None))?;
+    }
+    let rest = Plan { actions: rest, notes: plan.notes };
+    let applied = apply::apply(&rest, &*context.manager, context.timeout)
+        .map_err(|e| failed(Exit::Failure, format!("uninstall stopped half way and was taken back: {e}")))?;
+    if !context.json {
+        rest.notes.iter().chain(&applied.notes).for_each(|n| eprintln!("note: {n}"));
+    }
+    context.print_result("uninstalled")?;
+    Ok(Exit::Ok)
+}

@@ -1,0 +1,211 @@
+//! The way up: claim the port, open the store, fill the history, serve, prove it.
+
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::identity::Identity;
+use super::lock::{InstanceLock, LockError};
+use super::notify::Notifier;
+use super::sockets::{self, Listeners, SocketError};
+use crate::cli::exit::Exit;
+use crate::config::settings::AUTO_PORTS;
+use crate::config::{PortChoice, Settings};
+use crate::events::store::{OnCommit, Store, StoreConfig, StoreError};
+use crate::probe;
+
+/// How long the self-probe may take; a healthy process answers within a millisecond.
+const SELF_PROBE: Duration = Duration::from_secs(5);
+
+/// Why the process cannot serve.
+#[derive(Debug, thiserror::Error)]
+pub enum BootError {
+    /// The port's lock cannot be had.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// There is no socket to serve on.
+    #[error(transparent)]
+    Socket(#[from] SocketError),
+    /// No port of the range is free.
+    #[error("no port from {} to {} is free; stop one of the programs there, or name a port with --port", AUTO_PORTS.start(), AUTO_PORTS.end())]
+    NoFreePort,
+    /// The socket the manager passed is for another port than the settings name.
+    #[error("the service manager passed a socket for port {passed}, but the settings say {wanted}; make them agree")]
+    WrongPort {
+        /// Of the socket.
+        passed: u16,
+        /// Of the settings.
+        wanted: u16,
+    },
+    /// The state directory cannot be made.
+    #[error("cannot make {path}: {source}; check its owner and mode, or set state_dir")]
+    Directory {
+        /// It.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The store cannot be opened.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The process serves, but what answers on the port is not it.
+    #[error("asked {address} for ourselves and got {got}; this process is not the one that clients would reach")]
+    SelfProbe {
+        /// The address asked.
+        address: SocketAddr,
+        /// Who or what answered.
+        got: String,
+    },
+    /// A panic, a stall or the system's refusal.
+    #[error("{0}")]
+    Fatal(String),
+}
+
+impl BootError {
+    /// The code the process ends with.
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Lock(LockError::Held { .. }) => Exit::AlreadyRunning,
+            Self::Lock(LockError::Io { .. }) | Self::Directory { .. } | Self::Store(_) => Exit::CantCreate,
+            Self::Socket(SocketError::Taken { .. }) | Self::NoFreePort => Exit::PortTaken,
+            Self::Socket(SocketError::Denied(_)) => Exit::NoPermission,
+            Self::Socket(SocketError::Bind { .. }) => Exit::CantCreate,
+            Self::Socket(SocketError::Passed(_)) | Self::WrongPort { .. } => Exit::Config,
+            Self::SelfProbe { .. } | Self::Fatal(_) => Exit::Software,
+        }
+    }
+}
+
+/// A port that is ours: locked, listening, with a directory for its state.
+#[derive(Debug)]
+pub struct Claim {
+    /// The lock.
+    pub lock: InstanceLock,
+    /// The sockets.
+    pub listeners: Listeners,
+    /// Where they listen.
+    pub addresses: Vec<SocketAddr>,
+    /// Holds the events and the ledger of this port.
+    pub dir: PathBuf,
+}
+
+/// Takes the lock, then the sockets, of the port that settings and manager agree on.
+///
+/// # Errors
+/// See [`BootError`]; nothing is held then.
+pub fn claim(settings: &Settings, identity: &Identity) -> Result<Claim, BootError> {
+    let passed = sockets::passed()?;
+    let (mut lock, listeners) = match (passed, settings.port) {
+        (Some(listeners), PortChoice::Fixed(wanted)) if listeners.port != wanted => {
+            return Err(BootError::WrongPort { passed: listeners.port, wanted });
+        }
+        (Some(listeners), _) => (InstanceLock::take(&settings.runtime_dir, listeners.port)?, listeners),
+        (None, PortChoice::Fixed(port)) => fixed(settings, port)?,
+        (None, PortChoice::Auto) => first_free(settings)?,
+    };
+    let addresses: Vec<SocketAddr> = listeners.sockets.iter().filter_map(|s| s.local_addr().ok()).collect();
+    lock.describe(listeners.port, addresses.iter().map(ToString::to_string).collect(), identity)?;
+    let dir = settings.state_dir.join(listeners.port.to_string());
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&dir)
+        .map_err(|source| BootError::Directory { path: dir.clone(), source })?;
+    Ok(Claim { lock, listeners, addresses, dir })
+}
+
+fn fixed(settings: &Settings, port: u16) -> Result<(InstanceLock, Listeners), BootError> {
+    let lock = InstanceLock::take(&settings.runtime_dir, port)?;
+    match sockets::bind(&settings.bind, port) {
+        Ok(listeners) => Ok((lock, listeners)),
+        Err(error) => {
+            let _ = lock.release();
+            Err(error.into())
+        }
+    }
+}
+
+fn first_free(settings: &Settings) -> Result<(InstanceLock, Listeners), BootError> {
+    for port in AUTO_PORTS {
+        match fixed(settings, port) {
+            Ok(claim) => return Ok(claim),
+            Err(BootError::Lock(LockError::Held { .. }) | BootError::Socket(SocketError::Taken { .. })) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Err(BootError::NoFreePort)
+}
+
+/// Opens the store off the runtime's thread. As long as the recovery of a large file can be expected to go on, the manager is
+/// asked for more time; a hang is not prolonged for ever.
+///
+/// # Errors
+/// When the store cannot be opened.
+pub async fn open_store(
+    config: StoreConfig,
+    shared: (super::pulse::Pulse, super::components::Components),
+    on_commit: OnCommit,
+    notifier: &Notifier,
+) -> Result<Store, BootError> {
+    let patience = recovery_time(&config.path);
+    let opening = tokio::task::spawn_blocking(move || Store::open(config, &shared.0, &shared.1, on_commit));
+    tokio::pin!(opening);
+    let began = Instant::now();
+    loop {
+        tokio::select! {
+            opened = &mut opening => {
+                return Ok(opened.map_err(|e| BootError::Fatal(format!("opening the store failed: {e}")))??);
+            }
+            () = tokio::time::sleep(Duration::from_secs(5)) => {
+                let elapsed = began.elapsed();
+                tracing::info!(elapsed_s = elapsed.as_secs(), "still opening the event store");
+                if elapsed < patience {
+                    notifier.extend(Duration::from_secs(15));
+                    notifier.status(&format!("recovering the event store ({} s)", elapsed.as_secs()));
+                }
+            }
+        }
+    }
+}
+
+/// How long the check of a store may take: a slow disk reads 20 MB/s.
+fn recovery_time(path: &Path) -> Duration {
+    let bytes = fs::metadata(path).map_or(0, |m| m.len());
+    Duration::from_secs(10 + bytes / 20_000_000)
+}
+
+/// Asks every address for `/health` and wants our own instance id from each.
+///
+/// # Errors
+/// When anybody else, or nobody, answers.
+pub async fn probe_self(addresses: &[SocketAddr], identity: &Identity) -> Result<(), BootError> {
+    for address in addresses {
+        let got = match probe::health(*address, SELF_PROBE).await {
+            Ok(health) if health.instance_id.as_deref() == Some(&identity.instance_id) => continue,
+            Ok(health) => format!("pid {} (instance {})", health.pid, health.instance_id.unwrap_or_default()),
+            Err(error) => error.to_string(),
+        };
+        return Err(BootError::SelfProbe { address: *address, got });
+    }
+    Ok(())
+}
+
+/// How the store of this instance is to be.
+pub fn store_config(settings: &Settings, dir: &Path) -> StoreConfig {
+    StoreConfig {
+        path: dir.join("events.db"),
+        durable: settings.durable,
+        max_events: settings.history_events,
+        max_bytes: settings.history_bytes,
+        max_age: settings.history_age,
+    }
+}
+
+/// The addresses as a person would open them.
+pub fn urls(addresses: &[SocketAddr]) -> String {
+    let urls: Vec<String> = addresses.iter().map(|a| format!("http://{a}")).collect();
+    urls.join(" and ")
+}

@@ -1,0 +1,204 @@
+//! The crash ledger: how the lives before this one ended.
+//!
+//! systemd counts restarts but forgets the reasons; launchd counts nothing. The ledger is a small file beside the events. A
+//! life writes down that it begins, that it became ready, and how it ends; one that could not write its end was killed, and
+//! the next life writes that for it.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// The file, in the instance's state directory.
+pub const FILE: &str = "ledger.json";
+
+/// What the ledger says.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Ledger {
+    /// How many lives began.
+    pub starts: u64,
+    /// The starts in a row, up to the last, that became ready.
+    pub consecutive_good: u64,
+    /// The lives in a row, up to the last, that ended badly: in a crash, a stall, or before they were ready.
+    pub consecutive_failures: u64,
+    /// How the last bad life ended.
+    pub last_failure: Option<Failure>,
+    /// The life that runs now, or that ended without a word.
+    pub life: Option<Life>,
+}
+
+/// A bad end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// Why.
+    pub reason: String,
+    /// When, in RFC 3339; for a life that ended without a word, when it was found out.
+    pub at: Timestamp,
+    /// Whether it had been ready.
+    pub was_ready: bool,
+}
+
+/// One life.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Life {
+    /// Its process.
+    pub pid: u32,
+    /// Its boot.
+    pub boot_id: String,
+    /// When it began.
+    pub since: Timestamp,
+    /// Whether it became ready.
+    pub ready: bool,
+}
+
+impl Ledger {
+    /// A new life begins. If the one before left no word, says so for it.
+    pub fn begin(&mut self, pid: u32, boot_id: &str, now: Timestamp) {
+        if let Some(before) = self.life.take() {
+            let how = if before.boot_id == boot_id { "killed, or out of memory" } else { "the machine went down" };
+            let when = if before.ready { "" } else { " before it was ready" };
+            self.fail(format!("pid {} ended without a word{when}: {how}", before.pid), before.ready, now);
+        }
+        self.starts += 1;
+        self.life = Some(Life { pid, boot_id: boot_id.to_owned(), since: now, ready: false });
+    }
+
+    /// This life became ready.
+    pub fn ready(&mut self) {
+        if let Some(life) = &mut self.life {
+            life.ready = true;
+        }
+        self.consecutive_good += 1;
+    }
+
+    /// This life ends as it should.
+    pub fn end(&mut self) {
+        self.life = None;
+        self.consecutive_failures = 0;
+    }
+
+    /// This life ends badly.
+    pub fn crash(&mut self, reason: impl Into<String>, now: Timestamp) {
+        let ready = self.life.take().is_some_and(|l| l.ready);
+        self.fail(reason.into(), ready, now);
+    }
+
+    fn fail(&mut self, reason: String, was_ready: bool, now: Timestamp) {
+        self.consecutive_failures += 1;
+        if !was_ready {
+            self.consecutive_good = 0;
+        }
+        self.last_failure = Some(Failure { reason, at: now, was_ready });
+    }
+}
+
+/// The ledger's file. A ledger that cannot be read or written never stops the process: it is told to the log.
+#[derive(Debug, Clone)]
+pub struct LedgerFile {
+    path: PathBuf,
+}
+
+impl LedgerFile {
+    /// In this instance directory.
+    pub fn in_dir(dir: &Path) -> Self {
+        Self { path: dir.join(FILE) }
+    }
+
+    /// What it says; an unreadable one begins anew.
+    pub fn read(&self) -> Ledger {
+        match fs::read_to_string(&self.path) {
+            Ok(text) => serde_json::from_str(&text).unwrap_or_else(|error| {
+                tracing::warn!(%error, path = %self.path.display(), "the crash ledger is damaged; it begins anew");
+                Ledger::default()
+            }),
+            Err(error) => {
+                if error.kind() != io::ErrorKind::NotFound {
+                    tracing::warn!(%error, path = %self.path.display(), "cannot read the crash ledger");
+                }
+                Ledger::default()
+            }
+        }
+    }
+
+    /// Changes it, atomically: a reader sees the old or the new one.
+    pub fn update(&self, change: impl FnOnce(&mut Ledger)) -> Ledger {
+        let mut ledger = self.read();
+        change(&mut ledger);
+        if let Err(error) = self.write(&ledger) {
+            tracing::warn!(%error, path = %self.path.display(), "cannot write the crash ledger");
+        }
+        ledger
+    }
+
+    fn write(&self, ledger: &Ledger) -> io::Result<()> {
+        let dir = self.path.parent().unwrap_or(Path::new("/"));
+        let mut file = tempfile::Builder::new().prefix(".ledger").tempfile_in(dir)?;
+        serde_json::to_writer_pretty(&mut file, ledger)?;
+        file.persist(&self.path)?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn now() -> Timestamp {
+        "2026-11-22T10:00:00Z".parse().unwrap()
+    }
+
+    #[test]
+    fn a_life_that_ends_well_leaves_no_failure() {
+        let mut ledger = Ledger::default();
+        ledger.begin(1, "b", now());
+        ledger.ready();
+        ledger.end();
+        assert_eq!((ledger.starts, ledger.consecutive_good, ledger.consecutive_failures), (1, 1, 0));
+        assert_eq!(ledger.last_failure, None);
+    }
+
+    #[test]
+    fn a_killed_life_is_written_down_by_the_next() {
+        let mut ledger = Ledger::default();
+        ledger.begin(1, "b", now());
+        ledger.ready();
+        ledger.begin(2, "b", now());
+        let failure = ledger.last_failure.clone().unwrap();
+        assert_eq!(failure.reason, "pid 1 ended without a word: killed, or out of memory");
+        assert_eq!((failure.was_ready, ledger.consecutive_failures, ledger.consecutive_good), (true, 1, 1));
+        ledger.begin(3, "another boot", now());
+        let failure = ledger.last_failure.clone().unwrap();
+        assert_eq!(failure.reason, "pid 2 ended without a word before it was ready: the machine went down");
+        assert_eq!((ledger.consecutive_failures, ledger.consecutive_good), (2, 0));
+    }
+
+    #[test]
+    fn a_crash_says_why_and_a_good_end_ends_the_row() {
+        let mut ledger = Ledger::default();
+        for pid in 1..=3 {
+            ledger.begin(pid, "b", now());
+            ledger.ready();
+            ledger.crash("panic in hub", now());
+        }
+        assert_eq!((ledger.consecutive_failures, ledger.consecutive_good), (3, 3));
+        ledger.begin(4, "b", now());
+        ledger.ready();
+        ledger.end();
+        assert_eq!(ledger.consecutive_failures, 0);
+        assert_eq!(ledger.last_failure.unwrap().reason, "panic in hub");
+    }
+
+    #[test]
+    fn a_damaged_file_begins_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = LedgerFile::in_dir(dir.path());
+        fs::write(dir.path().join(FILE), "{\"starts\":").unwrap();
+        let ledger = file.update(|l| l.begin(1, "b", now()));
+        assert_eq!(ledger.starts, 1);
+        assert_eq!(file.read(), ledger);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary file is left");
+    }
+}

@@ -1,0 +1,465 @@
+//! One life: boot, serve, and end, under the eyes of a supervisor that outlives every panic.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+
+use super::boot::{self, BootError, Claim};
+use super::components::{Components, State};
+use super::failpoint::Failpoint;
+use super::fatal::Fatal;
+use super::identity::Identity;
+use super::ledger::LedgerFile;
+use super::logging::Level;
+use super::notify::Notifier;
+use super::pulse::Pulse;
+use super::readiness::Readiness;
+use super::shutdown::Report;
+use super::watchdog::{Plan, Watchdog};
+use crate::cli::exit::Exit;
+use crate::config::layers::Problem;
+use crate::config::{Provenance, Settings};
+use crate::events::hub::{self, Hub};
+use crate::events::store::Store;
+use crate::server::{Context, Instance, Server};
+
+/// How long the store may take for its last commit and checkpoint.
+const STORE_CLOSE: Duration = Duration::from_secs(2);
+/// How often the status line is renewed, if it changed.
+const STATUS_EVERY: Duration = Duration::from_secs(5);
+
+/// Reads the configuration again, from the same sources as at the start.
+pub type Load = Box<dyn Fn() -> Result<(Settings, Provenance), Vec<Problem>> + Send>;
+
+/// What a life begins with.
+pub struct Start {
+    /// The settings.
+    pub settings: Settings,
+    /// Where they come from.
+    pub provenance: Provenance,
+    /// How to read them again.
+    pub load: Load,
+    /// The log's level.
+    pub level: Level,
+}
+
+impl std::fmt::Debug for Start {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Start").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+/// Lives: returns the exit code when it was told to stop, or what kept it from serving.
+///
+/// # Errors
+/// See [`BootError`].
+pub fn live(start: Start) -> Result<Exit, BootError> {
+    let notifier = Notifier::from_environment();
+    let fatal = Fatal::default();
+    fatal.hook_panics();
+    let result = begin(start, &notifier, &fatal);
+    if let Err(error) = &result {
+        notifier.status(&format!("cannot serve: {error}"));
+    }
+    result
+}
+
+fn begin(start: Start, notifier: &Notifier, fatal: &Fatal) -> Result<Exit, BootError> {
+    let identity = Identity::new().map_err(|e| BootError::Fatal(format!("no randomness for an instance id: {e}")))?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(4)
+        .thread_keep_alive(Duration::from_secs(5))
+        .thread_name("blocking")
+        .build()
+        .map_err(|e| BootError::Fatal(format!("cannot make the runtime: {e}")))?;
+    // Before anything else: newer systemd refuses a service that says READY without a handler for its reload signal.
+    let signals = {
+        let _inside = runtime.enter();
+        Signals::new().map_err(|e| BootError::Fatal(format!("cannot handle signals: {e}")))?
+    };
+    tracing::info!(
+        version = crate::build::VERSION,
+        build = crate::build::ID,
+        pid = identity.pid,
+        instance_id = identity.instance_id,
+        managed_by = ?identity.managed_by,
+        "starting"
+    );
+    notifier.status("starting: taking the port");
+    let claim = boot::claim(&start.settings, &identity)?;
+    let ledger = LedgerFile::in_dir(&claim.dir);
+    let before = ledger.update(|l| l.begin(identity.pid, &identity.boot_id, Timestamp::now()));
+    if let (Some(failure), true) = (&before.last_failure, before.consecutive_failures > 0) {
+        tracing::warn!(
+            reason = failure.reason,
+            consecutive = before.consecutive_failures,
+            "the last life ended badly: {}",
+            failure.reason
+        );
+    }
+    let life = Life {
+        notifier: notifier.clone(),
+        fatal: fatal.clone(),
+        identity,
+        ledger,
+        readiness: Readiness::new(),
+        components: Components::new(),
+        pulse: Pulse::new(),
+        generation: Arc::new(AtomicU64::new(1)),
+        provenance: start.provenance,
+        load: start.load,
+        level: start.level,
+    };
+    let ended = runtime.block_on(life.run(start.settings, claim, signals));
+    // What is left are readers of the store in the middle of a query; they hold nothing that could be lost.
+    runtime.shutdown_timeout(Duration::from_millis(200));
+    ended
+}
+
+struct Signals {
+    stop: Stop,
+    hangup: Signal,
+    user1: Signal,
+}
+
+struct Stop {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        // The second one ends the process in the handler itself, even if no task turns any more.
+        let told = Arc::new(AtomicBool::new(false));
+        for number in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
+            signal_hook::flag::register_conditional_shutdown(number, Exit::Failure.code().into(), Arc::clone(&told))?;
+            signal_hook::flag::register(number, Arc::clone(&told))?;
+        }
+        Ok(Self {
+            stop: Stop { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? },
+            hangup: signal(SignalKind::hangup())?,
+            user1: signal(SignalKind::user_defined1())?,
+        })
+    }
+}
+
+struct Life {
+    notifier: Notifier,
+    fatal: Fatal,
+    identity: Identity,
+    ledger: LedgerFile,
+    readiness: Readiness,
+    components: Components,
+    pulse: Pulse,
+    generation: Arc<AtomicU64>,
+    provenance: Provenance,
+    load: Load,
+    level: Level,
+}
+
+/// Everything that runs and must be ended.
+struct Running {
+    settings: watch::Sender<Arc<Settings>>,
+    server: Server,
+    hub_task: tokio::task::JoinHandle<()>,
+    store: Arc<Store>,
+}
+
+impl Life {
+    async fn run(mut self, settings: Settings, claim: Claim, mut signals: Signals) -> Result<Exit, BootError> {
+        let watchdog = self.watchdog(&settings)?;
+        let Claim { lock, listeners, addresses, dir } = claim;
+        let urls = boot::urls(&addresses);
+        let booted = tokio::select! {
+            booted = self.boot(settings, listeners, &addresses, &dir) => booted,
+            reason = self.fatal.raised() => Err(BootError::Fatal(reason)),
+            () = signals.stop.asked_to_stop() => {
+                tracing::info!("told to stop before it was ready");
+                self.notifier.stopping("stopped before it was ready");
+                self.ledger.update(super::ledger::Ledger::end);
+                let _ = lock.release();
+                return Ok(Exit::Ok);
+            }
+        };
+        let running = match booted {
+            Ok(running) => running,
+            Err(error) => {
+                self.ledger.update(|l| l.crash(error.to_string(), Timestamp::now()));
+                let _ = lock.release();
+                return Err(error);
+            }
+        };
+        self.serve(&running, &urls, &mut signals).await;
+        let exit = self.end(running, watchdog).await;
+        if let Err(error) = lock.release() {
+            tracing::warn!(%error, "cannot remove the lock file; it is harmless");
+        }
+        Ok(exit)
+    }
+
+    fn watchdog(&self, settings: &Settings) -> Result<Watchdog, BootError> {
+        let ledger = self.ledger.clone();
+        let give_up = move |silent: &[&'static str]| {
+            // The runtime hangs, so no orderly way is left: write down why, and go.
+            ledger.update(|l| l.crash(format!("stalled: {} did not answer", silent.join(", ")), Timestamp::now()));
+            std::process::exit(Exit::Software.code().into());
+        };
+        Watchdog::start(Plan::new(settings), self.pulse.clone(), self.notifier.clone(), give_up)
+            .map_err(|e| BootError::Fatal(format!("cannot start the watchdog's thread: {e}")))
+    }
+
+    async fn boot(
+        &self,
+        settings: Settings,
+        listeners: super::sockets::Listeners,
+        addresses: &[std::net::SocketAddr],
+        dir: &std::path::Path,
+    ) -> Result<Running, BootError> {
+        let began = Instant::now();
+        let latches = ["listeners", "store", "history", "hub", "self-probe"].map(|name| self.readiness.latch(name));
+        let [listeners_latch, store_latch, history_latch, hub_latch, probe_latch] = latches;
+        self.watch_runtime();
+
+        self.notifier.status("starting: opening the event store");
+        let hub = Hub::new(hub::Limits::default());
+        let committed = Arc::clone(&hub);
+        let store = boot::open_store(
+            boot::store_config(&settings, dir),
+            (self.pulse.clone(), self.components.clone()),
+            Box::new(move |batch| committed.publish(batch)),
+            &self.notifier,
+        )
+        .await?;
+        let store = Arc::new(store);
+        drop(store_latch);
+        phase("store", began);
+
+        self.notifier.status("starting: reading the history");
+        let epoch = store.epoch().to_owned();
+        hub.load(&epoch, store.latest(hub::Limits::default().events).await?);
+        drop(history_latch);
+        phase("history", began);
+        let hub_task = hub.start(&self.pulse);
+        drop(hub_latch);
+
+        let port = listeners.port;
+        let (settings, receiver) = watch::channel(Arc::new(settings));
+        let context = Context {
+            settings: receiver,
+            readiness: self.readiness.clone(),
+            components: self.components.clone(),
+            pulse: self.pulse.clone(),
+            hub: Arc::clone(&hub),
+            events: Arc::clone(&store) as _,
+            instance: Arc::new(Instance {
+                id: self.identity.instance_id.clone(),
+                port,
+                pid: self.identity.pid,
+                started: self.identity.since,
+            }),
+            config_generation: Arc::clone(&self.generation),
+        };
+        let server = Server::start(listeners.sockets, context)
+            .map_err(|e| BootError::Fatal(format!("cannot serve on the sockets: {e}")))?;
+        drop(listeners_latch);
+        phase("listeners", began);
+
+        if Failpoint::HangBeforeReady.is_wanted() {
+            hang();
+        }
+        self.notifier.status("starting: asking ourselves through the socket");
+        boot::probe_self(addresses, &self.identity).await?;
+        drop(probe_latch);
+        phase("self-probe", began);
+        Ok(Running { settings, server, hub_task, store })
+    }
+
+    /// A task whose only work is to show that the runtime turns.
+    fn watch_runtime(&self) {
+        let probe = self.pulse.register("runtime");
+        tokio::spawn(async move {
+            loop {
+                probe.asked().await;
+                probe.answer();
+            }
+        });
+    }
+
+    async fn serve(&mut self, running: &Running, urls: &str, signals: &mut Signals) {
+        self.ledger.update(super::ledger::Ledger::ready);
+        let mut told = self.status(running, urls);
+        self.notifier.ready(&told);
+        tracing::info!(
+            ready_ms = u64::try_from(self.identity.since.elapsed().as_millis()).unwrap_or(u64::MAX),
+            "ready: serving {urls}"
+        );
+        if Failpoint::PanicAfterReady.is_wanted() {
+            tokio::spawn(async { panic!("asked for by MPM_MONITOR_FAILPOINT") });
+        }
+        if Failpoint::HangAfterReady.is_wanted() {
+            hang();
+        }
+        let mut renew = tokio::time::interval(STATUS_EVERY);
+        renew.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = signals.stop.asked_to_stop() => return tracing::info!("told to stop"),
+                reason = self.fatal.raised() => return tracing::error!("stopping after a {reason}"),
+                _ = signals.hangup.recv() => {
+                    self.reload(running).await;
+                    told = self.status(running, urls);
+                    self.notifier.ready(&told);
+                }
+                _ = signals.user1.recv() => self.dump(running),
+                _ = renew.tick() => {
+                    let status = self.status(running, urls);
+                    if status != told {
+                        self.notifier.status(&status);
+                        told = status;
+                    }
+                }
+            }
+        }
+    }
+
+    /// What the manager shows of a serving process.
+    fn status(&self, running: &Running, urls: &str) -> String {
+        let clients = running.server.clients();
+        let mut status = format!(
+            "serving {urls}, {clients} client{}, {} events",
+            if clients == 1 { "" } else { "s" },
+            running.store.last_seq()
+        );
+        for degraded in self.components.degraded() {
+            status.push_str("; ");
+            status.push_str(&degraded);
+        }
+        status
+    }
+
+    async fn reload(&mut self, running: &Running) {
+        tracing::info!("reading the configuration again");
+        self.notifier.reloading();
+        match (self.load)() {
+            Ok((settings, provenance)) => {
+                let changed = self.provenance.changed_in(&provenance);
+                let waiting: Vec<_> = changed.iter().filter(|(_, live)| !live).map(|(name, _)| *name).collect();
+                self.level.set(&settings.log_level);
+                running.store.set_limits(settings.history_events, settings.history_bytes, settings.history_age);
+                let kept = running.settings.borrow().clone();
+                running.settings.send_replace(Arc::new(settings.with_fixed_parts_of(&kept)));
+                self.generation.fetch_add(1, Ordering::AcqRel);
+                if waiting.is_empty() {
+                    self.components.set("config", State::Ok);
+                    self.provenance = provenance;
+                    tracing::info!(changed = ?changed.iter().map(|(n, _)| n).collect::<Vec<_>>(), "configuration applied");
+                } else {
+                    // The provenance stays the old one, so that the next reload still says what waits.
+                    let names = waiting.join(", ");
+                    self.components.set_because(
+                        "config",
+                        State::Degraded,
+                        format!("{names} changed; restart to apply"),
+                    );
+                    tracing::warn!("configuration applied, but {names} need a restart");
+                }
+            }
+            Err(problems) => {
+                for problem in &problems {
+                    tracing::error!("configuration refused: {problem}");
+                }
+                let more = problems.len() - 1;
+                let more = if more > 0 { format!(" (and {more} more)") } else { String::new() };
+                let first = problems.first().map(ToString::to_string).unwrap_or_default();
+                self.components.set_because("config", State::Degraded, format!("reload refused, {first}{more}"));
+            }
+        }
+    }
+
+    /// SIGUSR1: everything the process knows of itself, into the log.
+    fn dump(&self, running: &Running) {
+        tracing::info!(
+            clients = running.server.clients(),
+            last_seq = running.store.last_seq(),
+            components = ?self.components.snapshot(),
+            pending = ?self.readiness.pending(),
+            silent = ?self.pulse.silent(),
+            "state"
+        );
+    }
+
+    async fn end(&self, running: Running, watchdog: Watchdog) -> Exit {
+        let began = Instant::now();
+        let clients = running.server.clients();
+        self.notifier.stopping(&format!("stopping: {clients} clients, draining"));
+        let drain = running.settings.borrow().drain_timeout;
+        let mut report = Report::new();
+        self.pulse.retire_all_but("runtime");
+
+        let step = Instant::now();
+        let drained = running.server.drain(drain, "shutdown").await;
+        report.add("server", step, drained.cut == 0);
+
+        let step = Instant::now();
+        // Its subscribers are gone; it waits for events that nobody would see.
+        running.hub_task.abort();
+        let ended = running.hub_task.await;
+        report.add("hub", step, !ended.is_err_and(|e| e.is_panic()));
+
+        let step = Instant::now();
+        let store = Arc::clone(&running.store);
+        let closed = tokio::task::spawn_blocking(move || store.close(Instant::now() + STORE_CLOSE)).await;
+        report.add("store", step, closed.unwrap_or(false));
+
+        let step = Instant::now();
+        report.add("watchdog", step, watchdog.stop());
+        let exit = match self.fatal.reason() {
+            None => {
+                self.ledger.update(super::ledger::Ledger::end);
+                Exit::Ok
+            }
+            Some(reason) => {
+                self.ledger.update(|l| l.crash(reason, Timestamp::now()));
+                Exit::Software
+            }
+        };
+        tracing::info!(
+            clean = report.is_clean(),
+            connections = drained.connections,
+            clients_told = drained.clients_told,
+            cut = drained.cut,
+            took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
+            exit_code = exit.code(),
+            "cleanup completed: {report}"
+        );
+        exit
+    }
+}
+
+impl Stop {
+    async fn asked_to_stop(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+fn phase(name: &str, began: Instant) {
+    tracing::debug!(
+        phase = name,
+        since_boot_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX),
+        "boot phase done"
+    );
+}
+
+fn hang() -> ! {
+    loop {
+        std::thread::park();
+    }
+}

@@ -1,0 +1,296 @@
+//! Carries a plan out, remembers how to take each step back, and does so when one fails.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::definition::NAME;
+use super::exec::{self, ExecError, QUICK};
+use super::files;
+use super::manager::{Manager, ManagerError, Phase};
+use super::plan::{Action, Plan};
+
+/// How long a stop may take: the unit's TimeoutStopSec= and what follows it.
+pub const STOP: Duration = Duration::from_secs(25);
+
+/// A step that failed.
+#[derive(Debug, thiserror::Error)]
+pub enum StepError {
+    /// A file or directory.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// The manager or its tool.
+    #[error("{0}")]
+    Manager(#[from] ManagerError),
+    /// Another tool.
+    #[error("{0}")]
+    Exec(#[from] ExecError),
+    /// It ran but had no effect.
+    #[error("{0}")]
+    NoEffect(String),
+}
+
+/// A plan that could not be carried out; what was done was taken back.
+#[derive(Debug, thiserror::Error)]
+#[error("could not {action}: {source}")]
+pub struct ApplyError {
+    /// The step, in words.
+    pub action: String,
+    /// Why.
+    pub source: StepError,
+    /// What could not be taken back.
+    pub left: Vec<String>,
+}
+
+enum Undo {
+    Restore { path: PathBuf, content: Vec<u8>, mode: u32 },
+    Remove(PathBuf),
+    RemoveDir(PathBuf),
+    RemoveUser(String),
+    Disable(Vec<String>),
+    DisableLinger(String),
+    Stop(Vec<String>),
+    RestartOld(String),
+    Reread,
+}
+
+/// A plan that was carried out and can still be taken back.
+pub struct Applied<'a> {
+    manager: &'a dyn Manager,
+    undo: Vec<Undo>,
+    /// What the person should know.
+    pub notes: Vec<String>,
+    /// What the manager said of a start or restart that it calls failed; whether it did is for the proof to tell.
+    pub start_error: Option<String>,
+    /// Whether lingering was wanted but not allowed.
+    pub linger_refused: bool,
+}
+
+impl std::fmt::Debug for Applied<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Applied").field("steps", &self.undo.len()).field("notes", &self.notes).finish_non_exhaustive()
+    }
+}
+
+/// Carries out the plan. `start` is how long a start may take.
+///
+/// # Errors
+/// [`ApplyError`] for the first step that fails; the ones before are taken back.
+pub fn apply<'a>(plan: &Plan, manager: &'a dyn Manager, start: Duration) -> Result<Applied<'a>, ApplyError> {
+    let mut applied =
+        Applied { manager, undo: Vec::new(), notes: Vec::new(), start_error: None, linger_refused: false };
+    for action in &plan.actions {
+        if let Err(source) = applied.step(action, start) {
+            let left = applied.rollback();
+            return Err(ApplyError { action: action.to_string(), source, left });
+        }
+    }
+    Ok(applied)
+}
+
+/// What to say where lingering is off.
+pub fn linger_remark(user: &str) -> String {
+    format!(
+        "lingering is off: the service ends with {user}'s last logout and starts with the next login; \
+         `sudo loginctl enable-linger {user}` keeps it running"
+    )
+}
+
+/// Whether a user lingers; `None` if nobody can tell.
+pub fn linger(user: &str) -> Option<bool> {
+    let output = exec::tool("loginctl", &["show-user", user, "-p", "Linger", "--value"], QUICK).ok()?;
+    match output.code {
+        Some(0) => Some(output.stdout.trim() == "yes"),
+        // logind knows only users who are there: one who is not does not linger.
+        Some(_) if output.stderr.contains("not logged in or lingering") => Some(false),
+        _ => None,
+    }
+}
+
+/// Whether this machine has the service user.
+pub fn user_exists() -> bool {
+    files::read(Path::new("/etc/passwd"))
+        .ok()
+        .flatten()
+        .is_some_and(|t| t.lines().any(|l| l.split(':').next() == Some(NAME)))
+}
+
+impl Applied<'_> {
+    /// Takes everything back, newest first; what could not be, in words.
+    pub fn rollback(mut self) -> Vec<String> {
+        let mut left = Vec::new();
+        let (mut reread, mut old) = (false, Vec::new());
+        while let Some(undo) = self.undo.pop() {
+            match undo {
+                // These need the old files back first.
+                Undo::Reread => reread = true,
+                Undo::RestartOld(unit) => old.push(unit),
+                undo => {
+                    if let Err((what, error)) = self.take_back(undo) {
+                        left.push(format!("{what}: {error}"));
+                    }
+                }
+            }
+        }
+        if reread && let Err(error) = self.manager.reread() {
+            left.push(format!("daemon-reload: {error}"));
+        }
+        for unit in old {
+            if let Err(error) = self.manager.restart(&unit, STOP) {
+                left.push(format!("restart of the earlier {unit}: {error}"));
+            }
+        }
+        left
+    }
+
+    fn take_back(&self, undo: Undo) -> Result<(), (String, StepError)> {
+        let said = |what: String| move |error: StepError| (what, error);
+        match undo {
+            Undo::Restore { path, content, mode } => files::write(&path, &String::from_utf8_lossy(&content), mode)
+                .map_err(|e| said(format!("restore {}", path.display()))(e.into())),
+            Undo::Remove(path) => remove(&path).map_err(|e| said(format!("remove {}", path.display()))(e.into())),
+            Undo::RemoveDir(path) => {
+                files::remove_if_empty(&path);
+                Ok(())
+            }
+            Undo::RemoveUser(name) => remove_user(&name).map_err(said(format!("remove the user {name}"))),
+            Undo::Disable(units) => self
+                .manager
+                .set_enabled(&units, false)
+                .map_err(|e| said(format!("disable {}", units.join(", ")))(e.into())),
+            Undo::DisableLinger(user) => {
+                set_linger(&user, false).map_err(said(format!("disable lingering for {user}")))
+            }
+            Undo::Stop(units) => {
+                let stopped = self.manager.bring_down(&units, STOP);
+                // A unit that failed is remembered by the manager until it is told to forget.
+                let forgotten = self.forget(&units);
+                stopped.and(forgotten).map_err(|e| said(format!("stop {}", units.join(", ")))(e.into()))
+            }
+            Undo::Reread | Undo::RestartOld(_) => Ok(()),
+        }
+    }
+
+    fn forget(&self, units: &[String]) -> Result<(), ManagerError> {
+        for unit in units {
+            if self.manager.job(unit)?.phase == Phase::Failed {
+                self.manager.forget_failure(std::slice::from_ref(unit))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn remember_file(&mut self, path: &Path) -> io::Result<()> {
+        use std::os::unix::fs::MetadataExt;
+        match fs::read(path) {
+            Ok(content) => {
+                let mode = fs::metadata(path)?.mode() & 0o7777;
+                self.undo.push(Undo::Restore { path: path.to_owned(), content, mode });
+            }
+            Err(e) if e.kind() == io::ErrorKind::NotFound => self.undo.push(Undo::Remove(path.to_owned())),
+            Err(e) => return Err(e),
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, action: &Action, start: Duration) -> Result<(), StepError> {
+        match action {
+            Action::MakeDir { path } => {
+                files::make_dir(path, 0o755)?;
+                self.undo.push(Undo::RemoveDir(path.clone()));
+            }
+            Action::WriteFile { path, content, mode, .. } => {
+                self.remember_file(path)?;
+                files::write(path, content, *mode)?;
+            }
+            Action::RemoveFile { path } => {
+                self.remember_file(path)?;
+                remove(path)?;
+            }
+            Action::RemoveDir { path } => {
+                if !files::remove_if_empty(path) && path.to_string_lossy().ends_with(".service.d") {
+                    self.notes.push(format!("{} holds files of yours and stays", path.display()));
+                }
+            }
+            Action::RemoveHistory { path } => fs::remove_dir_all(path)?,
+            Action::MakeUser { name, file } => {
+                exec::tool("systemd-sysusers", &[&file.to_string_lossy()], QUICK)?.success()?;
+                if !user_exists() {
+                    return Err(StepError::NoEffect(format!(
+                        "systemd-sysusers reported success, but there is no user {name}; make it by `useradd --system {name}`"
+                    )));
+                }
+                self.undo.push(Undo::RemoveUser(name.clone()));
+            }
+            Action::RemoveUser { name } => remove_user(name)?,
+            Action::Link { path, target } => {
+                if let Some(dir) = path.parent() {
+                    for missing in files::missing(dir) {
+                        files::make_dir(&missing, 0o755)?;
+                        self.undo.push(Undo::RemoveDir(missing));
+                    }
+                }
+                std::os::unix::fs::symlink(target, path)?;
+                self.undo.push(Undo::Remove(path.clone()));
+            }
+            Action::Reread => {
+                self.undo.push(Undo::Reread);
+                self.manager.reread()?;
+            }
+            Action::Enable { units } => {
+                self.undo.push(Undo::Disable(units.clone()));
+                self.manager.set_enabled(units, true)?;
+            }
+            Action::Disable { units } => self.manager.set_enabled(units, false)?,
+            Action::EnableLinger { user, required } => {
+                let done = set_linger(user, true).and_then(|()| match linger(user) {
+                    Some(true) => Ok(()),
+                    _ => Err(StepError::NoEffect("loginctl reported success, but lingering is still off".to_owned())),
+                });
+                match done {
+                    Ok(()) => self.undo.push(Undo::DisableLinger(user.clone())),
+                    Err(error) if *required => return Err(error),
+                    Err(_) => {
+                        self.linger_refused = true;
+                        self.notes.push(linger_remark(user));
+                    }
+                }
+            }
+            Action::DisableLinger { user } => set_linger(user, false)?,
+            Action::ForgetFailure { units } => self.forget(units)?,
+            Action::Stop { units } => self.manager.bring_down(units, STOP)?,
+            Action::Start { units } => {
+                self.undo.push(Undo::Stop(units.clone()));
+                self.start_error = self.manager.bring_up(units, start).err().map(|e| e.to_string());
+            }
+            Action::Restart { unit } => {
+                self.undo.push(Undo::RestartOld(unit.clone()));
+                self.start_error = self.manager.restart(unit, start + STOP).err().map(|e| e.to_string());
+            }
+        }
+        Ok(())
+    }
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+fn set_linger(user: &str, on: bool) -> Result<(), StepError> {
+    let verb = if on { "enable-linger" } else { "disable-linger" };
+    exec::tool("loginctl", &["--no-ask-password", verb, user], QUICK)?.success()?;
+    Ok(())
+}
+
+fn remove_user(name: &str) -> Result<(), StepError> {
+    exec::tool("userdel", &[name], QUICK)?.success()?;
+    Ok(())
+}
+
+#[cfg(test)]
+#[path = "apply_tests.rs"]
+mod tests;

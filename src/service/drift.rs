@@ -1,0 +1,123 @@
+//! Tells a file that we wrote and nobody touched from one that a person edited: the header line carries a hash of
+//! everything below it.
+
+use sha2::{Digest, Sha256};
+
+/// What a unit file's first line begins with. The number rises when the meaning of the header changes.
+const MARK: &str = "# mpm-monitor unit v1 ";
+
+/// An installed file against the one that would be written now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Drift {
+    /// There is no such file.
+    Absent,
+    /// Byte for byte what would be written.
+    Clean,
+    /// Ours and untouched, but another version or other settings wrote it.
+    Outdated,
+    /// Somebody changed it by hand, or it never was ours. It is not overwritten.
+    Edited,
+}
+
+/// What the header says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Header {
+    /// The version of the program that wrote the file.
+    pub program: String,
+    /// Whether the rest of the file is what that program wrote.
+    pub intact: bool,
+}
+
+/// Puts the header above `rest`.
+pub fn stamp(rest: &str, version: &str) -> String {
+    format!("{MARK}program={version} sha256:{}\n{rest}", hash(rest))
+}
+
+/// Reads the header; `None` if there is none of ours.
+pub fn header(content: &str) -> Option<Header> {
+    let (first, rest) = content.split_once('\n')?;
+    let fields = first.strip_prefix(MARK)?;
+    let (program, sha) = fields.strip_prefix("program=")?.split_once(" sha256:")?;
+    Some(Header { program: program.to_owned(), intact: sha == hash(rest) })
+}
+
+/// Compares what is there with what would be written.
+pub fn drift(installed: Option<&str>, desired: &str) -> Drift {
+    match installed {
+        None => Drift::Absent,
+        Some(content) if content == desired => Drift::Clean,
+        Some(content) if is_ours(content) => Drift::Outdated,
+        Some(_) => Drift::Edited,
+    }
+}
+
+/// Whether the file is ours and untouched, whatever version wrote it.
+pub fn is_ours(content: &str) -> bool {
+    header(content).is_some_and(|h| h.intact)
+}
+
+/// The changes from what would be written to what is there, as a unified diff.
+pub fn diff(installed: &str, desired: &str, name: &str) -> String {
+    similar::TextDiff::from_lines(desired, installed)
+        .unified_diff()
+        .context_radius(2)
+        .header(&format!("{name} (as install writes it)"), &format!("{name} (as it is)"))
+        .to_string()
+}
+
+/// SHA-256 in hexadecimal.
+pub fn hash(text: &str) -> String {
+    use std::fmt::Write as _;
+    Sha256::digest(text.as_bytes()).iter().fold(String::with_capacity(64), |mut hex, byte| {
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_four_states() {
+        let desired = stamp("[Unit]\nA=1\n", "2.0.0");
+        assert_eq!(drift(None, &desired), Drift::Absent);
+        assert_eq!(drift(Some(&desired), &desired), Drift::Clean);
+        assert_eq!(drift(Some(&stamp("[Unit]\nA=1\n", "1.0.0")), &desired), Drift::Outdated);
+        assert_eq!(drift(Some(&stamp("[Unit]\nA=0\n", "2.0.0")), &desired), Drift::Outdated);
+        assert_eq!(drift(Some(&desired.replace("A=1", "A=2")), &desired), Drift::Edited);
+        assert_eq!(drift(Some("[Unit]\nA=1\n"), &desired), Drift::Edited);
+        assert_eq!(header(&desired).unwrap().program, "2.0.0");
+    }
+
+    #[test]
+    fn the_diff_shows_what_the_person_did() {
+        let desired = stamp("[Service]\nWatchdogSec=10\n", "1");
+        let diff = diff(&desired.replace("=10", "=60"), &desired, "x.service");
+        assert!(diff.contains("-WatchdogSec=10") && diff.contains("+WatchdogSec=60"), "{diff}");
+    }
+
+    #[test]
+    fn the_hash_is_sha256() {
+        assert_eq!(hash("abc"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+    }
+
+    proptest! {
+        #[test]
+        fn any_single_change_below_the_header_is_an_edit(rest in "[ -~\n]{1,80}", at in 0usize..80, with in "[!-~]") {
+            let stamped = stamp(&rest, "1.2.3");
+            prop_assert!(is_ours(&stamped));
+            let offset = stamped.find('\n').unwrap() + 1 + at % rest.len();
+            let mut changed = stamped.clone();
+            changed.replace_range(offset..=offset, &with);
+            prop_assert_eq!(is_ours(&changed), changed == stamped);
+        }
+
+        #[test]
+        fn reading_a_header_never_panics(text in any::<String>()) {
+            let _ = header(&text);
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! The only place that spawns the service managers' tools: absolute path, deadline, both outputs kept, no shell.
+
+use std::ffi::OsStr;
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use super::Scope;
+
+/// How long a tool that only asks or tells may take.
+pub const QUICK: Duration = Duration::from_secs(15);
+/// Where the tools are looked for before `PATH`, which a service or `sudo` may have cut down.
+const DIRECTORIES: [&str; 6] =
+    ["/usr/bin", "/bin", "/usr/sbin", "/sbin", "/usr/local/bin", "/run/current-system/sw/bin"];
+
+/// What a tool that ran to its end said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Output {
+    /// The command line, for messages.
+    pub command: String,
+    /// The exit code; `None` after a signal.
+    pub code: Option<i32>,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error, trimmed.
+    pub stderr: String,
+}
+
+/// Why a tool did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ExecError {
+    /// The tool is not on this machine.
+    #[error("`{0}` is not installed here (looked in /usr/bin, /bin, /usr/sbin, /sbin and PATH)")]
+    Missing(String),
+    /// It could not be started.
+    #[error("cannot start `{command}`: {source}")]
+    Spawn {
+        /// The command line.
+        command: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// It did not end in time, and was killed.
+    #[error("`{command}` did not end within {timeout:?}{}", tail(stderr))]
+    Timeout {
+        /// The command line.
+        command: String,
+        /// How long it had.
+        timeout: Duration,
+        /// What it said until then.
+        stderr: String,
+    },
+    /// It ended with a failure.
+    #[error("`{command}` failed ({}){}", code.map_or("by a signal".to_owned(), |c| format!("exit code {c}")), tail(stderr))]
+    Failed {
+        /// The command line.
+        command: String,
+        /// Its exit code; `None` after a signal.
+        code: Option<i32>,
+        /// What it said.
+        stderr: String,
+    },
+}
+
+fn tail(stderr: &str) -> String {
+    if stderr.is_empty() { String::new() } else { format!(": {stderr}") }
+}
+
+impl Output {
+    /// The standard output, if the tool succeeded.
+    ///
+    /// # Errors
+    /// [`ExecError::Failed`] with what it said.
+    pub fn success(self) -> Result<String, ExecError> {
+        if self.code == Some(0) {
+            Ok(self.stdout)
+        } else {
+            Err(ExecError::Failed { command: self.command, code: self.code, stderr: self.stderr })
+        }
+    }
+}
+
+/// The user's runtime directory where nobody set `XDG_RUNTIME_DIR` (after `su` or in cron), if it is there and ours.
+pub fn own_runtime_dir() -> Option<PathBuf> {
+    let uid = rustix::process::geteuid().as_raw();
+    let dir = PathBuf::from(format!("/run/user/{uid}"));
+    std::fs::metadata(&dir).is_ok_and(|m| m.is_dir() && m.uid() == uid).then_some(dir)
+}
+
+/// Finds a tool by its name.
+///
+/// # Errors
+/// [`ExecError::Missing`].
+pub fn find(tool: &str) -> Result<PathBuf, ExecError> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    DIRECTORIES
+        .iter()
+        .map(PathBuf::from)
+        .chain(std::env::split_paths(&path).filter(|p| p.is_absolute()))
+        .map(|d| d.join(tool))
+        .find(|p| is_executable(p))
+        .ok_or_else(|| ExecError::Missing(tool.to_owned()))
+}
+
+fn is_executable(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|m| m.is_file() && m.mode() & 0o111 != 0)
+}
+
+/// `systemctl`, of the scope's manager.
+///
+/// # Errors
+/// [`ExecError`], but not for a non-zero exit code: see [`Output::success`].
+pub fn systemctl(scope: Scope, arguments: &[&str], timeout: Duration) -> Result<Output, ExecError> {
+    let mut all = vec!["--no-pager", "--no-ask-password"];
+    all.extend((scope == Scope::User).then_some("--user"));
+    all.extend_from_slice(arguments);
+    tool("systemctl", &all, timeout)
+}
+
+/// Any of the managers' tools.
+///
+/// # Errors
+/// As [`systemctl`].
+pub fn tool(name: &str, arguments: &[&str], timeout: Duration) -> Result<Output, ExecError> {
+    program(&find(name)?, arguments, timeout)
+}
+
+/// A program by its path.
+///
+/// # Errors
+/// As [`systemctl`].
+pub fn program<A: AsRef<OsStr>>(path: &Path, arguments: &[A], timeout: Duration) -> Result<Output, ExecError> {
+    let mut command = command(path, arguments);
+    let line = line(path, arguments);
+    let mut child = command.spawn().map_err(|source| ExecError::Spawn { command: line.clone(), source })?;
+    let deadline = Instant::now() + timeout;
+    let (sender, receiver) = mpsc::channel();
+    drain(child.stdout.take(), true, &sender);
+    drain(child.stderr.take(), false, &sender);
+    drop(sender);
+    let (mut stdout, mut stderr) = (String::new(), String::new());
+    // Both pipes end when the child does; a channel tells it without polling.
+    loop {
+        match receiver.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            Ok((true, text)) => stdout.push_str(&text),
+            Ok((false, text)) => stderr.push_str(&text),
+            Err(mpsc::RecvTimeoutError::Disconnected) => break,
+            Err(mpsc::RecvTimeoutError::Timeout) => {
+                end(&mut child);
+                return Err(ExecError::Timeout { command: line, timeout, stderr: stderr.trim().to_owned() });
+            }
+        }
+    }
+    let status = child.wait().map_err(|source| ExecError::Spawn { command: line.clone(), source })?;
+    Ok(Output { command: line, code: status.code(), stdout, stderr: stderr.trim().to_owned() })
+}
+
+/// A tool whose output is read as it comes, for as long as the caller wants it; dropped, it is killed.
+#[derive(Debug)]
+pub struct Stream(Child);
+
+impl Stream {
+    /// Starts it; standard error goes where ours goes.
+    ///
+    /// # Errors
+    /// [`ExecError::Missing`] or [`ExecError::Spawn`].
+    pub fn start(name: &str, arguments: &[String]) -> Result<Self, ExecError> {
+        let path = find(name)?;
+        let mut command = command(&path, arguments);
+        command.stderr(Stdio::inherit());
+        let child = command.spawn().map_err(|source| ExecError::Spawn { command: line(&path, arguments), source })?;
+        Ok(Self(child))
+    }
+
+    /// Its standard output; once.
+    pub fn output(&mut self) -> Option<impl Read + use<>> {
+        self.0.stdout.take()
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        end(&mut self.0);
+    }
+}
+
+fn end(child: &mut Child) {
+    // An error means that it is gone already.
+    let _ = child.kill();
+    let _ = child.wait();
+}
+
+fn command<A: AsRef<OsStr>>(path: &Path, arguments: &[A]) -> Command {
+    let mut command = Command::new(path);
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    // Texts are parsed and shown as they are: no translation, colour or pager.
+    command.env("LC_ALL", "C").env("SYSTEMD_COLORS", "0").env("SYSTEMD_PAGER", "").env("SYSTEMD_URLIFY", "0");
+    if std::env::var_os("XDG_RUNTIME_DIR").is_none()
+        && let Some(dir) = own_runtime_dir()
+    {
+        if std::env::var_os("DBUS_SESSION_BUS_ADDRESS").is_none() {
+            command.env("DBUS_SESSION_BUS_ADDRESS", format!("unix:path={}/bus", dir.display()));
+        }
+        command.env("XDG_RUNTIME_DIR", dir);
+    }
+    command
+}
+
+fn line<A: AsRef<OsStr>>(path: &Path, arguments: &[A]) -> String {
+    let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+    arguments
+        .iter()
+        .map(|a| a.as_ref().to_string_lossy().into_owned())
+        .filter(|a| a != "--no-pager" && a != "--no-ask-password")
+        .fold(name, |line, a| format!("{line} {a}"))
+}
+
+fn drain(pipe: Option<impl Read + Send + 'static>, is_stdout: bool, sender: &mpsc::Sender<(bool, String)>) {
+    let Some(mut pipe) = pipe else { return };
+    let sender = sender.clone();
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        // A failed read is an end of the output like any other; the exit code tells the rest.
+        let _ = pipe.read_to_end(&mut bytes);
+        let _ = sender.send((is_stdout, String::from_utf8_lossy(&bytes).into_owned()));
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_outputs_and_the_code_are_kept() {
+        let sh = find("sh").unwrap();
+        let out = program(&sh, &["-c", "echo out; echo err >&2; exit 3"], QUICK).unwrap();
+        assert_eq!((out.code, out.stdout.as_str(), out.stderr.as_str()), (Some(3), "out\n", "err"));
+        let error = out.success().unwrap_err().to_string();
+        assert!(error.contains("exit code 3") && error.ends_with(": err"), "{error}");
+    }
+
+    #[test]
+    fn a_tool_that_hangs_is_killed() {
+        let sleep = find("sleep").unwrap();
+        let started = Instant::now();
+        let error = program(&sleep, &["600"], Duration::from_millis(50)).unwrap_err();
+        assert!(matches!(error, ExecError::Timeout { .. }), "{error}");
+        assert!(started.elapsed() < Duration::from_secs(60));
+    }
+
+    #[test]
+    fn a_missing_tool_is_named() {
+        let error = tool("mpm-no-such-tool", &[], QUICK).unwrap_err();
+        assert!(error.to_string().contains("`mpm-no-such-tool` is not installed"), "{error}");
+    }
+}

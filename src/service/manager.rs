@@ -1,0 +1,154 @@
+//! What a service manager must be able to do for the verbs: one trait above systemd and launchd.
+//!
+//! It extends `service_manager::ServiceManager`, the field's common adapter, by what that trait has no word for:
+//! what a job does right now, re-reading definitions, restart, reload, and proof. `docs/service-manager.md` says what
+//! the crate does and what is ours.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use service_manager::ServiceManager;
+
+use super::Scope;
+use super::exec::ExecError;
+
+/// What the manager says a job does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// It runs, and said that it is ready where the manager has such a notion.
+    Running,
+    /// On its way up, or waiting for the next attempt.
+    Starting,
+    /// On its way down.
+    Stopping,
+    /// Not running, and that is in order.
+    Stopped,
+    /// Not running, because it failed.
+    Failed,
+}
+
+/// How the last process ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LastExit {
+    /// With this exit code.
+    Code(i32),
+    /// By this signal.
+    Signal(i32),
+}
+
+/// One job (a service or a socket) as its manager sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Job {
+    /// Whether the manager has a definition of it.
+    pub loaded: bool,
+    /// What it does.
+    pub phase: Phase,
+    /// The manager's own words for it, `active (running)`.
+    pub state: String,
+    /// The manager's verdict on the last run: `success`, `exit-code`, `watchdog`, `start-limit-hit`...
+    pub result: String,
+    /// Whether it comes up by itself, in the manager's words.
+    pub enabled: String,
+    /// The main process.
+    pub pid: Option<u32>,
+    /// When that process started, in microseconds of the monotonic clock.
+    pub started_usec: Option<u64>,
+    /// How often the manager restarted it by itself.
+    pub restarts: Option<u32>,
+    /// How the last process ended, if one did.
+    pub last_exit: Option<LastExit>,
+    /// What the process itself said last (`STATUS=`).
+    pub status_text: Option<String>,
+    /// Whether the manager must read the definition again.
+    pub stale: bool,
+}
+
+/// Why a manager did not do it.
+#[derive(Debug, thiserror::Error)]
+pub enum ManagerError {
+    /// Its tool failed.
+    #[error(transparent)]
+    Exec(#[from] ExecError),
+    /// There is none, or it cannot be reached.
+    #[error("{0}")]
+    Unusable(String),
+}
+
+impl From<ManagerError> for std::io::Error {
+    fn from(error: ManagerError) -> Self {
+        Self::other(error)
+    }
+}
+
+/// One scope's service manager.
+pub trait Manager: ServiceManager {
+    /// Whose it is.
+    fn scope(&self) -> Scope;
+
+    /// Whether it can be talked to.
+    ///
+    /// # Errors
+    /// [`ManagerError::Unusable`] with one sentence on why not and what to type next.
+    fn usable(&self) -> Result<(), ManagerError>;
+
+    /// The name of an instance's service in the manager's world.
+    fn service_name(&self, port: u16) -> String;
+
+    /// The name of an instance's socket there.
+    fn socket_name(&self, port: u16) -> String;
+
+    /// How a job is.
+    ///
+    /// # Errors
+    /// When the manager does not answer; a job that does not exist is an answer.
+    fn job(&self, name: &str) -> Result<Job, ManagerError>;
+
+    /// Makes the manager read its definitions again.
+    ///
+    /// # Errors
+    /// Its tool's.
+    fn reread(&self) -> Result<(), ManagerError>;
+
+    /// Makes jobs come up by themselves, or no longer.
+    ///
+    /// # Errors
+    /// Its tool's.
+    fn set_enabled(&self, names: &[String], enabled: bool) -> Result<(), ManagerError>;
+
+    /// Starts jobs; returns when they are up, have failed, or `timeout` is over.
+    ///
+    /// # Errors
+    /// Its tool's.
+    fn bring_up(&self, names: &[String], timeout: Duration) -> Result<(), ManagerError>;
+
+    /// Stops jobs; returns when they are down.
+    ///
+    /// # Errors
+    /// Its tool's.
+    fn bring_down(&self, names: &[String], timeout: Duration) -> Result<(), ManagerError>;
+
+    /// Stops and starts a job.
+    ///
+    /// # Errors
+    /// Its tool's.
+    fn restart(&self, name: &str, timeout: Duration) -> Result<(), ManagerError>;
+
+    /// Tells a running job to read its configuration again.
+    ///
+    /// # Errors
+    /// Its tool's.
+    fn reload(&self, name: &str, timeout: Duration) -> Result<(), ManagerError>;
+
+    /// Forgets a failure, so that a start is not refused for it.
+    ///
+    /// # Errors
+    /// Its tool's.
+    fn forget_failure(&self, names: &[String]) -> Result<(), ManagerError>;
+}
+
+/// The manager of this machine for `scope`.
+pub fn native(scope: Scope) -> Box<dyn Manager> {
+    Box::new(super::systemd::Systemd::new(scope))
+}

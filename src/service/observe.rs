@@ -1,0 +1,184 @@
+//! Looks at what there is, for the plans and for `status`.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::fs::{FlockOperation, flock};
+use serde::{Deserialize, Serialize};
+
+use super::Scope;
+use super::definition::Definition;
+use super::manager::{Manager, ManagerError};
+use super::paths::Paths;
+use super::plan::Observed;
+use super::receipt::{Receipt, ReceiptError};
+use super::{apply, files};
+use crate::probe::{self, Health, ProbeError};
+
+/// How long one look at `/health` may take; loopback answers in a millisecond.
+pub const LOOK: Duration = Duration::from_secs(1);
+
+/// Why it could not be looked at.
+#[derive(Debug, thiserror::Error)]
+pub enum ObserveError {
+    /// A file.
+    #[error("cannot read {0}: {1}")]
+    Io(String, #[source] io::Error),
+    /// The receipt.
+    #[error(transparent)]
+    Receipt(#[from] ReceiptError),
+    /// The manager.
+    #[error(transparent)]
+    Manager(#[from] ManagerError),
+}
+
+/// What the lock file of a running instance says; see `runtime`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LockFile {
+    /// The port.
+    pub port: u16,
+    /// The process.
+    pub pid: u32,
+    /// Where it listens.
+    #[serde(default)]
+    pub addresses: Vec<SocketAddr>,
+    /// Who manages it: `systemd-system`, `systemd-user`, `launchd`, `none`.
+    #[serde(default)]
+    pub managed_by: Option<String>,
+}
+
+/// Everything that the plans of one instance need; `manager` is `None` where there is none to ask.
+///
+/// # Errors
+/// [`ObserveError`].
+pub fn observe(port: u16, paths: &Paths, manager: Option<&dyn Manager>, user: &str) -> Result<Observed, ObserveError> {
+    let mut found = BTreeMap::new();
+    let mut candidates =
+        vec![paths.service(), paths.socket(), paths.drop_in(port), paths.receipt(port), paths.lock(port)];
+    candidates.extend(paths.sysusers.clone());
+    for path in candidates {
+        if let Some(text) = files::read(&path).map_err(|e| ObserveError::Io(path.display().to_string(), e))? {
+            found.insert(path, text);
+        }
+    }
+    let receipt = Receipt::read(&paths.receipt(port))?;
+    let job = |name: fn(&dyn Manager, u16) -> String| manager.map(|m| m.job(&name(m, port))).transpose();
+    let service = job(|m, p| m.service_name(p))?;
+    let socket = job(|m, p| m.socket_name(p))?;
+    let links = ["service", "socket"]
+        .into_iter()
+        .map(|suffix| paths.wants(&format!("mpm-monitor@{port}.{suffix}")))
+        .filter(|p| p.is_symlink())
+        .collect();
+    let pid = service.as_ref().and_then(|j| j.pid);
+    let running_build = pid.and_then(|pid| health(port, paths).ok().filter(|h| h.pid == pid)).and_then(|h| h.build);
+    Ok(Observed {
+        files: found,
+        missing_dirs: files::missing(&paths.units),
+        made_dirs: Vec::new(),
+        links,
+        user_exists: apply::user_exists(),
+        history_exists: paths.history(port).exists(),
+        service,
+        socket,
+        linger: if paths.scope == Scope::User { apply::linger(user) } else { None },
+        running_build,
+        receipt,
+        others: Receipt::all(&paths.receipts).into_iter().filter(|r| r.port != port).collect(),
+    })
+}
+
+/// Completes what is missing by the directories that this definition's files need.
+pub fn needs_directories(definition: &Definition, paths: &Paths, observed: &mut Observed) {
+    let drop_in = paths.drop_in(definition.port);
+    let needs_drop_in = definition.socket || !definition.env.is_empty();
+    let dirs = [
+        drop_in.parent().filter(|_| needs_drop_in),
+        paths.sysusers.as_ref().and_then(|p| p.parent()).filter(|_| !observed.user_exists),
+    ];
+    for dir in dirs.into_iter().flatten().flat_map(files::missing) {
+        if !observed.missing_dirs.contains(&dir) {
+            observed.missing_dirs.push(dir);
+        }
+    }
+}
+
+/// What a lock file says; `None` if it is not there, not readable or not one.
+pub fn lock_file(path: &Path) -> Option<LockFile> {
+    serde_json::from_str(&files::read(path).ok()??).ok()
+}
+
+/// Whether somebody holds the lock; `None` if the file cannot be opened.
+pub fn lock_held(path: &Path) -> Option<bool> {
+    let file = std::fs::File::open(path).ok()?;
+    match flock(file.as_fd(), FlockOperation::NonBlockingLockShared) {
+        Ok(()) => Some(false),
+        Err(e) if e == rustix::io::Errno::WOULDBLOCK => Some(true),
+        Err(_) => None,
+    }
+}
+
+/// The addresses to ask for an instance: where its lock file says it listens, else loopback in both families.
+pub fn addresses(port: u16, paths: &Paths) -> Vec<SocketAddr> {
+    let mut all = lock_file(&paths.lock(port)).map(|l| l.addresses).unwrap_or_default();
+    for address in &mut all {
+        // 0.0.0.0 and [::] are places to listen on, not to call.
+        if address.ip().is_unspecified() {
+            address.set_ip(if address.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() });
+        }
+    }
+    for ip in [IpAddr::from(Ipv4Addr::LOCALHOST), IpAddr::from(Ipv6Addr::LOCALHOST)] {
+        let address = SocketAddr::new(ip, port);
+        if !all.contains(&address) {
+            all.push(address);
+        }
+    }
+    all.retain(|a| a.port() == port);
+    all
+}
+
+/// Asks the instance on `port` who it is.
+///
+/// # Errors
+/// The error of the first address where somebody listens, else that nobody does.
+pub fn health(port: u16, paths: &Paths) -> Result<Health, ProbeError> {
+    let mut refused = None;
+    let mut other = None;
+    for address in addresses(port, paths) {
+        match probe::health_blocking(address, LOOK) {
+            Ok(health) => return Ok(health),
+            Err(e @ ProbeError::Refused(_)) => refused = refused.or(Some(e)),
+            Err(e) => other = other.or(Some(e)),
+        }
+    }
+    Err(other.or(refused).unwrap_or(ProbeError::Refused(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::service::paths::UserDirs;
+
+    #[test]
+    fn a_lock_file_tells_where_to_ask_and_its_lock_whether_anybody_is_there() {
+        let root = tempfile::tempdir().unwrap();
+        let dirs = UserDirs { runtime: Some(root.path().to_owned()), ..UserDirs::default() };
+        let paths = Paths::user(&dirs);
+        std::fs::create_dir_all(&paths.runtime).unwrap();
+        let path = paths.lock(9000);
+        assert_eq!(lock_held(&path), None);
+        std::fs::write(&path, r#"{"port":9000,"pid":1,"addresses":["0.0.0.0:9000"],"future":1}"#).unwrap();
+        let first = addresses(9000, &paths);
+        assert_eq!(first, ["127.0.0.1:9000".parse().unwrap(), "[::1]:9000".parse().unwrap()]);
+        assert_eq!(lock_held(&path), Some(false));
+        let holder = std::fs::File::open(&path).unwrap();
+        flock(holder.as_fd(), FlockOperation::LockExclusive).unwrap();
+        assert_eq!(lock_held(&path), Some(true));
+        std::fs::write(&path, "not json").unwrap();
+        assert_eq!(lock_file(&path), None);
+    }
+}

@@ -1,0 +1,205 @@
+use super::*;
+use crate::service::paths::UserDirs;
+use crate::service::systemd::show;
+
+fn paths() -> Paths {
+    Paths::user(&UserDirs { home: "/home/ann".into(), runtime: Some("/run/user/7".into()), ..UserDirs::default() })
+}
+
+fn definition() -> Definition {
+    Definition {
+        port: 8765,
+        scope: Scope::User,
+        program: "/usr/bin/mpm-monitor".into(),
+        env: BTreeMap::new(),
+        socket: false,
+        notify_reload: false,
+    }
+}
+
+fn wish() -> Wish {
+    Wish { start: true, linger: Linger::Auto, user: "ann".into(), build: Some("b1".into()) }
+}
+
+fn job(active: &str, enabled: &str) -> Job {
+    show::job(&format!("LoadState=loaded\nActiveState={active}\nUnitFileState={enabled}\n"))
+}
+
+fn fresh() -> Observed {
+    Observed {
+        missing_dirs: vec!["/home/ann/.config/systemd".into(), "/home/ann/.config/systemd/user".into()],
+        service: Some(job("inactive", "disabled")),
+        socket: Some(job("inactive", "disabled")),
+        linger: Some(false),
+        ..Observed::default()
+    }
+}
+
+/// What there is after the plan was carried out.
+fn after(plan: &Plan, before: &Observed) -> Observed {
+    let mut now =
+        Observed { missing_dirs: vec![], linger: Some(true), running_build: Some("b1".into()), ..before.clone() };
+    for action in &plan.actions {
+        match action {
+            Action::WriteFile { path, content, .. } => {
+                now.files.insert(path.clone(), content.clone());
+            }
+            Action::RemoveFile { path } => {
+                now.files.remove(path);
+            }
+            Action::Enable { units } => {
+                for unit in units {
+                    now.links.insert(paths().wants(unit));
+                    let job = if unit.ends_with("socket") { &mut now.socket } else { &mut now.service };
+                    job.as_mut().unwrap().enabled = "enabled".into();
+                }
+            }
+            Action::Start { units } => {
+                for unit in units {
+                    let job = if unit.ends_with("socket") { &mut now.socket } else { &mut now.service };
+                    job.as_mut().unwrap().phase = Phase::Running;
+                }
+            }
+            _ => {}
+        }
+    }
+    now.receipt = now.files.get(&paths().receipt(8765)).map(|t| serde_json::from_str(t).unwrap());
+    now
+}
+
+fn kinds(plan: &Plan) -> Vec<String> {
+    plan.actions.iter().map(|a| serde_json::to_value(a).unwrap()["action"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn a_first_install_and_its_repetition() {
+    let plan = install(&definition(), &paths(), &wish(), &fresh()).unwrap();
+    assert_eq!(
+        kinds(&plan),
+        ["make-dir", "make-dir", "write-file", "write-file", "reread", "enable", "enable-linger", "start"]
+    );
+    let Action::WriteFile { path, .. } = &plan.actions[2] else { panic!("{:?}", plan.actions[2]) };
+    assert_eq!(*path, paths().receipt(8765), "the receipt comes first");
+    let now = after(&plan, &fresh());
+    assert_eq!(install(&definition(), &paths(), &wish(), &now).unwrap(), Plan::default());
+}
+
+#[test]
+fn a_stopped_one_is_started_and_a_failed_one_forgiven() {
+    let mut now = after(&install(&definition(), &paths(), &wish(), &fresh()).unwrap(), &fresh());
+    now.service.as_mut().unwrap().phase = Phase::Failed;
+    assert_eq!(kinds(&install(&definition(), &paths(), &wish(), &now).unwrap()), ["forget-failure", "start"]);
+    let resting = Wish { start: false, ..wish() };
+    assert_eq!(install(&definition(), &paths(), &resting, &now).unwrap().actions, []);
+}
+
+#[test]
+fn an_outdated_unit_or_an_older_process_means_a_restart() {
+    let now = after(&install(&definition(), &paths(), &wish(), &fresh()).unwrap(), &fresh());
+    let moved = Definition { program: "/usr/local/bin/mpm-monitor".into(), ..definition() };
+    assert_eq!(
+        kinds(&install(&moved, &paths(), &wish(), &now).unwrap()),
+        ["write-file", "write-file", "reread", "restart"]
+    );
+    let newer = Wish { build: Some("b2".into()), ..wish() };
+    assert_eq!(kinds(&install(&definition(), &paths(), &newer, &now).unwrap()), ["restart"]);
+}
+
+#[test]
+fn pain_5_an_edited_unit_is_never_overwritten() {
+    let mut now = after(&install(&definition(), &paths(), &wish(), &fresh()).unwrap(), &fresh());
+    let unit = now.files.get_mut(&paths().service()).unwrap();
+    *unit = unit.replace("WatchdogSec=10", "WatchdogSec=99");
+    let refusal = install(&definition(), &paths(), &wish(), &now).unwrap_err().to_string();
+    assert!(
+        refusal.contains("+WatchdogSec=99") && refusal.contains("systemctl --user edit mpm-monitor@8765"),
+        "{refusal}"
+    );
+}
+
+#[test]
+fn the_socket_takes_the_port_over_and_gives_it_back() {
+    let now = after(&install(&definition(), &paths(), &wish(), &fresh()).unwrap(), &fresh());
+    let with = Definition { socket: true, ..definition() };
+    let plan = install(&with, &paths(), &wish(), &now).unwrap();
+    let end = &plan.actions[plan.actions.len() - 2..];
+    assert_eq!(end[0], Action::Stop { units: vec!["mpm-monitor@8765.service".into()] });
+    assert_eq!(end[1], Action::Start { units: units(8765, true) });
+    let now = after(&plan, &now);
+    assert_eq!(install(&with, &paths(), &wish(), &now).unwrap().actions, []);
+    let back = install(&definition(), &paths(), &wish(), &now).unwrap();
+    assert!(back.actions.contains(&Action::RemoveFile { path: paths().socket() }));
+    assert!(back.actions.contains(&Action::RemoveFile { path: paths().drop_in(8765) }));
+    assert!(
+        back.actions
+            .contains(&Action::Stop { units: vec![units(8765, true)[1].clone(), units(8765, true)[0].clone()] })
+    );
+}
+
+#[test]
+fn without_a_manager_enabling_is_a_link() {
+    let none = Observed { service: None, socket: None, linger: None, ..fresh() };
+    let plan = install(&definition(), &paths(), &Wish { start: false, ..wish() }, &none).unwrap();
+    assert_eq!(kinds(&plan), ["make-dir", "make-dir", "write-file", "write-file", "link"]);
+    assert!(plan.notes[0].contains("loginctl enable-linger ann"), "{:?}", plan.notes);
+}
+
+#[test]
+fn uninstall_removes_what_the_receipt_says_and_keeps_the_history() {
+    let installed = after(&install(&definition(), &paths(), &wish(), &fresh()).unwrap(), &fresh());
+    let now = Observed { history_exists: true, ..installed };
+    let plan = uninstall(8765, &paths(), false, &now);
+    assert_eq!(kinds(&plan)[..4], ["stop", "disable", "forget-failure", "remove-file"]);
+    assert!(plan.actions.contains(&Action::DisableLinger { user: "ann".into() }));
+    assert!(plan.notes[0].contains("--purge"), "{:?}", plan.notes);
+    let dirs: Vec<_> = plan.actions.iter().filter(|a| matches!(a, Action::RemoveDir { .. })).collect();
+    assert!(dirs.contains(&&Action::RemoveDir { path: "/home/ann/.config/systemd/user".into() }));
+    let purge = uninstall(8765, &paths(), true, &now);
+    assert!(purge.actions.contains(&Action::RemoveHistory { path: paths().history(8765) }));
+}
+
+#[test]
+fn shared_files_stay_for_the_others_and_what_was_made_is_inherited() {
+    let mut now = after(&install(&definition(), &paths(), &wish(), &fresh()).unwrap(), &fresh());
+    let mut other = now.receipt.clone().unwrap();
+    (other.port, other.directories, other.linger) = (9000, vec![], None);
+    now.others = vec![other];
+    let plan = uninstall(8765, &paths(), true, &now);
+    assert!(!plan.actions.contains(&Action::RemoveFile { path: paths().service() }));
+    let heir = plan.actions.iter().find_map(|a| match a {
+        Action::WriteFile { path, content, .. } if *path == paths().receipt(9000) => Some(content),
+        _ => None,
+    });
+    let heir: Receipt = serde_json::from_str(heir.unwrap()).unwrap();
+    assert_eq!(heir.linger.as_deref(), Some("ann"));
+    assert_eq!(heir.directories.len(), 2);
+}
+
+#[test]
+fn without_a_receipt_only_provably_own_files_go() {
+    let mut now = after(&install(&definition(), &paths(), &wish(), &fresh()).unwrap(), &fresh());
+    now.receipt = None;
+    now.files.remove(&paths().receipt(8765));
+    assert!(uninstall(8765, &paths(), false, &now).actions.contains(&Action::RemoveFile { path: paths().service() }));
+    now.files.insert(paths().service(), "[Service]\n".into());
+    let plan = uninstall(8765, &paths(), false, &now);
+    assert!(!plan.actions.contains(&Action::RemoveFile { path: paths().service() }));
+    assert!(plan.notes.iter().any(|n| n.contains("it stays")), "{:?}", plan.notes);
+    assert_eq!(uninstall(8765, &paths(), false, &Observed::default()), Plan::default());
+}
+
+#[test]
+fn the_system_scope_makes_its_user_once_and_removes_it_only_then() {
+    let system = Definition { scope: Scope::System, ..definition() };
+    let plan = install(&system, &Paths::system(), &wish(), &fresh()).unwrap();
+    assert!(kinds(&plan).contains(&"make-user".to_owned()));
+    assert!(!kinds(&plan).contains(&"enable-linger".to_owned()));
+    let packaged = Observed { user_exists: true, ..fresh() };
+    let plan = install(&system, &Paths::system(), &wish(), &packaged).unwrap();
+    assert!(!kinds(&plan).contains(&"make-user".to_owned()));
+    let Some(Action::WriteFile { content, .. }) = plan.actions.iter().find(|a| matches!(a, Action::WriteFile { .. }))
+    else {
+        panic!("no receipt")
+    };
+    assert_eq!(serde_json::from_str::<Receipt>(content).unwrap().user, None);
+}

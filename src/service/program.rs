@@ -1,0 +1,199 @@
+//! A path to this program that is still the same program tomorrow.
+//!
+//! A unit that names a path inside a build tree, a versioned Homebrew folder or a Nix store works until the next
+//! build, upgrade or garbage collection, and then fails at a moment when nobody looks.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::{Component, Path, PathBuf};
+
+use super::Scope;
+
+/// Why a path was not taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ProgramError {
+    /// It does not last.
+    #[error(
+        "{path} {why}, so the service would break later; install it for good first: `{advice}`, then run that copy"
+    )]
+    Transient {
+        /// The path.
+        path: String,
+        /// What is wrong with it.
+        why: &'static str,
+        /// What to type.
+        advice: String,
+    },
+    /// There is none, or it cannot be run.
+    #[error("{0} is not an executable file; give another with --program")]
+    NotExecutable(String),
+    /// The service user cannot get at it.
+    #[error(
+        "the service's user cannot run {path}: {blocker} is closed to others; install it where all may read: `{advice}`"
+    )]
+    Unreadable {
+        /// The path.
+        path: String,
+        /// The directory or file in the way.
+        blocker: String,
+        /// What to type.
+        advice: String,
+    },
+    /// Nobody knows where this program is.
+    #[error("cannot tell where this program is ({0}); give it with --program")]
+    Unknown(String),
+}
+
+/// Why a path does not last; `None` if it does.
+pub fn transient(path: &Path) -> Option<&'static str> {
+    let parts: Vec<&str> =
+        path.components().filter_map(|c| if let Component::Normal(p) = c { p.to_str() } else { None }).collect();
+    let has = |pair: [&str; 2]| parts.windows(2).any(|w| w == pair);
+    // With `--target` cargo puts the triple in between.
+    let cargo = parts.windows(2).any(|w| w[0] == "target" && (w[1] == "debug" || w[1] == "release"))
+        || parts.windows(3).any(|w| w[0] == "target" && (w[2] == "debug" || w[2] == "release"));
+    if cargo {
+        Some("is in a build tree, where the next build replaces it")
+    } else if parts.contains(&"Cellar") || parts.contains(&"Caskroom") {
+        Some("is in a versioned Homebrew folder, which the next upgrade removes")
+    } else if has(["nix", "store"]) {
+        Some("is in the Nix store, where garbage collection removes it")
+    } else if has([".nvm", "versions"]) || parts.contains(&"node_modules") {
+        Some("is in a versioned folder of a package manager, which the next upgrade removes")
+    } else if path.starts_with("/tmp") || path.starts_with("/var/tmp") || path.starts_with("/private/tmp") {
+        Some("is in a temporary folder, which is emptied")
+    } else if path.starts_with("/proc") || path.starts_with("/dev") {
+        Some("is not a file of its own")
+    } else {
+        None
+    }
+}
+
+/// Chooses the path that the unit shall name.
+///
+/// # Errors
+/// [`ProgramError`].
+pub fn choose(given: Option<&Path>, scope: Scope) -> Result<PathBuf, ProgramError> {
+    let path = match given {
+        Some(path) => std::path::absolute(path).map_err(|e| ProgramError::Unknown(e.to_string()))?,
+        None => own()?,
+    };
+    if let Some(why) = transient(&path) {
+        return Err(ProgramError::Transient { path: path.display().to_string(), why, advice: advice(&path, scope) });
+    }
+    let meta = std::fs::metadata(&path).ok().filter(|m| m.is_file() && m.mode() & 0o111 != 0);
+    if meta.is_none() {
+        return Err(ProgramError::NotExecutable(path.display().to_string()));
+    }
+    if scope == Scope::System
+        && let Some(blocker) = closed_to_others(&path)
+    {
+        return Err(ProgramError::Unreadable {
+            path: path.display().to_string(),
+            blocker: blocker.display().to_string(),
+            advice: advice(&path, scope),
+        });
+    }
+    Ok(path)
+}
+
+/// What to type so that the program lasts.
+fn advice(path: &Path, scope: Scope) -> String {
+    match scope {
+        Scope::System => format!("sudo install -m755 {} /usr/local/bin/mpm-monitor", path.display()),
+        Scope::User => format!("install -Dm755 {} ~/.local/bin/mpm-monitor", path.display()),
+    }
+}
+
+/// Paths to this very file, best first: as it was called, as `PATH` finds it, as the system knows it.
+fn own() -> Result<PathBuf, ProgramError> {
+    let current = std::env::current_exe().map_err(|e| ProgramError::Unknown(e.to_string()))?;
+    let called = std::env::args_os().next().map(PathBuf::from);
+    let mut candidates = Vec::new();
+    if let Some(called) = called.filter(|c| c.components().count() > 1) {
+        candidates.extend(std::path::absolute(called));
+    }
+    if let Some(name) = current.file_name() {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        candidates.extend(std::env::split_paths(&path).filter(|d| d.is_absolute()).map(|d| d.join(name)));
+    }
+    let mut same: Vec<_> = candidates.into_iter().filter(|c| is_same_file(c, &current)).collect();
+    same.push(current);
+    // The first one that lasts; if none does, the first, for the message.
+    Ok(same.iter().find(|p| transient(p).is_none()).unwrap_or(&same[0]).clone())
+}
+
+fn is_same_file(a: &Path, b: &Path) -> bool {
+    match (std::fs::metadata(a), std::fs::metadata(b)) {
+        (Ok(a), Ok(b)) => a.ino() == b.ino() && a.dev() == b.dev(),
+        _ => false,
+    }
+}
+
+/// The first part of the path, links followed, that other users may not pass or read.
+fn closed_to_others(path: &Path) -> Option<PathBuf> {
+    let real = std::fs::canonicalize(path).ok()?;
+    let dirs = real.ancestors().skip(1).filter(|d| mode(d).is_none_or(|m| m & 0o001 == 0)).last();
+    dirs.map(Path::to_owned).or_else(|| mode(&real).is_none_or(|m| m & 0o005 != 0o005).then_some(real))
+}
+
+fn mode(path: &Path) -> Option<u32> {
+    std::fs::metadata(path).ok().map(|m| m.mode())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn pain_3_paths_that_do_not_last_are_refused() {
+        for path in [
+            "/home/a/p/target/debug/mpm-monitor",
+            "/home/a/p/target/x86_64-unknown-linux-musl/release/mpm-monitor",
+            "/opt/homebrew/Cellar/mpm-monitor/0.1.0/bin/mpm-monitor",
+            "/home/linuxbrew/.linuxbrew/Cellar/mpm-monitor/0.1.0/bin/mpm-monitor",
+            "/nix/store/abc-mpm-monitor/bin/mpm-monitor",
+            "/home/a/.nvm/versions/node/v20/bin/mpm-monitor",
+            "/tmp/mpm-monitor",
+            "/var/tmp/x/mpm-monitor",
+        ] {
+            assert!(transient(Path::new(path)).is_some(), "{path}");
+        }
+        for path in [
+            "/usr/bin/mpm-monitor",
+            "/usr/local/bin/mpm-monitor",
+            "/opt/homebrew/bin/mpm-monitor",
+            "/home/a/.cargo/bin/mpm-monitor",
+            "/home/a/.local/bin/mpm-monitor",
+            "/home/a/target/mpm-monitor",
+        ] {
+            assert_eq!(transient(Path::new(path)), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn the_test_program_itself_is_in_a_build_tree() {
+        let error = choose(None, Scope::User).unwrap_err();
+        assert!(matches!(error, ProgramError::Transient { .. }), "{error}");
+        assert!(error.to_string().contains("install -Dm755 "), "{error}");
+    }
+
+    #[test]
+    fn what_the_service_user_cannot_reach_is_named() {
+        let root = tempfile::tempdir().unwrap();
+        let file = root.path().join("mpm-monitor");
+        std::fs::write(&file, "").unwrap();
+        std::fs::set_permissions(&file, PermissionsExt::from_mode(0o755)).unwrap();
+        std::fs::set_permissions(root.path(), PermissionsExt::from_mode(0o700)).unwrap();
+        let real = std::fs::canonicalize(root.path()).unwrap();
+        assert_eq!(closed_to_others(&file), Some(real.clone()));
+        std::fs::set_permissions(root.path(), PermissionsExt::from_mode(0o755)).unwrap();
+        std::fs::set_permissions(&file, PermissionsExt::from_mode(0o700)).unwrap();
+        assert_eq!(closed_to_others(&file), Some(real.join("mpm-monitor")));
+    }
+
+    #[test]
+    fn a_program_that_is_none_is_refused() {
+        assert!(matches!(choose(Some(Path::new("/etc/passwd")), Scope::User), Err(ProgramError::NotExecutable(_))));
+    }
+}

@@ -1,0 +1,304 @@
+//! Waits for what can be proved: never "started" unless this very process answered through its real socket.
+
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use super::manager::{Job, LastExit, Manager, ManagerError, Phase};
+use super::observe;
+use super::paths::Paths;
+use crate::cli::exit::Exit;
+use crate::probe::Health;
+
+/// The time between two looks.
+const POLL: Duration = Duration::from_millis(20);
+
+/// Proved: the manager's main process is the one that answers on the port, it is ready, and it is not the one from
+/// before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Proof {
+    /// The process.
+    pub pid: u32,
+    /// Its identity.
+    pub instance_id: String,
+    /// Its version.
+    pub version: String,
+    /// Its build.
+    pub build: Option<String>,
+    /// Where to look at it.
+    pub url: String,
+}
+
+/// Not proved.
+#[derive(Debug, thiserror::Error)]
+pub enum Unproved {
+    /// The job ended, and the manager will not try again.
+    #[error("{}", ended(.0))]
+    Ended(Box<Job>),
+    /// The time is over.
+    #[error("{reason} within {waited:?}; the manager says {}{}", job.state, said(job))]
+    Late {
+        /// What was not seen.
+        reason: String,
+        /// How long.
+        waited: Duration,
+        /// The job at the end.
+        job: Box<Job>,
+    },
+    /// The manager does not answer.
+    #[error(transparent)]
+    Manager(#[from] ManagerError),
+}
+
+fn said(job: &Job) -> String {
+    job.status_text.as_ref().map_or(String::new(), |t| format!(", the process says {t:?}"))
+}
+
+/// The last end of a job in words, with the meaning of our own codes.
+pub fn ended(job: &Job) -> String {
+    let how = match &job.last_exit {
+        Some(LastExit::Code(code)) => match Exit::from_code(*code) {
+            Some(exit) => format!("it ended with exit code {code} ({})", exit.meaning()),
+            // systemd.exec(5), "Process Exit Codes": what failed before the program ran at all.
+            None if (200..=245).contains(code) => {
+                format!(
+                    "the manager could not run it (exit code {code}, see `man systemd.exec`); the log says which step"
+                )
+            }
+            None => format!("it ended with exit code {code}"),
+        },
+        Some(LastExit::Signal(signal)) => format!("it was ended by {}", signal_name(*signal)),
+        None => "it did not run".to_owned(),
+    };
+    match job.result.as_str() {
+        "" | "success" | "exit-code" | "signal" | "core-dump" => how,
+        "start-limit-hit" => format!("{how}; it failed too often, so the manager stopped trying"),
+        "watchdog" => format!("{how}, because it hung (watchdog)"),
+        "timeout" => format!("{how}, because it was not ready or not gone in time"),
+        "oom-kill" => format!("{how}, because the memory ran out"),
+        other => format!("{how} (result {other})"),
+    }
+}
+
+fn signal_name(signal: i32) -> String {
+    // signal(7): the ones that end a service in practice.
+    let name = match signal {
+        1 => "SIGHUP",
+        2 => "SIGINT",
+        4 => "SIGILL",
+        6 => "SIGABRT",
+        7 => "SIGBUS",
+        9 => "SIGKILL",
+        11 => "SIGSEGV",
+        15 => "SIGTERM",
+        31 => "SIGSYS",
+        other => return format!("signal {other}"),
+    };
+    name.to_owned()
+}
+
+impl Unproved {
+    /// The exit code: that of the process where it says something, so that scripts can tell a taken port from a hang.
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Ended(job) => match job.last_exit {
+                Some(LastExit::Code(code)) => Exit::from_code(code).filter(|e| e.code() >= 69).unwrap_or(Exit::Failure),
+                _ => Exit::Failure,
+            },
+            Self::Late { .. } => Exit::NotReady,
+            Self::Manager(ManagerError::Unusable(_)) => Exit::NoManager,
+            Self::Manager(_) => Exit::Failure,
+        }
+    }
+}
+
+/// What one look at job and port means.
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    Proved(Proof),
+    Ended,
+    NotYet(&'static str),
+}
+
+fn judge(job: &Job, health: Option<&Health>, before: Option<&str>, port: u16) -> Verdict {
+    match job.phase {
+        Phase::Failed | Phase::Stopped => return Verdict::Ended,
+        Phase::Starting | Phase::Stopping => return Verdict::NotYet("it did not become ready"),
+        Phase::Running => {}
+    }
+    let Some(health) = health else { return Verdict::NotYet("nobody answered /health on the port") };
+    let Some(id) = &health.instance_id else { return Verdict::NotYet("the port was answered by another monitor") };
+    if job.pid != Some(health.pid) {
+        return Verdict::NotYet("the port was answered by another process");
+    }
+    if before == Some(id.as_str()) {
+        return Verdict::NotYet("the process from before still answered");
+    }
+    if health.ready == Some(false) {
+        return Verdict::NotYet("it did not become ready");
+    }
+    Verdict::Proved(Proof {
+        pid: health.pid,
+        instance_id: id.clone(),
+        version: health.version.clone(),
+        build: health.build.clone(),
+        url: format!("http://127.0.0.1:{port}/"),
+    })
+}
+
+/// Waits until the instance is proved ready. `before` is the instance id that must not be the answer.
+///
+/// # Errors
+/// [`Unproved`].
+pub fn await_ready(
+    manager: &dyn Manager,
+    paths: &Paths,
+    port: u16,
+    before: Option<&str>,
+    timeout: Duration,
+) -> Result<Proof, Unproved> {
+    let (name, started) = (manager.service_name(port), Instant::now());
+    loop {
+        let job = manager.job(&name)?;
+        let health = if job.phase == Phase::Running { observe::health(port, paths).ok() } else { None };
+        match judge(&job, health.as_ref(), before, port) {
+            Verdict::Proved(proof) => return Ok(proof),
+            Verdict::Ended => return Err(Unproved::Ended(Box::new(job))),
+            Verdict::NotYet(reason) if started.elapsed() >= timeout => {
+                return Err(Unproved::Late { reason: reason.to_owned(), waited: timeout, job: Box::new(job) });
+            }
+            Verdict::NotYet(_) => std::thread::sleep(POLL),
+        }
+    }
+}
+
+/// Waits until the job is down, its process is gone, and nobody answers as `instance` any more.
+///
+/// # Errors
+/// [`Unproved`].
+pub fn await_gone(
+    manager: &dyn Manager,
+    paths: &Paths,
+    port: u16,
+    pid: Option<u32>,
+    instance: Option<&str>,
+    timeout: Duration,
+) -> Result<(), Unproved> {
+    let (name, started) = (manager.service_name(port), Instant::now());
+    loop {
+        let job = manager.job(&name)?;
+        let down = matches!(job.phase, Phase::Stopped | Phase::Failed) && job.pid.is_none();
+        let alive = pid.is_some_and(process_exists);
+        let answers =
+            || instance.is_some() && observe::health(port, paths).is_ok_and(|h| h.instance_id.as_deref() == instance);
+        let reason = match (down, alive) {
+            (false, _) => "it did not stop",
+            (true, true) => "its process did not go away",
+            (true, false) if answers() => "it still answered on the port",
+            (true, false) => return Ok(()),
+        };
+        if started.elapsed() >= timeout {
+            return Err(Unproved::Late { reason: reason.to_owned(), waited: timeout, job: Box::new(job) });
+        }
+        std::thread::sleep(POLL);
+    }
+}
+
+/// Waits until a running instance has read its configuration once more than `before`.
+///
+/// # Errors
+/// [`Unproved::Late`] when it did not, or says that it refused; its `STATUS=` is in the job.
+pub fn await_generation(
+    manager: &dyn Manager,
+    paths: &Paths,
+    port: u16,
+    before: u64,
+    timeout: Duration,
+) -> Result<u64, Unproved> {
+    let (name, started) = (manager.service_name(port), Instant::now());
+    loop {
+        if let Some(now) = observe::health(port, paths).ok().and_then(|h| h.config_generation).filter(|&n| n > before) {
+            return Ok(now);
+        }
+        let job = manager.job(&name)?;
+        let refused = job.phase == Phase::Running && job.status_text.as_deref().is_some_and(is_refusal);
+        if refused || started.elapsed() >= timeout || job.phase == Phase::Failed {
+            let reason = "the new configuration was not taken".to_owned();
+            return Err(Unproved::Late { reason, waited: started.elapsed(), job: Box::new(job) });
+        }
+        std::thread::sleep(POLL);
+    }
+}
+
+/// Whether a `STATUS=` says that a reload was refused.
+fn is_refusal(text: &str) -> bool {
+    let text = text.to_lowercase();
+    text.contains("reload")
+        && ["fail", "refus", "kept", "keep", "invalid", "wrong", "not "].iter().any(|w| text.contains(w))
+}
+
+fn process_exists(pid: u32) -> bool {
+    let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
+    // EPERM means that there is one, of somebody else.
+    pid.is_some_and(|p| rustix::process::test_kill_process(p) != Err(rustix::io::Errno::SRCH))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::service::systemd::show;
+
+    fn running(pid: u32) -> Job {
+        show::job(&format!("LoadState=loaded\nActiveState=active\nSubState=running\nMainPID={pid}\n"))
+    }
+
+    fn health(pid: u32, id: &str) -> Health {
+        serde_json::from_value(serde_json::json!({
+            "service": "claude-mpm-monitor", "version": "0.1.0", "port": 8765, "pid": pid, "instance_id": id, "ready": true
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn pain_6_only_the_managers_own_new_ready_process_is_proof() {
+        let Verdict::Proved(proof) = judge(&running(7), Some(&health(7, "n")), Some("o"), 8765) else {
+            panic!("no proof")
+        };
+        assert_eq!((proof.pid, proof.url.as_str()), (7, "http://127.0.0.1:8765/"));
+        let not_yet = |job: &Job, h: Option<&Health>, before| matches!(judge(job, h, before, 1), Verdict::NotYet(_));
+        assert!(not_yet(&running(7), None, None));
+        assert!(not_yet(&running(7), Some(&health(8, "n")), None), "another process has the port");
+        assert!(not_yet(&running(7), Some(&health(7, "o")), Some("o")), "the process from before");
+        assert!(not_yet(&running(7), Some(&Health { ready: Some(false), ..health(7, "n") }), None));
+        assert!(not_yet(&running(7), Some(&Health { instance_id: None, ..health(7, "n") }), None), "claude-mpm");
+        let starting = show::job("ActiveState=activating\nSubState=auto-restart\n");
+        assert!(not_yet(&starting, Some(&health(7, "n")), None));
+        assert_eq!(judge(&show::job("ActiveState=failed\n"), None, None, 1), Verdict::Ended);
+    }
+
+    #[test]
+    fn the_end_is_explained_and_keeps_its_code() {
+        let job = show::job("ActiveState=failed\nResult=exit-code\nExecMainCode=1\nExecMainStatus=69\n");
+        let error = Unproved::Ended(Box::new(job));
+        assert_eq!(error.exit(), Exit::PortTaken);
+        assert!(error.to_string().contains("belongs to another program"), "{error}");
+        let hang = show::job("ActiveState=failed\nResult=watchdog\nExecMainCode=3\nExecMainStatus=6\n");
+        assert_eq!(ended(&hang), "it was ended by SIGABRT, because it hung (watchdog)");
+        let exec = show::job("ActiveState=failed\nResult=exit-code\nExecMainCode=1\nExecMainStatus=203\n");
+        assert!(ended(&exec).contains("could not run it"));
+        assert_eq!(Unproved::Ended(Box::new(exec)).exit(), Exit::Failure);
+    }
+
+    #[test]
+    fn a_refused_reload_is_known_by_its_status() {
+        assert!(is_refusal("reload refused: port: not a number"));
+        assert!(!is_refusal("serving 3 clients"));
+        assert!(!is_refusal("reloading"));
+    }
+
+    #[test]
+    fn a_process_that_is_there_is_not_gone() {
+        assert!(process_exists(std::process::id()));
+        assert!(!process_exists(0x7fff_fff0));
+    }
+}

@@ -1,0 +1,139 @@
+//! What install made, so that uninstall removes exactly that.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Scope, files};
+
+/// One instance's receipt. It holds no time, so that the same installation leaves the same bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Receipt {
+    /// The shape of this file: 1.
+    pub schema_version: u32,
+    /// The instance.
+    pub port: u16,
+    /// Whose manager.
+    pub scope: Scope,
+    /// The version that installed it.
+    pub version: String,
+    /// What it runs.
+    pub program: PathBuf,
+    /// Whether the manager holds the socket.
+    pub socket: bool,
+    /// The environment given by `--env`.
+    pub env: BTreeMap<String, String>,
+    /// Every file it needs.
+    pub files: Vec<Made>,
+    /// The directories that were not there before, outermost first.
+    pub directories: Vec<PathBuf>,
+    /// The service user, if install made it.
+    pub user: Option<String>,
+    /// The user for whom install enabled lingering.
+    pub linger: Option<String>,
+}
+
+/// One file that install wrote.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Made {
+    /// Where.
+    pub path: PathBuf,
+    /// Whether other instances use it, too: the last uninstall removes it.
+    pub shared: bool,
+}
+
+/// A receipt that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ReceiptError {
+    /// It cannot be read.
+    #[error("cannot read the receipt {0}: {1}")]
+    Io(PathBuf, #[source] io::Error),
+    /// It is damaged.
+    #[error("the receipt {0} is damaged ({1}); remove it, then `mpm-monitor install` writes a new one")]
+    Damaged(PathBuf, #[source] serde_json::Error),
+}
+
+impl Receipt {
+    /// The file's text.
+    pub fn to_text(&self) -> String {
+        // A struct of strings, numbers and maps with string keys always serialises.
+        serde_json::to_string_pretty(self).unwrap_or_default() + "\n"
+    }
+
+    /// Reads one; `None` if there is none.
+    ///
+    /// # Errors
+    /// [`ReceiptError`].
+    pub fn read(path: &Path) -> Result<Option<Self>, ReceiptError> {
+        let Some(text) = files::read(path).map_err(|e| ReceiptError::Io(path.to_owned(), e))? else { return Ok(None) };
+        serde_json::from_str(&text).map(Some).map_err(|e| ReceiptError::Damaged(path.to_owned(), e))
+    }
+
+    /// All receipts in a directory that can be read, by port. A damaged one is left out: a verb on its port says so.
+    pub fn all(dir: &Path) -> Vec<Self> {
+        let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+        let mut all: Vec<Self> = entries
+            .filter(|e| e.path().extension().is_some_and(|x| x == "json"))
+            .filter_map(|e| Self::read(&e.path()).ok().flatten())
+            .collect();
+        all.sort_by_key(|r| r.port);
+        all
+    }
+
+    /// Takes over what `gone` made and this instance still needs or keeps: directories, the user, lingering.
+    pub fn inherit(&mut self, gone: &Self) {
+        for dir in &gone.directories {
+            if !self.directories.contains(dir) {
+                self.directories.push(dir.clone());
+            }
+        }
+        // Outermost first, and the same order whatever the history.
+        self.directories.sort();
+        self.user = self.user.take().or_else(|| gone.user.clone());
+        self.linger = self.linger.take().or_else(|| gone.linger.clone());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    pub(crate) fn receipt(port: u16) -> Receipt {
+        Receipt {
+            schema_version: 1,
+            port,
+            scope: Scope::User,
+            version: "0.1.0".into(),
+            program: "/usr/bin/mpm-monitor".into(),
+            socket: false,
+            env: BTreeMap::new(),
+            files: vec![Made { path: "/u/mpm-monitor@.service".into(), shared: true }],
+            directories: vec!["/u".into()],
+            user: None,
+            linger: Some("ann".into()),
+        }
+    }
+
+    #[test]
+    fn written_read_and_listed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("8765.json");
+        assert!(Receipt::read(&path).unwrap().is_none());
+        files::write(&path, &receipt(8765).to_text(), 0o600).unwrap();
+        files::write(&dir.path().join("9000.json"), "{", 0o600).unwrap();
+        assert_eq!(Receipt::read(&path).unwrap(), Some(receipt(8765)));
+        assert_eq!(Receipt::all(dir.path()), [receipt(8765)]);
+        let error = Receipt::read(&dir.path().join("9000.json")).unwrap_err();
+        assert!(error.to_string().contains("is damaged"), "{error}");
+    }
+
+    #[test]
+    fn what_the_first_made_is_handed_to_the_next() {
+        let mut next = Receipt { directories: vec!["/z".into()], linger: None, ..receipt(1) };
+        next.inherit(&receipt(2));
+        assert_eq!(next.directories, [PathBuf::from("/u"), "/z".into()]);
+        assert_eq!(next.linger.as_deref(), Some("ann"));
+    }
+}

@@ -1,0 +1,326 @@
+//! What `status` says, and its exit code.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use super::Scope;
+use super::drift::Drift;
+use super::manager::{Job, LastExit, Phase};
+use super::proof::ended;
+use crate::cli::exit::Exit;
+use crate::probe::Health;
+use crate::runtime::ledger::Ledger;
+use crate::runtime::ports::Owner;
+
+/// Everything that was found out about one instance.
+#[derive(Debug, Clone, Default)]
+pub struct Facts {
+    /// The service as its manager sees it, or why the manager does not answer.
+    pub service: Option<Job>,
+    /// Why the manager did not answer, if it did not.
+    pub manager_error: Option<String>,
+    /// The socket as the manager sees it.
+    pub socket: Option<Job>,
+    /// Who answers `/health` on the port.
+    pub health: Option<Health>,
+    /// Why nobody did.
+    pub health_error: Option<String>,
+    /// Who has the port.
+    pub owner: Option<Owner>,
+    /// The program that the unit names.
+    pub program: Option<PathBuf>,
+    /// What that program's `--version` says: version and build.
+    pub installed: Option<(String, Option<String>)>,
+    /// The version in the unit's header.
+    pub unit_version: Option<String>,
+    /// Each installed file against what would be written now.
+    pub drift: Vec<(PathBuf, Drift)>,
+    /// The crash ledger, if it may be read.
+    pub ledger: Option<Ledger>,
+    /// Whether the user lingers; only for a user's unit.
+    pub linger: Option<bool>,
+    /// The other scope, if its manager runs the process that answers.
+    pub elsewhere: Option<Scope>,
+    /// Whether there is a receipt.
+    pub receipt: bool,
+    /// Microseconds of the monotonic clock, now.
+    pub now_usec: u64,
+}
+
+/// What `status --json` prints; `schema_version` rises when a field changes its meaning.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// The shape of this object: 1.
+    pub schema_version: u32,
+    /// The instance.
+    pub port: u16,
+    /// Whose manager.
+    pub scope: Scope,
+    /// Where to look at it.
+    pub url: String,
+    /// `ready`, `not-ready`, `not-running` or `unknown`.
+    pub state: &'static str,
+    /// The exit code of `status`.
+    pub exit_code: u8,
+    /// In one sentence.
+    pub summary: String,
+    /// Whether the manager runs the process that serves the port.
+    pub managed: bool,
+    /// Whether there is a receipt of an installation.
+    pub installed: bool,
+    /// The service as the manager sees it.
+    pub manager: Option<Job>,
+    /// The socket as the manager sees it, if there is one.
+    pub socket: Option<Job>,
+    /// The process that serves.
+    pub process: Option<Process>,
+    /// Who has the port.
+    pub port_owner: Option<Owner>,
+    /// The three versions.
+    pub versions: Versions,
+    /// Each installed file against what would be written now.
+    pub files: Vec<FileState>,
+    /// How the last process ended, in words.
+    pub last_exit: Option<String>,
+    /// What the crash ledger says.
+    pub ledger: Option<Ledger>,
+    /// Whether the user lingers.
+    pub linger: Option<bool>,
+}
+
+/// The process that serves.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Process {
+    /// Its number.
+    pub pid: u32,
+    /// Its identity.
+    pub instance_id: Option<String>,
+    /// Whole seconds since it started.
+    pub uptime_seconds: Option<u64>,
+    /// Whether it says that it is ready.
+    pub ready: Option<bool>,
+}
+
+/// Running, installed and unit: three versions that should be one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Versions {
+    /// Of the process that runs.
+    pub running: Option<String>,
+    /// Its build.
+    pub running_build: Option<String>,
+    /// Of the program that the unit names.
+    pub installed: Option<String>,
+    /// Its build.
+    pub installed_build: Option<String>,
+    /// Of the program that wrote the unit.
+    pub unit: Option<String>,
+    /// That program.
+    pub program: Option<PathBuf>,
+    /// Whether an older build runs than is installed.
+    pub restart_needed: bool,
+}
+
+/// One installed file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FileState {
+    /// Which.
+    pub path: PathBuf,
+    /// How it is.
+    pub state: Drift,
+}
+
+/// What the facts mean: the exit code, one sentence, and whether the manager runs what serves.
+pub fn decide(facts: &Facts) -> (Exit, String, bool) {
+    let job = facts.service.as_ref();
+    let pid = job.and_then(|j| j.pid);
+    if let Some(health) = &facts.health {
+        let managed = pid == Some(health.pid);
+        let ours = health.instance_id.is_some();
+        if managed || ours {
+            let by = match facts.elsewhere {
+                _ if managed => String::new(),
+                Some(scope) => format!(", under the {scope} manager (add {})", scope.flag()),
+                None => ", but not managed: somebody ran it by hand".to_owned(),
+            };
+            return match health.ready {
+                Some(false) => (Exit::NotReady, format!("running, not ready yet{by}"), managed),
+                _ => (Exit::Ok, format!("running and ready{by}"), managed),
+            };
+        }
+    }
+    if let Some(error) = &facts.manager_error {
+        return (Exit::Unknown, error.clone(), false);
+    }
+    let taken = || facts.owner.as_ref().map_or(String::new(), |o| format!("; the port belongs to {o}"));
+    let Some(job) = job else { return (Exit::NotRunning, format!("not running{}", taken()), false) };
+    match job.phase {
+        Phase::Running | Phase::Starting | Phase::Stopping if pid.is_some() => {
+            let why = facts.health_error.as_deref().map_or(String::new(), |e| format!(": {e}"));
+            (Exit::NotReady, format!("running ({}), but it does not answer as ready{why}", job.state), true)
+        }
+        // Between two attempts: no process, but the manager is at it.
+        Phase::Starting => (Exit::NotReady, format!("about to be started again; the last time {}", ended(job)), true),
+        Phase::Failed => (Exit::NotRunning, format!("failed: {}{}", ended(job), taken()), false),
+        _ if !job.loaded || (!facts.receipt && job.enabled == "disabled") => {
+            (Exit::NotRunning, format!("not installed{}", taken()), false)
+        }
+        _ if facts.socket.as_ref().is_some_and(|s| s.phase == Phase::Running) => {
+            (Exit::NotRunning, "not running; the first connection to its socket starts it".to_owned(), false)
+        }
+        _ => (Exit::NotRunning, format!("not running{}", taken()), false),
+    }
+}
+
+/// The whole report.
+pub fn report(port: u16, scope: Scope, facts: Facts) -> Report {
+    let (exit, summary, managed) = decide(&facts);
+    let health = facts.health.as_ref().filter(|h| managed || h.instance_id.is_some());
+    let job_uptime =
+        facts.service.as_ref().and_then(|j| j.started_usec).map(|t| facts.now_usec.saturating_sub(t) / 1_000_000);
+    let process = match (health, facts.service.as_ref().and_then(|j| j.pid)) {
+        (Some(h), _) => Some(Process {
+            pid: h.pid,
+            instance_id: h.instance_id.clone(),
+            uptime_seconds: Some(h.uptime),
+            ready: h.ready,
+        }),
+        (None, Some(pid)) => Some(Process { pid, instance_id: None, uptime_seconds: job_uptime, ready: None }),
+        (None, None) => None,
+    };
+    let (installed, installed_build) = facts.installed.map_or((None, None), |(v, b)| (Some(v), b));
+    let (running, running_build) = health.map_or((None, None), |h| (Some(h.version.clone()), h.build.clone()));
+    let differs = |a: &Option<String>, b: &Option<String>| matches!((a, b), (Some(a), Some(b)) if a != b);
+    let restart_needed = managed && (differs(&running, &installed) || differs(&running_build, &installed_build));
+    let last_exit = facts
+        .service
+        .as_ref()
+        .filter(|j| {
+            let clean = matches!(j.last_exit, None | Some(LastExit::Code(0)));
+            !clean || !matches!(j.result.as_str(), "" | "success")
+        })
+        .map(ended);
+    let linger = facts.linger.filter(|_| scope == Scope::User);
+    Report {
+        schema_version: 1,
+        port,
+        scope,
+        url: format!("http://127.0.0.1:{port}/"),
+        state: match exit {
+            Exit::Ok => "ready",
+            Exit::NotReady => "not-ready",
+            Exit::NotRunning => "not-running",
+            _ => "unknown",
+        },
+        exit_code: exit.code(),
+        summary,
+        managed,
+        installed: facts.receipt,
+        manager: facts.service.filter(|j| j.loaded),
+        socket: facts.socket.filter(|j| j.loaded && j.enabled != "disabled" || j.phase == Phase::Running),
+        process,
+        port_owner: facts.owner,
+        versions: Versions {
+            running,
+            running_build,
+            installed,
+            installed_build,
+            unit: facts.unit_version,
+            program: facts.program,
+            restart_needed,
+        },
+        files: facts.drift.into_iter().map(|(path, state)| FileState { path, state }).collect(),
+        last_exit,
+        ledger: facts.ledger,
+        linger,
+    }
+}
+
+/// The version and build that `mpm-monitor --version` prints, `mpm-monitor 0.1.0 (build 0123)`.
+pub fn parse_version(text: &str) -> Option<(String, Option<String>)> {
+    let mut words = text.lines().next()?.split_whitespace();
+    words.next().filter(|w| *w == "mpm-monitor")?;
+    let version = words.next()?.to_owned();
+    let build = words.nth(1).map(|b| b.trim_end_matches(')').to_owned());
+    Some((version, build))
+}
+
+impl Report {
+    /// For people; lines of at most 80 columns.
+    pub fn human(&self) -> String {
+        let mut rows: Vec<(&str, String)> = vec![("", format!("mpm-monitor on port {}: {}", self.port, self.summary))];
+        if let Some(job) = &self.manager {
+            let restarts = job.restarts.filter(|&n| n > 0).map_or(String::new(), |n| format!(", restarted {n} times"));
+            rows.push(("manager", format!("{} manager: {}, {}{restarts}", self.scope, job.state, job.enabled)));
+            // What it said last, while it says it.
+            rows.extend(job.status_text.clone().filter(|_| job.pid.is_some()).map(|t| ("says", t)));
+        } else {
+            rows.push(("manager", format!("the {} manager has no such unit", self.scope)));
+        }
+        if let Some(socket) = &self.socket {
+            rows.push(("socket", format!("{}, {}", socket.state, socket.enabled)));
+        }
+        if let Some(process) = &self.process {
+            let up = process.uptime_seconds.map_or(String::new(), |s| {
+                format!(", up {}", humantime::format_duration(std::time::Duration::from_secs(s)))
+            });
+            let id = process.instance_id.as_ref().map_or(String::new(), |i| format!(", instance {i}"));
+            rows.push(("process", format!("pid {}{up}{id}", process.pid)));
+            rows.push(("url", self.url.clone()));
+        }
+        let v = &self.versions;
+        let mut versions: Vec<String> = Vec::new();
+        versions.extend(v.running.as_ref().map(|x| format!("running {x}")));
+        versions.extend(v.installed.as_ref().map(|x| format!("installed {x}")));
+        versions.extend(v.unit.as_ref().map(|x| format!("unit {x}")));
+        if v.restart_needed {
+            versions.push("restart needed (`mpm-monitor restart`)".to_owned());
+        }
+        if !versions.is_empty() {
+            rows.push(("versions", versions.join(" · ")));
+        }
+        rows.extend(v.program.as_ref().map(|p| ("program", p.display().to_string())));
+        for file in self.files.iter().filter(|f| f.state != Drift::Clean) {
+            let what = match file.state {
+                Drift::Absent => "is missing (`mpm-monitor install` writes it)",
+                Drift::Outdated => "is outdated (`mpm-monitor install` rewrites it)",
+                _ => "was edited by hand (`mpm-monitor install` shows how)",
+            };
+            rows.push(("file", format!("{} {what}", file.path.display())));
+        }
+        rows.extend(self.last_exit.clone().map(|e| ("last end", e)));
+        if let Some(failure) = self.ledger.as_ref().and_then(|l| l.last_failure.as_ref()) {
+            rows.push(("last crash", format!("{}: {}", failure.at, failure.reason)));
+        }
+        if self.linger == Some(false) {
+            rows.push(("linger", "off: it ends with the last logout (`sudo loginctl enable-linger $USER`)".to_owned()));
+        }
+        rows.iter().fold(String::new(), |text, (key, value)| text + &row(key, value))
+    }
+}
+
+/// One row, wrapped at words so that no line is longer than 80 columns; a word that is longer stays whole.
+fn row(key: &str, value: &str) -> String {
+    let indent = if key.is_empty() { 0 } else { 14 };
+    let mut text = if key.is_empty() { String::new() } else { format!("  {key:<12}") };
+    let mut column = indent;
+    for (i, word) in value.split_whitespace().enumerate() {
+        let width = word.chars().count();
+        if i > 0 && column + 1 + width > 80 {
+            text.push('\n');
+            text.push_str(&" ".repeat(14));
+            column = 14;
+        } else if i > 0 {
+            text.push(' ');
+            column += 1;
+        }
+        text.push_str(word);
+        column += width;
+    }
+    text.push('\n');
+    text
+}
+
+#[cfg(test)]
+#[path = "report_tests.rs"]
+mod tests;

@@ -1,0 +1,229 @@
+//! Unit files from the ones in `systemd/`: those are the truth, here only what differs from machine to machine is
+//! filled in.
+
+use std::fmt::Write as _;
+
+use super::escape::{Unspeakable, assignment, exec_word};
+use crate::build::VERSION;
+use crate::service::Scope;
+use crate::service::definition::{Definition, NAME};
+use crate::service::drift::stamp;
+
+/// `systemd/mpm-monitor@.service`.
+pub const SYSTEM_SERVICE: &str = include_str!("../../../systemd/mpm-monitor@.service");
+/// `systemd/user/mpm-monitor@.service`.
+pub const USER_SERVICE: &str = include_str!("../../../systemd/user/mpm-monitor@.service");
+/// `systemd/mpm-monitor@.socket`, for both scopes.
+pub const SOCKET: &str = include_str!("../../../systemd/mpm-monitor@.socket");
+/// `systemd/mpm-monitor.sysusers`.
+pub const SYSUSERS: &str = include_str!("../../../systemd/mpm-monitor.sysusers");
+
+const SHIPPED_EXEC: &str = "ExecStart=/usr/bin/mpm-monitor ";
+
+/// The service template.
+///
+/// # Errors
+/// [`Unspeakable`] if the program's path cannot stand in a unit file.
+pub fn service(definition: &Definition) -> Result<String, Unspeakable> {
+    let program = exec_word(&definition.program, true)?;
+    let file = match definition.scope {
+        Scope::System => SYSTEM_SERVICE,
+        Scope::User => USER_SERVICE,
+    };
+    let mut unit = String::with_capacity(file.len());
+    for line in file.lines() {
+        if let Some(arguments) = line.strip_prefix(SHIPPED_EXEC) {
+            let _ = writeln!(unit, "ExecStart={program} {arguments}");
+        } else if definition.notify_reload && line == "Type=notify" {
+            unit.push_str("Type=notify-reload\n");
+        } else if definition.notify_reload && line.starts_with("ExecReload=") {
+            // notify-reload sends the signal itself and waits for the answer.
+        } else {
+            unit.push_str(line);
+            unit.push('\n');
+        }
+    }
+    Ok(stamp(&unit, VERSION))
+}
+
+/// The socket template.
+pub fn socket() -> String {
+    stamp(SOCKET, VERSION)
+}
+
+/// The sysusers.d file.
+pub fn sysusers() -> String {
+    stamp(SYSUSERS, VERSION)
+}
+
+/// The drop-in of one instance, if it needs one.
+pub fn drop_in(definition: &Definition) -> Option<String> {
+    if !definition.socket && definition.env.is_empty() {
+        return None;
+    }
+    let mut text = String::from(
+        "# Written by `mpm-monitor install` for this instance alone. Put changes of your own into another file beside it:\n",
+    );
+    let manager = if definition.scope == Scope::User { "systemctl --user" } else { "systemctl" };
+    let _ = writeln!(text, "# {manager} edit {NAME}@{}", definition.port);
+    if definition.socket {
+        let socket = format!("{NAME}@{}.socket", definition.port);
+        let _ = write!(
+            text,
+            "\n[Unit]\n# The socket is up before the service, and stays up while the service restarts.\nRequires={socket}\nAfter={socket}\n"
+        );
+    }
+    if !definition.env.is_empty() {
+        text.push_str("\n[Service]\n");
+        for (name, value) in &definition.env {
+            let _ = writeln!(text, "Environment={}", assignment(name, value));
+        }
+    }
+    Some(stamp(&text, VERSION))
+}
+
+/// The program that an installed service template runs, if its `ExecStart=` can be read.
+pub fn program_of(unit: &str) -> Option<std::path::PathBuf> {
+    let line = unit.lines().find_map(|l| l.strip_prefix("ExecStart="))?;
+    let end = if line.starts_with('"') {
+        let mut escaped = false;
+        let mut end = None;
+        for (at, c) in line.char_indices().skip(1) {
+            match c {
+                _ if escaped => escaped = false,
+                '\\' => escaped = true,
+                '"' => {
+                    end = Some(at + 1);
+                    break;
+                }
+                _ => {}
+            }
+        }
+        end?
+    } else {
+        line.find(' ').unwrap_or(line.len())
+    };
+    super::escape::unquote(&line[..end]).map(Into::into)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::exit::Exit;
+    use crate::service::drift::{header, is_ours};
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+    use std::path::Path;
+
+    fn definition(scope: Scope) -> Definition {
+        Definition {
+            port: 8765,
+            scope,
+            program: "/usr/local/bin/mpm-monitor".into(),
+            env: BTreeMap::new(),
+            socket: false,
+            notify_reload: false,
+        }
+    }
+
+    /// The directives of a section, comments and empty lines left out.
+    fn section<'a>(unit: &'a str, name: &str) -> Vec<&'a str> {
+        unit.lines()
+            .skip_while(|l| *l != format!("[{name}]"))
+            .skip(1)
+            .take_while(|l| !l.starts_with('['))
+            .filter(|l| !l.is_empty() && !l.starts_with('#'))
+            .collect()
+    }
+
+    #[test]
+    fn permanent_codes_are_exactly_those_of_the_exit_table() {
+        let permanent: Vec<_> = Exit::ALL.iter().filter(|e| e.is_permanent()).map(|e| e.code().to_string()).collect();
+        let line = format!("RestartPreventExitStatus={}", permanent.join(" "));
+        for unit in [SYSTEM_SERVICE, USER_SERVICE] {
+            assert!(section(unit, "Service").contains(&line.as_str()), "expected {line}");
+        }
+    }
+
+    #[test]
+    fn the_limits_fit_each_other() {
+        let drain = 5;
+        for unit in [SYSTEM_SERVICE, USER_SERVICE] {
+            let service = section(unit, "Service");
+            let value = |key: &str| service.iter().find_map(|l| l.strip_prefix(key)?.strip_prefix('=')).unwrap();
+            let number = |key: &str| value(key).parse::<u32>().unwrap();
+            assert!(number("TimeoutStopSec") > drain);
+            assert_eq!(value("Type"), "notify");
+            assert_eq!(value("KillMode"), "mixed");
+            assert_eq!(value("Restart"), "on-failure");
+            assert_eq!(value("NotifyAccess"), "main");
+            // A hang ends within WatchdogSec and the time that a stopped process gets to die of SIGABRT.
+            assert!(number("TimeoutAbortSec") <= 5);
+            assert!(section(unit, "Unit").contains(&"StartLimitBurst=5"));
+            assert!(!service.iter().any(|l| l.starts_with("StartLimit") || l.starts_with("PrivateTmp")));
+            assert!(!unit.contains("DynamicUser=yes"), "it implies PrivateTmp=, which hides tmux");
+        }
+    }
+
+    #[test]
+    fn every_directive_says_why() {
+        let readme = include_str!("../../../systemd/README.md");
+        for unit in [SYSTEM_SERVICE, USER_SERVICE, SOCKET] {
+            for key in unit.lines().filter(|l| !l.starts_with('#')).filter_map(|l| Some(l.split_once('=')?.0)) {
+                assert!(readme.contains(&format!("`{key}=")), "systemd/README.md says nothing on {key}=");
+            }
+        }
+    }
+
+    #[test]
+    fn only_the_program_differs_from_the_shipped_file() {
+        for (scope, shipped) in [(Scope::System, SYSTEM_SERVICE), (Scope::User, USER_SERVICE)] {
+            let unit = service(&definition(scope)).unwrap();
+            assert!(is_ours(&unit));
+            assert_eq!(header(&unit).unwrap().program, VERSION);
+            let rest = unit.split_once('\n').unwrap().1;
+            assert_eq!(rest.replace("/usr/local/bin/", "/usr/bin/"), shipped);
+            assert_eq!(program_of(&unit).unwrap(), Path::new("/usr/local/bin/mpm-monitor"));
+        }
+    }
+
+    #[test]
+    fn newer_managers_get_notify_reload() {
+        let unit = service(&Definition { notify_reload: true, ..definition(Scope::System) }).unwrap();
+        assert!(unit.contains("\nType=notify-reload\n"));
+        assert!(!unit.contains("\nExecReload="));
+    }
+
+    #[test]
+    fn a_drop_in_only_where_one_is_needed() {
+        let mut d = definition(Scope::User);
+        assert_eq!(drop_in(&d), None);
+        d.socket = true;
+        d.env.insert("A".into(), "b c %h".into());
+        let text = drop_in(&d).unwrap();
+        assert!(is_ours(&text));
+        assert_eq!(section(&text, "Unit"), ["Requires=mpm-monitor@8765.socket", "After=mpm-monitor@8765.socket"]);
+        assert_eq!(section(&text, "Service"), ["Environment=\"A=b c %%h\""]);
+    }
+
+    #[test]
+    fn the_socket_listens_where_the_program_would() {
+        let socket = section(SOCKET, "Socket");
+        for line in ["ListenStream=127.0.0.1:%i", "ListenStream=[::1]:%i", "FileDescriptorName=http", "Accept=no"] {
+            assert!(socket.contains(&line), "{line}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_program_is_read_back(path in "/[ -~]{1,60}") {
+            let d = Definition { program: path.clone().into(), ..definition(Scope::User) };
+            prop_assert_eq!(program_of(&service(&d).unwrap()), Some(path.into()));
+        }
+
+        #[test]
+        fn reading_a_program_never_panics(unit in any::<String>()) {
+            let _ = program_of(&format!("ExecStart={unit}"));
+        }
+    }
+}
