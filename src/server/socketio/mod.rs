@@ -151,7 +151,11 @@ impl SocketIo {
     /// Why the session must end.
     pub fn receive(self: &Arc<Self>, session: &Arc<Session>, packet: Engine<'_>) -> Result<(), End> {
         match packet {
-            Engine::Pong(_) => session.pong(Instant::now()),
+            Engine::Pong(_) => {
+                if session.pong(Instant::now()) {
+                    self.registry.looked_for.notify_one();
+                }
+            }
             Engine::Close => return Err(End::ClientClosed),
             Engine::Message(text) => return self.message(session, text),
             // What only a server sends, or what means something only while a client moves to its WebSocket.

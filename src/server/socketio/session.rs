@@ -332,10 +332,9 @@ impl Session {
         inner.link = Link::Socket(stream);
     }
 
-    /// The client answered a ping.
-    pub fn pong(&self, now: Instant) {
-        let interval = self.ping_interval;
-        self.lock().beat = Beat::new(now, interval);
+    /// The client answered a ping; whether the next one is overdue already.
+    pub fn pong(&self, now: Instant) -> bool {
+        self.lock().beat.answered(now)
     }
 
     /// Looks at every deadline of the session, sends a ping if it is time, and says when to look again.
@@ -344,7 +343,7 @@ impl Session {
     /// The deadline that passed.
     pub fn tick(&self, ping: &Outgoing, now: Instant) -> Result<Instant, End> {
         let mut inner = self.lock();
-        let mut next = match inner.beat.due(now, self.ping_timeout) {
+        let mut next = match inner.beat.due(now, self.ping_interval, self.ping_timeout) {
             Due::Nothing(next) => next,
             Due::Ping(next) => {
                 if !inner.closing {
