@@ -52,7 +52,7 @@ pub struct Shown {
 impl Shown {
     /// Encodes an event; `epoch` makes its id unique even over stores.
     pub fn new(event: &Event, epoch: &str) -> Self {
-        let payload = event.draft.payload.as_bytes();
+        let payload = &*event.draft.payload;
         let mut json = BytesMut::with_capacity(event.draft.name.len() + payload.len() + epoch.len() + 64);
         json.extend_from_slice(b"[");
         json.extend_from_slice(quoted(&event.draft.name).as_bytes());
@@ -76,11 +76,11 @@ impl Shown {
 
 /// Appends an object with `id` and `seq` as its last fields. A poster's own field of that name stays (the pass-through
 /// dialect promises unchanged data), and so does a payload that is no object.
-fn splice(json: &mut BytesMut, payload: &[u8], seq: u64, epoch: &str) {
-    let Some(open) = payload.strip_suffix(b"}").filter(|p| p.starts_with(b"{")) else {
-        return json.extend_from_slice(payload);
+fn splice(json: &mut BytesMut, payload: &str, seq: u64, epoch: &str) {
+    let Some(open) = payload.strip_suffix('}').filter(|p| p.starts_with('{')) else {
+        return json.extend_from_slice(payload.as_bytes());
     };
-    json.extend_from_slice(open);
+    json.extend_from_slice(open.as_bytes());
     let mut comma = open.len() > 1;
     let mut field = |text: String| {
         if comma {
@@ -100,11 +100,11 @@ fn splice(json: &mut BytesMut, payload: &[u8], seq: u64, epoch: &str) {
 }
 
 /// Whether a compact JSON object has a field of this name at its top.
-fn has_field(object: &[u8], name: &str) -> bool {
+fn has_field(object: &str, name: &str) -> bool {
     let key = format!("\"{name}\":");
     // The cheap look first: most payloads contain no such key at any depth.
-    object.windows(key.len()).any(|w| w == key.as_bytes())
-        && serde_json::from_slice::<std::collections::HashMap<String, serde::de::IgnoredAny>>(object)
+    object.contains(&key)
+        && serde_json::from_str::<std::collections::HashMap<String, serde::de::IgnoredAny>>(object)
             .is_ok_and(|fields| fields.contains_key(name))
 }
 
@@ -235,8 +235,13 @@ impl Hub {
     fn pass(&self, events: &[Arc<Event>]) {
         let epoch = self.epoch.get().map_or("", String::as_str);
         let mut state = lock(&self.state);
-        let last = state.last_seq;
-        let shown: Vec<Shown> = events.iter().filter(|e| e.seq > last).map(|e| Shown::new(e, epoch)).collect();
+        let mut last = state.last_seq;
+        let is_new = |event: &&Arc<Event>| {
+            let before = last;
+            last = last.max(event.seq);
+            before < event.seq
+        };
+        let shown: Vec<Shown> = events.iter().filter(is_new).map(|e| Shown::new(e, epoch)).collect();
         let Some(newest) = shown.last() else { return };
         state.last_seq = newest.seq;
         state.history = None;

@@ -103,7 +103,7 @@ pub async fn run(
     let mut first = 0;
     let mut paused: Option<Instant> = None;
     loop {
-        let resume = paused.map_or_else(Instant::now, |at| at);
+        let resume = paused.unwrap_or_else(Instant::now);
         tokio::select! {
             biased;
             _ = phase.changed() => return,

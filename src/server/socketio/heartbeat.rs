@@ -19,8 +19,13 @@ const FAR: Duration = Duration::from_secs(3600);
 pub enum Beat {
     /// The client has answered; the next ping is due then.
     Quiet(Instant),
-    /// A ping was sent; the answer must be there by then.
-    Asked(Instant),
+    /// A ping was sent.
+    Asked {
+        /// The answer must be there by then.
+        by: Instant,
+        /// The next ping is due then, if there is an answer: pings keep their rhythm, however long answers take.
+        next: Instant,
+    },
 }
 
 /// What a look at the heartbeat asks for.
@@ -35,22 +40,32 @@ pub enum Due {
 }
 
 impl Beat {
-    /// After the handshake or an answer.
+    /// After the handshake.
     pub fn new(now: Instant, interval: Duration) -> Self {
         Self::Quiet(now + interval)
     }
 
+    /// The client answered; whether the next ping is overdue already.
+    pub fn answered(&mut self, now: Instant) -> bool {
+        // An answer that nobody asked for changes nothing.
+        let Self::Asked { next, .. } = *self else { return false };
+        *self = Self::Quiet(next);
+        next <= now
+    }
+
     /// What is to be done now.
-    pub fn due(&mut self, now: Instant, timeout: Duration) -> Due {
+    pub fn due(&mut self, now: Instant, interval: Duration, timeout: Duration) -> Due {
         match *self {
-            Self::Quiet(at) if now >= at => {
-                // A clock that jumped (the machine slept) leaves the client its full time to answer.
-                let by = now + timeout;
-                *self = Self::Asked(by);
-                Due::Ping(by)
+            Self::Quiet(at) if now < at => Due::Nothing(at),
+            Self::Quiet(_) => {
+                // Counted from now: a machine that slept leaves the client its full time to answer.
+                let (by, next) = (now + timeout, now + interval);
+                *self = Self::Asked { by, next };
+                Due::Ping(by.min(next))
             }
-            Self::Asked(by) if now >= by => Due::Timeout,
-            Self::Quiet(at) | Self::Asked(at) => Due::Nothing(at),
+            Self::Asked { by, .. } if now >= by => Due::Timeout,
+            // Looking at `next` as well finds a client that has answered meanwhile.
+            Self::Asked { by, next } => Due::Nothing(if now < next { by.min(next) } else { by }),
         }
     }
 }
@@ -94,21 +109,36 @@ mod tests {
     fn pings_after_one_interval_and_gives_up_after_the_timeout() {
         let start = Instant::now();
         let mut beat = Beat::new(start, INTERVAL);
-        assert_eq!(beat.due(start, TIMEOUT), Due::Nothing(start + INTERVAL));
+        assert_eq!(beat.due(start, INTERVAL, TIMEOUT), Due::Nothing(start + INTERVAL));
         let pinged = start + INTERVAL;
-        assert_eq!(beat.due(pinged, TIMEOUT), Due::Ping(pinged + TIMEOUT));
-        assert_eq!(beat.due(pinged + INTERVAL, TIMEOUT), Due::Nothing(pinged + TIMEOUT));
-        assert_eq!(beat.due(pinged + TIMEOUT, TIMEOUT), Due::Timeout);
+        assert_eq!(beat.due(pinged, INTERVAL, TIMEOUT), Due::Ping(pinged + INTERVAL));
+        assert_eq!(beat.due(pinged + INTERVAL, INTERVAL, TIMEOUT), Due::Nothing(pinged + TIMEOUT));
+        assert_eq!(beat.due(pinged + TIMEOUT, INTERVAL, TIMEOUT), Due::Timeout);
     }
 
     #[test]
-    fn an_answer_begins_the_next_interval() {
+    fn whoever_answers_is_pinged_every_interval_and_looked_at_in_time() {
         let start = Instant::now();
         let mut beat = Beat::new(start, INTERVAL);
-        beat.due(start + INTERVAL, TIMEOUT);
-        let answered = start + INTERVAL + Duration::from_secs(1);
-        beat = Beat::new(answered, INTERVAL);
-        assert_eq!(beat.due(answered, TIMEOUT), Due::Nothing(answered + INTERVAL));
+        let mut look = start + INTERVAL;
+        for round in 1..=5 {
+            assert_eq!(look, start + INTERVAL * round);
+            let Due::Ping(at) = beat.due(look, INTERVAL, TIMEOUT) else { panic!("no ping in round {round}") };
+            assert!(!beat.answered(look + Duration::from_secs(1)));
+            look = at;
+        }
+    }
+
+    #[test]
+    fn a_late_answer_makes_the_next_ping_due_at_once() {
+        let start = Instant::now();
+        let mut beat = Beat::new(start, INTERVAL);
+        assert!(!beat.answered(start), "nobody asked");
+        let pinged = start + INTERVAL;
+        beat.due(pinged, INTERVAL, TIMEOUT);
+        let late = pinged + INTERVAL + Duration::from_secs(1);
+        assert!(beat.answered(late));
+        assert_eq!(beat.due(late, INTERVAL, TIMEOUT), Due::Ping(late + INTERVAL));
     }
 
     #[test]
@@ -116,6 +146,7 @@ mod tests {
         let start = Instant::now();
         let mut beat = Beat::new(start, INTERVAL);
         let woke = start + Duration::from_secs(36_000);
-        assert_eq!(beat.due(woke, TIMEOUT), Due::Ping(woke + TIMEOUT));
+        assert_eq!(beat.due(woke, INTERVAL, TIMEOUT), Due::Ping(woke + INTERVAL));
+        assert_eq!(beat.due(woke + TIMEOUT / 2, INTERVAL, TIMEOUT), Due::Nothing(woke + TIMEOUT));
     }
 }

@@ -5,6 +5,7 @@
 //! Nothing here waits for a client: an event is encoded once for each kind of transport, written to every socket that
 //! takes it, and what a slow client does not take waits in its own bounded backlog (see `docs/protocol.md`).
 
+pub mod end;
 pub mod frame;
 pub mod heartbeat;
 pub mod namespace;
@@ -40,6 +41,9 @@ pub const MAX_PAYLOAD: usize = 1_000_000;
 /// Clients are told how many they are at most this often: N that join at once would cost N² packets.
 const COUNT_PAUSE: Duration = Duration::from_millis(100);
 
+/// The packets that tell a new client of the past.
+type Past = [(&'static str, Bytes); 2];
+
 /// The Socket.IO server.
 pub struct SocketIo {
     /// Its sessions.
@@ -51,7 +55,7 @@ pub struct SocketIo {
     hub: Arc<Hub>,
     handlers: Vec<Box<dyn Handler>>,
     /// The encoded history; clients that come back together after a restart share it.
-    past: Mutex<Option<(History, [(&'static str, Bytes); 2])>>,
+    past: Mutex<Option<(History, Past)>>,
 }
 
 impl SocketIo {
@@ -147,7 +151,11 @@ impl SocketIo {
     /// Why the session must end.
     pub fn receive(self: &Arc<Self>, session: &Arc<Session>, packet: Engine<'_>) -> Result<(), End> {
         match packet {
-            Engine::Pong(_) => session.pong(Instant::now()),
+            Engine::Pong(_) => {
+                if session.pong(Instant::now()) {
+                    self.registry.looked_for.notify_one();
+                }
+            }
             Engine::Close => return Err(End::ClientClosed),
             Engine::Message(text) => return self.message(session, text),
             // What only a server sends, or what means something only while a client moves to its WebSocket.
@@ -218,7 +226,7 @@ impl SocketIo {
         self.sent(session, result);
     }
 
-    fn past(&self, history: &History) -> [(&'static str, Bytes); 2] {
+    fn past(&self, history: &History) -> Past {
         let mut past = self.past.lock().unwrap_or_else(PoisonError::into_inner);
         match &*past {
             Some((known, packets)) if known.json.as_ptr() == history.json.as_ptr() => packets.clone(),

@@ -84,7 +84,7 @@ mod tests {
     fn both_kinds_carry_the_same_packets() {
         let out = Outgoing::packets(vec![("4", Bytes::from_static(b"0{}")), Outgoing::event("a\"b", b"{\"n\":1}")]);
         assert_eq!(out.polling(), &b"40{}\x1e42[\"a\\\"b\",{\"n\":1}]"[..]);
-        assert_eq!(out.socket(), &b"\x81\x0440{}\x81\x1142[\"a\\\"b\",{\"n\":1}]"[..]);
+        assert_eq!(out.socket(), &b"\x81\x0440{}\x81\x1242[\"a\\\"b\",{\"n\":1}]"[..]);
         assert_eq!(out.socket().as_ptr(), out.socket().as_ptr());
     }
 }

@@ -12,6 +12,7 @@ use bytes::{Buf, Bytes};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
+pub use super::end::End;
 use super::heartbeat::{Beat, Due};
 use super::outgoing::Outgoing;
 use super::payload;
@@ -25,52 +26,6 @@ pub const WRITE_DEADLINE: Duration = Duration::from_secs(10);
 pub const CONNECT_DEADLINE: Duration = Duration::from_secs(45);
 /// The most pieces of one vectored write.
 const SLICES: usize = 32;
-
-/// Why a session ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum End {
-    /// The client said so.
-    ClientClosed,
-    /// Its connection closed or broke.
-    TransportClosed,
-    /// It did not answer a ping.
-    PingTimeout,
-    /// More waited for it than it may have waiting.
-    Backlog,
-    /// It took nothing for [`WRITE_DEADLINE`].
-    Stalled,
-    /// It never asked for a namespace.
-    NeverConnected,
-    /// It broke the protocol.
-    Protocol,
-    /// Its poll was cut short, or it polled twice at once: what it has received is unknown.
-    Poll,
-    /// The server shuts down.
-    Drain,
-}
-
-impl End {
-    /// Whether the connection is reset instead of closed: a close would queue behind what the client does not read.
-    pub fn is_abortive(self) -> bool {
-        matches!(self, Self::PingTimeout | Self::Backlog | Self::Stalled)
-    }
-}
-
-impl fmt::Display for End {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::ClientClosed => "the client closed",
-            Self::TransportClosed => "the connection closed",
-            Self::PingTimeout => "no answer to the ping",
-            Self::Backlog => "too much waits for a client that reads too slowly",
-            Self::Stalled => "the client takes nothing",
-            Self::NeverConnected => "the client asked for no namespace",
-            Self::Protocol => "the client broke the protocol",
-            Self::Poll => "a poll was cut short or doubled",
-            Self::Drain => "the server shuts down",
-        })
-    }
-}
 
 /// How a client's packets travel.
 enum Link {
@@ -377,10 +332,9 @@ impl Session {
         inner.link = Link::Socket(stream);
     }
 
-    /// The client answered a ping.
-    pub fn pong(&self, now: Instant) {
-        let interval = self.ping_interval;
-        self.lock().beat = Beat::new(now, interval);
+    /// The client answered a ping; whether the next one is overdue already.
+    pub fn pong(&self, now: Instant) -> bool {
+        self.lock().beat.answered(now)
     }
 
     /// Looks at every deadline of the session, sends a ping if it is time, and says when to look again.
@@ -389,7 +343,7 @@ impl Session {
     /// The deadline that passed.
     pub fn tick(&self, ping: &Outgoing, now: Instant) -> Result<Instant, End> {
         let mut inner = self.lock();
-        let mut next = match inner.beat.due(now, self.ping_timeout) {
+        let mut next = match inner.beat.due(now, self.ping_interval, self.ping_timeout) {
             Due::Nothing(next) => next,
             Due::Ping(next) => {
                 if !inner.closing {
@@ -554,3 +508,6 @@ impl fmt::Debug for Session {
             .finish()
     }
 }
+
+#[cfg(test)]
+mod tests;

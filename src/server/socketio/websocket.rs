@@ -190,7 +190,7 @@ async fn pump(sio: &Arc<SocketIo>, session: &Arc<Session>, stream: &TcpStream, r
             return end;
         }
         if session.is_closed() {
-            return finish(session, stream).await;
+            return finish(session, stream, reader).await;
         }
         if idle {
             let interest = if blocked { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE };
@@ -254,24 +254,35 @@ fn turn(sio: &Arc<SocketIo>, session: &Arc<Session>, stream: &TcpStream, reader:
 }
 
 /// Our side is sent; the peer gets a moment for its own, so that what it has not read yet is not torn away by a reset.
-async fn finish(session: &Session, stream: &TcpStream) -> End {
+async fn finish(session: &Session, stream: &TcpStream, reader: &mut Reader) -> End {
     let _ = socket2::SockRef::from(stream).shutdown(std::net::Shutdown::Write);
-    let drained = async {
-        let mut rest = [0; 1024];
-        while stream.readable().await.is_ok() {
-            match stream.try_read(&mut rest) {
-                Ok(0) => return,
-                Ok(_) => {}
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
-                Err(_) => return,
-            }
-        }
-    };
     tokio::select! {
-        _ = tokio::time::timeout(CLOSE_DEADLINE, drained) => {}
+        _ = tokio::time::timeout(CLOSE_DEADLINE, await_close(stream, reader)) => {}
         () = session.wake.notified() => {}
     }
     session.ended().unwrap_or(End::ClientClosed)
+}
+
+/// Returns on the peer's close frame or the end of its stream. What cannot be parsed any more is thrown away.
+async fn await_close(stream: &TcpStream, reader: &mut Reader) {
+    let mut broken = false;
+    let mut rest = [0; 1024];
+    loop {
+        let next = match broken {
+            false => reader.next(stream),
+            true => match stream.try_read(&mut rest) {
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => Next::Idle,
+                Ok(1..) => continue,
+                Ok(0) | Err(_) => Next::Closed,
+            },
+        };
+        match next {
+            Next::Message(_) => {}
+            Next::Idle if stream.readable().await.is_ok() => {}
+            Next::Idle | Next::Closed => return,
+            Next::Failed(..) => broken = true,
+        }
+    }
 }
 
 /// What the parser says.

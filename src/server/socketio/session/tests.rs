@@ -1,0 +1,103 @@
+//! What a session does with time given to it and with a real socket.
+
+use super::*;
+use crate::server::socketio::registry::Registry;
+
+const PING: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(60));
+
+fn polling(backlog: usize, now: Instant) -> Session {
+    Session::new(None, PING, backlog, Registry::default().reserve(1).unwrap(), now).unwrap()
+}
+
+fn poll(session: &Session, now: Instant) -> Poll<Polled> {
+    session.poll_packets(&mut Context::from_waker(Waker::noop()), now)
+}
+
+fn payload(text: &'static str) -> Poll<Polled> {
+    Poll::Ready(Polled::Payload(Bytes::from_static(text.as_bytes())))
+}
+
+/// A session on a socket whose peer does not read, with `size` bytes on their way to it.
+async fn stalled(size: usize, backlog: usize, now: Instant) -> (Session, TcpStream) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let (stream, _) = listener.accept().await.unwrap();
+    stream.writable().await.unwrap();
+    let slot = Registry::default().reserve(1).unwrap();
+    let session = Session::new(Some(Arc::new(stream)), PING, backlog, slot, now).unwrap();
+    let greeting = Outgoing::packet("x".repeat(size));
+    assert_eq!(session.join(&greeting, 1, now), Ok(true), "some of it waits");
+    (session, peer)
+}
+
+#[test]
+fn what_waits_for_a_poll_is_joined_and_bounded() {
+    let now = Instant::now();
+    let session = polling(10, now);
+    assert!(session.begin_poll() && !session.begin_poll());
+    assert_eq!(poll(&session, now), Poll::Pending);
+    session.push(&Outgoing::packet("4a"), now).unwrap();
+    session.push(&Outgoing::packet("4b"), now).unwrap();
+    assert_eq!(poll(&session, now), payload("4a\u{1e}4b"));
+    session.push(&Outgoing::packet("one may always be larger"), now).unwrap();
+    assert_eq!(session.push(&Outgoing::packet("4"), now), Err(End::Backlog));
+}
+
+#[test]
+fn who_tries_a_websocket_gets_its_poll_back_at_once() {
+    let now = Instant::now();
+    let session = polling(10, now);
+    assert!(session.begin_probe() && !session.begin_probe());
+    assert_eq!(poll(&session, now), payload("6"));
+    session.abandon_probe();
+    assert_eq!(poll(&session, now), Poll::Pending);
+}
+
+#[test]
+fn who_never_asks_for_a_namespace_is_sent_away() {
+    let now = Instant::now();
+    let session = polling(1000, now);
+    let ping = Outgoing::packet("2");
+    assert_eq!(session.tick(&ping, now), Ok(now + PING.0));
+    assert_eq!(session.tick(&ping, now + PING.0), Ok(now + CONNECT_DEADLINE));
+    assert_eq!(session.tick(&ping, now + CONNECT_DEADLINE), Err(End::NeverConnected));
+}
+
+#[tokio::test]
+async fn a_socket_that_takes_nothing_has_a_deadline_of_its_own() {
+    let now = Instant::now();
+    let (session, _peer) = stalled(32 << 20, 64 << 20, now).await;
+    let ping = Outgoing::packet("2");
+    assert_eq!(session.tick(&ping, now), Ok(now + WRITE_DEADLINE));
+    assert_eq!(session.push(&ping, now + WRITE_DEADLINE / 2), Ok(false), "more to send is no progress");
+    assert_eq!(session.tick(&ping, now + WRITE_DEADLINE), Err(End::Stalled));
+}
+
+#[tokio::test]
+async fn a_goodbye_waits_its_turn_even_over_the_bound() {
+    let now = Instant::now();
+    let (session, peer) = stalled(32 << 20, 1, now).await;
+    session.close(&Outgoing::packet("4last"), frame::GOING_AWAY, "bye", now);
+    assert!(session.is_closing() && !session.is_closed());
+    let mut read = 0;
+    let mut buffer = vec![0; 1 << 20];
+    let mut tail = Vec::new();
+    while !session.is_closed() {
+        session.flush(now).unwrap();
+        match peer.try_read(&mut buffer) {
+            Ok(count) => {
+                read += count;
+                tail = buffer[..count].to_vec();
+            }
+            Err(_) => tokio::task::yield_now().await,
+        }
+    }
+    while read < (32 << 20) + 10 + 2 + 5 {
+        peer.readable().await.unwrap();
+        if let Ok(count) = peer.try_read(&mut buffer) {
+            read += count;
+            tail.extend_from_slice(&buffer[..count]);
+        }
+    }
+    assert!(tail.ends_with(b"\x88\x05\x03\xe9bye"), "the close frame comes last");
+}

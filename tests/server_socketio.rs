@@ -1,0 +1,338 @@
+//! Socket.IO in-process, over real sockets: transcripts of both transports, fan-out, heartbeat, eviction.
+
+mod server_support;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use server_support::*;
+
+fn packets(answer: &str) -> Vec<String> {
+    assert_eq!(status(answer), 200, "{answer}");
+    body(answer).split('\u{1e}').map(str::to_owned).collect()
+}
+
+fn event(packet: &str) -> Value {
+    serde_json::from_str(packet.strip_prefix("42").unwrap_or_else(|| panic!("no event: {packet}"))).unwrap()
+}
+
+#[tokio::test]
+async fn a_polling_client_is_greeted_answered_and_acknowledged() {
+    let rig = start(settings());
+    rig.events.commit("tool_event", r#"{"n":1}"#);
+    until("the hub has it", || rig.events.hub.last_seq() == 1).await;
+    let sid = rig.open().await;
+    assert_eq!(body(&rig.send(&sid, "40").await), "ok");
+    let greeting = packets(&rig.poll(&sid).await);
+    let granted: Value = serde_json::from_str(greeting[0].strip_prefix("40").unwrap()).unwrap();
+    assert_ne!(granted["sid"], json!(sid));
+    assert_eq!(granted["sid"].as_str().unwrap().len(), 20);
+    let welcome = event(&greeting[1]);
+    assert_eq!((&welcome[0], &welcome[1]["session_id"]), (&json!("dashboard:welcome"), &granted["sid"]));
+    assert_eq!(event(&greeting[2]), json!(["dashboard:client:count", {"count": 1}]));
+    for (packet, name) in [(&greeting[3], "event_history"), (&greeting[4], "history")] {
+        let past = json!({"events": [{"n": 1, "id": "epoch-1", "seq": 1}], "count": 1, "total_available": 1});
+        assert_eq!(event(packet), json!([name, past]));
+    }
+    assert_eq!(greeting.len(), 5);
+
+    rig.send(&sid, "42[\"no:such\",{}]\u{1e}428[\"no:such\"]\u{1e}427[\"dashboard:ping\",{\"timestamp\":2}]").await;
+    let answer = packets(&rig.poll(&sid).await);
+    let pong = event(&answer[0]);
+    assert_eq!((&pong[0], &pong[1]["timestamp"]), (&json!("dashboard:pong"), &json!(2)));
+    assert_eq!(answer[1..], ["437[]"]);
+
+    rig.send(&sid, "40/hook,").await;
+    assert_eq!(packets(&rig.poll(&sid).await), [r#"44/hook,{"message":"Invalid namespace"}"#]);
+
+    let (live, _) = tokio::join!(rig.poll(&sid), async { rig.events.commit("tool_event", r#"{"n":2}"#) });
+    assert_eq!(packets(&live), [r#"42["tool_event",{"n":2,"id":"epoch-2","seq":2}]"#]);
+
+    let (last, _) = tokio::join!(rig.poll(&sid), rig.send(&sid, "1"));
+    assert_eq!(packets(&last), ["6"]);
+    assert_eq!(status(&rig.poll(&sid).await), 400);
+    assert_eq!(rig.server().clients(), 0);
+}
+
+#[tokio::test]
+async fn errors_are_those_of_the_protocol() {
+    let rig = start(settings());
+    let get = async |query: &str| {
+        let answer = rig.ask("GET", &format!("/socket.io/{query}"), "", "").await;
+        assert_eq!(status(&answer), 400, "{query}");
+        body(&answer).to_owned()
+    };
+    let version = r#""The client is using an unsupported version of the Socket.IO or Engine.IO protocols""#;
+    assert_eq!(get("?EIO=3&transport=polling").await, version);
+    assert_eq!(get("").await, version);
+    assert_eq!(get("?EIO=4&transport=foo").await, r#""Invalid transport""#);
+    assert_eq!(get("?EIO=4&transport=polling&sid=AAAAAAAA").await, r#""Invalid session AAAAAAAA""#);
+    assert_eq!(get("?EIO=4&transport=polling&j=0").await, r#""JSONP polling is not supported""#);
+    assert_eq!(get("?EIO=4&transport=websocket").await, r#""A WebSocket handshake was expected""#);
+    let post = rig.ask("POST", "/socket.io/?EIO=4&transport=polling", "", "40").await;
+    assert_eq!((status(&post), body(&post)), (400, r#""Invalid session None""#));
+    assert_eq!(code(&rig.ask("PUT", "/socket.io/?EIO=4", "", "").await), "method_not_allowed");
+    assert_eq!(status(&rig.ask("GET", "/socket.io", "", "").await), 404);
+
+    let sid = rig.open().await;
+    assert_eq!(status(&rig.send(&sid, "abc").await), 400);
+    assert_eq!(status(&rig.poll(&sid).await), 400, "garbage ended the session");
+    let sid = rig.open().await;
+    let (first, second) = tokio::join!(rig.poll(&sid), rig.poll(&sid));
+    let mut both = [status(&first), status(&second)];
+    both.sort_unstable();
+    assert_eq!(both, [200, 400], "two polls at once end the session");
+}
+
+#[tokio::test]
+async fn a_websocket_from_the_start_and_its_limits() {
+    let rig = start(settings());
+    let mut ws = Ws::open(&rig, "", "").await.unwrap();
+    let open: Value = serde_json::from_str(ws.text().await.strip_prefix('0').unwrap()).unwrap();
+    assert_eq!((&open["upgrades"], &open["pingInterval"]), (&json!([]), &json!(30_000)));
+    assert_eq!((&open["pingTimeout"], &open["maxPayload"]), (&json!(60_000), &json!(1_000_000)));
+    ws.send("40").await;
+    assert!(ws.text().await.starts_with("40{\"sid\":"));
+    ws.event("history").await;
+    ws.send_frame(0x89, b"hi").await;
+    assert_eq!(ws.next().await, Frame::Pong(b"hi".to_vec()));
+    ws.send("427[\"dashboard:ping\",{}]").await;
+    ws.event("dashboard:pong").await;
+    assert_eq!(ws.text().await, "437[]");
+    ws.send("451-[\"dashboard:ping\",{\"_placeholder\":true,\"num\":0}]").await;
+    ws.send_frame(0x82, &[1, 2, 3]).await;
+    ws.event("dashboard:pong").await;
+    ws.send_frame(0x88, &1000_u16.to_be_bytes()).await;
+    assert_eq!(ws.next().await, Frame::Close(1000));
+    until("it has left", || rig.server().clients() == 0).await;
+
+    let mut ws = Ws::join(&rig).await;
+    ws.event("history").await;
+    ws.send(&format!("4{}", "x".repeat(1_000_001))).await;
+    assert_eq!(ws.next().await, Frame::Close(1009));
+    let mut ws = Ws::join(&rig).await;
+    ws.event("history").await;
+    ws.send("zzz").await;
+    assert_eq!(ws.next().await, Frame::Close(1002));
+    until("nobody is left", || rig.server().connections() == 0).await;
+}
+
+#[tokio::test]
+async fn a_polling_client_moves_to_a_websocket_and_loses_nothing() {
+    let rig = start(settings());
+    let sid = rig.open().await;
+    rig.send(&sid, "40").await;
+    packets(&rig.poll(&sid).await);
+    let mut ws = Ws::open(&rig, &format!("&sid={sid}"), "").await.unwrap();
+    let second = Ws::open(&rig, &format!("&sid={sid}"), "").await.err().unwrap();
+    assert_eq!(status(&second), 400);
+    ws.send("2probe").await;
+    assert_eq!(ws.text().await, "3probe");
+    assert_eq!(packets(&rig.poll(&sid).await), ["6"], "the pending poll ends");
+    for n in 1..=3 {
+        rig.events.commit("tool_event", &format!("{{\"n\":{n}}}"));
+    }
+    until("the hub has them", || rig.events.hub.last_seq() == 3).await;
+    ws.send("5").await;
+    for n in 1..=3 {
+        assert_eq!(ws.event("tool_event").await["n"], n);
+    }
+    rig.events.commit("tool_event", "{\"n\":4}");
+    assert_eq!(ws.event("tool_event").await["n"], 4);
+    assert_eq!(status(&rig.poll(&sid).await), 400, "it does not poll any more");
+}
+
+#[tokio::test]
+async fn a_probe_that_dies_leaves_the_client_polling() {
+    let rig = start(settings());
+    let sid = rig.open().await;
+    rig.send(&sid, "40").await;
+    packets(&rig.poll(&sid).await);
+    let mut ws = Ws::open(&rig, &format!("&sid={sid}"), "").await.unwrap();
+    ws.send("2probe").await;
+    assert_eq!(ws.text().await, "3probe");
+    drop(ws);
+    rig.events.commit("tool_event", "{\"n\":1}");
+    until("the hub has it", || rig.events.hub.last_seq() == 1).await;
+    let mut got = packets(&rig.poll(&sid).await);
+    while got == ["6"] {
+        got = packets(&rig.poll(&sid).await);
+    }
+    assert_eq!(event(&got[0])[1]["n"], 1);
+}
+
+#[tokio::test]
+async fn every_client_gets_every_event_once_and_in_order() {
+    let rig = start(settings());
+    let mut clients = Vec::new();
+    for _ in 0..20 {
+        let mut ws = Ws::join(&rig).await;
+        ws.event("history").await;
+        clients.push(ws);
+    }
+    let events = Arc::clone(&rig.events);
+    let publisher = std::thread::spawn(move || {
+        for n in 1..=500 {
+            events.commit("tool_event", &format!("{{\"n\":{n},\"pad\":\"{}\"}}", "x".repeat(600)));
+        }
+    });
+    for ws in &mut clients {
+        for n in 1..=500 {
+            let event = ws.event("tool_event").await;
+            assert_eq!((&event["n"], &event["seq"]), (&json!(n), &json!(n)));
+        }
+    }
+    publisher.join().unwrap();
+    rig.events.commit("end", "{}");
+    for ws in &mut clients {
+        let text = loop {
+            let text = ws.text().await;
+            if !text.contains("client:count") {
+                break text;
+            }
+        };
+        assert!(text.starts_with("42[\"end\""), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn history_and_live_events_meet_without_a_gap_and_without_a_double() {
+    let mut wide = settings();
+    wide.history_on_connect = 1000;
+    let rig = start(wide);
+    let events = Arc::clone(&rig.events);
+    let publisher = std::thread::spawn(move || {
+        for n in 0..800 {
+            events.commit("tool_event", "{}");
+            if n % 20 == 0 {
+                std::thread::yield_now();
+            }
+        }
+    });
+    let mut clients = Vec::new();
+    for _ in 0..30 {
+        let mut ws = Ws::join(&rig).await;
+        let past = ws.event("event_history").await;
+        let seen: Vec<u64> = past["events"].as_array().unwrap().iter().map(|e| e["seq"].as_u64().unwrap()).collect();
+        assert_eq!(ws.event("history").await, past);
+        clients.push((ws, seen));
+    }
+    publisher.join().unwrap();
+    for (ws, seen) in &mut clients {
+        while seen.last() != Some(&800) {
+            seen.push(ws.event("tool_event").await["seq"].as_u64().unwrap());
+        }
+        assert_eq!(*seen, (1..=800).collect::<Vec<_>>());
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_stops_reading_is_reset_and_the_others_get_everything() {
+    let mut tight = settings();
+    tight.client_backlog = 256 << 10;
+    let rig = start(tight);
+    let mut stalled = Ws::join(&rig).await;
+    stalled.event("history").await;
+    let mut healthy = Ws::join(&rig).await;
+    healthy.event("history").await;
+    let pad = "x".repeat(50_000);
+    let counters = Arc::clone(rig.server().counters());
+    let mut sent = 0;
+    while counters.evicted_backlog.load(Ordering::Relaxed) == 0 {
+        sent += 1;
+        assert!(sent < 2000, "100 MB were taken for a client that reads nothing");
+        rig.events.commit("tool_event", &format!("{{\"n\":{sent},\"pad\":\"{pad}\"}}"));
+        assert_eq!(healthy.event("tool_event").await["n"], sent);
+    }
+    until("its connection is closed", || rig.server().connections() == 1).await;
+    loop {
+        match stalled.next().await {
+            Frame::Text(_) => {}
+            Frame::End(reset) => break assert!(reset, "a reset, not a close"),
+            other => panic!("{other:?}"),
+        }
+    }
+    rig.events.commit("end", "{}");
+    healthy.event("end").await;
+    assert_eq!(rig.server().clients(), 1);
+}
+
+#[tokio::test]
+async fn a_silent_client_is_pinged_and_then_gone_while_one_that_answers_stays() {
+    let mut quick = settings();
+    (quick.ping_interval, quick.ping_timeout) = (Duration::from_millis(100), Duration::from_millis(400));
+    let rig = start(quick);
+    let mut silent = Ws::join(&rig).await;
+    let mut lively = Ws::join(&rig).await;
+    let sid = rig.open().await;
+    let mut pings = 0;
+    loop {
+        tokio::select! {
+            frame = lively.next() => match frame {
+                Frame::Text(text) if text == "2" => {
+                    pings += 1;
+                    lively.send("3").await;
+                }
+                Frame::Text(_) => {}
+                other => panic!("{other:?}"),
+            },
+            frame = silent.next() => match frame {
+                Frame::Text(_) => {}
+                Frame::End(_) => break,
+                other => panic!("{other:?}"),
+            },
+        }
+    }
+    assert!(pings >= 2, "{pings}");
+    let counters = rig.server().counters();
+    until("the poller that never polled is gone too", || counters.ping_timeouts.load(Ordering::Relaxed) >= 2).await;
+    assert_eq!(status(&rig.poll(&sid).await), 400);
+}
+
+#[tokio::test]
+async fn clients_over_the_limit_are_refused_with_a_reason_on_both_transports() {
+    let mut few = settings();
+    few.max_clients = 1;
+    let rig = start(few);
+    let first = Ws::join(&rig).await;
+    let poll = rig.ask("GET", "/socket.io/?EIO=4&transport=polling", "", "").await;
+    assert_eq!((status(&poll), code(&poll).as_str()), (503, "too_many_clients"));
+    assert_eq!(code(&Ws::open(&rig, "", "").await.err().unwrap()), "too_many_clients");
+    assert_eq!(rig.server().counters().clients_refused.load(Ordering::Relaxed), 2);
+    let mut more = settings();
+    more.max_clients = 2;
+    rig.settings.send_replace(more.into());
+    let mut second = Ws::join(&rig).await;
+    second.event("history").await;
+    drop(first);
+    assert_eq!(second.event("dashboard:client:count").await, json!({"count": 1}));
+}
+
+#[tokio::test]
+async fn clients_that_come_and_go_leave_nothing_behind() {
+    let rig = start(settings());
+    let mut resident = Vec::new();
+    for round in 0..6 {
+        let mut clients = Vec::new();
+        for _ in 0..80 {
+            let mut ws = Ws::join(&rig).await;
+            ws.event("history").await;
+            clients.push(ws);
+        }
+        drop(clients);
+        until("all are gone", || rig.server().connections() == 0 && rig.server().clients() == 0).await;
+        if round > 1 {
+            resident.push(resident_kib());
+        }
+    }
+    let (first, last) = (resident[0], resident[resident.len() - 1]);
+    assert!(last <= first + 1024, "resident memory grew from {first} to {last} KiB");
+}
+
+fn resident_kib() -> u64 {
+    let pid = std::process::id().to_string();
+    let ps = std::process::Command::new("ps").args(["-o", "rss=", "-p", &pid]).output().unwrap();
+    String::from_utf8(ps.stdout).unwrap().trim().parse().unwrap()
+}

@@ -1,0 +1,350 @@
+//! A server on a free port of this machine, events in memory instead of on the disk, and clients made of bare sockets:
+//! what they send and read is what the tests are about.
+#![allow(dead_code)]
+
+use std::net::SocketAddr;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use mpm_monitor::config::{LogFormat, PortChoice, Settings};
+use mpm_monitor::events::hub::{Hub, Limits};
+use mpm_monitor::events::model::{Dialect, Draft, Event};
+use mpm_monitor::runtime::components::Components;
+use mpm_monitor::runtime::pulse::Pulse;
+use mpm_monitor::runtime::readiness::Readiness;
+use mpm_monitor::server::answer::Refusal;
+use mpm_monitor::server::{Context, Events, Filter, Instance, Later, Page, Server};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+
+/// Long enough for a busy machine; a test that works never waits for it.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+pub struct Memory {
+    pub hub: Arc<Hub>,
+    events: Mutex<Vec<Event>>,
+    pub degraded: Mutex<Option<&'static str>>,
+}
+
+impl Memory {
+    /// Commits as the store's thread does: a number, the list, the hub.
+    pub fn commit(&self, name: &str, payload: &str) -> u64 {
+        let draft =
+            Draft { name: name.into(), subtype: "x".into(), session: Some("s".into()), payload: payload.into() };
+        self.keep(draft)
+    }
+
+    fn keep(&self, draft: Draft) -> u64 {
+        let mut events = self.events.lock().unwrap();
+        let seq = events.len() as u64 + 1;
+        let event = Event { seq, accepted: jiff::Timestamp::now(), draft };
+        events.push(event.clone());
+        self.hub.publish(&[Arc::new(event)]);
+        seq
+    }
+}
+
+impl Events for Memory {
+    fn draft(&self, body: &[u8], _: Dialect) -> Result<Draft, Refusal> {
+        let bad = |e: &dyn std::fmt::Display| Refusal::new(400u16.try_into().unwrap(), "malformed", e.to_string());
+        let value: serde_json::Value = serde_json::from_slice(body).map_err(|e| bad(&e))?;
+        let payload = value["data"].to_string();
+        let name = value["event"].as_str().unwrap_or("claude_event").to_owned();
+        Ok(Draft { name, subtype: "x".into(), session: None, payload: payload.into() })
+    }
+
+    fn append(&self, draft: Draft) -> Later<'_, u64> {
+        Box::pin(async move {
+            if let Some(why) = *self.degraded.lock().unwrap() {
+                return Err(Refusal::new(503u16.try_into().unwrap(), "store_degraded", why));
+            }
+            Ok(self.keep(draft))
+        })
+    }
+
+    fn after<'a>(&'a self, seq: u64, limit: usize, filter: &'a Filter) -> Later<'a, Page> {
+        Box::pin(async move {
+            let events = self.events.lock().unwrap();
+            let wanted = |e: &&Event| e.seq > seq && filter.name.as_ref().is_none_or(|n| *n == e.draft.name);
+            let page = events.iter().filter(wanted).take(limit).cloned().collect();
+            Ok(Page { events: page, last_seq: events.len() as u64, oldest_seq: events.len().min(1) as u64 })
+        })
+    }
+
+    fn last_seq(&self) -> u64 {
+        self.events.lock().unwrap().len() as u64
+    }
+
+    fn epoch(&self) -> String {
+        "epoch".to_owned()
+    }
+}
+
+pub struct Rig {
+    pub server: Option<Server>,
+    pub address: SocketAddr,
+    pub events: Arc<Memory>,
+    pub readiness: Readiness,
+    pub pulse: Pulse,
+    pub settings: watch::Sender<Arc<Settings>>,
+}
+
+pub fn settings() -> Settings {
+    Settings {
+        port: PortChoice::Fixed(0),
+        bind: vec!["127.0.0.1".parse().unwrap()],
+        max_clients: 100,
+        max_connections: 200,
+        max_body: 2 << 20,
+        header_timeout: Duration::from_secs(10),
+        client_backlog: 4 << 20,
+        ping_interval: Duration::from_secs(30),
+        ping_timeout: Duration::from_secs(60),
+        allow_origin: vec![],
+        dialect: Dialect::Wrapped,
+        durable: false,
+        history_events: 1000,
+        history_bytes: 1 << 20,
+        history_age: Duration::from_secs(3600),
+        history_on_connect: 50,
+        drain_timeout: Duration::from_secs(5),
+        state_dir: "/nonexistent".into(),
+        runtime_dir: "/nonexistent".into(),
+        log_level: "info".into(),
+        log_format: LogFormat::Human,
+        watchdog_exit: false,
+        watchdog_timeout: Duration::from_secs(30),
+    }
+}
+
+pub fn start(settings: Settings) -> Rig {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let (sender, receiver) = watch::channel(Arc::new(settings));
+    let hub = Hub::new(Limits::default());
+    hub.load("epoch", vec![]);
+    let (readiness, pulse) = (Readiness::new(), Pulse::new());
+    hub.start(&pulse);
+    let events = Arc::new(Memory { hub: Arc::clone(&hub), events: Mutex::default(), degraded: Mutex::new(None) });
+    let context = Context {
+        settings: receiver,
+        readiness: readiness.clone(),
+        components: Components::new(),
+        pulse: pulse.clone(),
+        hub,
+        events: Arc::clone(&events) as Arc<dyn Events>,
+        instance: Arc::new(Instance { id: "me".into(), port: address.port(), pid: 1, started: Instant::now() }),
+        config_generation: Arc::new(AtomicU64::new(1)),
+    };
+    let server = Some(Server::start(vec![listener], context).unwrap());
+    Rig { server, address, events, readiness, pulse, settings: sender }
+}
+
+impl Rig {
+    pub fn server(&self) -> &Server {
+        self.server.as_ref().unwrap()
+    }
+
+    pub async fn connect(&self) -> TcpStream {
+        TcpStream::connect(self.address).await.unwrap()
+    }
+
+    /// Sends raw text and reads until the server closes; give `Connection: close` in the text.
+    pub async fn raw(&self, text: &str) -> String {
+        let mut stream = self.connect().await;
+        stream.write_all(text.as_bytes()).await.unwrap();
+        to_end(&mut stream).await
+    }
+
+    /// One request on a connection of its own.
+    pub async fn ask(&self, method: &str, path: &str, headers: &str, body: &str) -> String {
+        let length = if method == "GET" { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
+        self.raw(&format!(
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{length}{headers}\r\n{body}"
+        ))
+        .await
+    }
+
+    pub async fn post(&self, event: &str) -> String {
+        self.ask("POST", "/api/events", "", event).await
+    }
+
+    /// Opens a polling session: its id.
+    pub async fn open(&self) -> String {
+        let answer = self.ask("GET", "/socket.io/?EIO=4&transport=polling", "", "").await;
+        let open: serde_json::Value = serde_json::from_str(body(&answer).strip_prefix('0').unwrap()).unwrap();
+        open["sid"].as_str().unwrap().to_owned()
+    }
+
+    pub async fn poll(&self, sid: &str) -> String {
+        self.ask("GET", &format!("/socket.io/?EIO=4&transport=polling&sid={sid}"), "", "").await
+    }
+
+    pub async fn send(&self, sid: &str, packets: &str) -> String {
+        self.ask("POST", &format!("/socket.io/?EIO=4&transport=polling&sid={sid}"), "", packets).await
+    }
+}
+
+pub async fn to_end(stream: &mut TcpStream) -> String {
+    let mut bytes = Vec::new();
+    // A reset after the answer is the server's right; what was read counts.
+    let _ = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut bytes)).await.expect("the server closes");
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+pub fn status(answer: &str) -> u16 {
+    answer.split(' ').nth(1).and_then(|s| s.parse().ok()).unwrap_or_else(|| panic!("no answer: {answer:?}"))
+}
+
+pub fn body(answer: &str) -> &str {
+    answer.split_once("\r\n\r\n").map_or("", |(_, b)| b)
+}
+
+pub fn code(answer: &str) -> String {
+    let value: serde_json::Value = serde_json::from_str(body(answer)).unwrap_or_default();
+    assert_eq!(value["success"], false, "{answer}");
+    assert!(value["error"].as_str().is_some_and(|e| !e.is_empty()), "{answer}");
+    value["code"].as_str().unwrap_or_default().to_owned()
+}
+
+pub async fn until(what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !done() {
+        assert!(Instant::now() < deadline, "not in time: {what}");
+        tokio::task::yield_now().await;
+    }
+}
+
+/// A WebSocket client of bare bytes.
+pub struct Ws {
+    pub stream: TcpStream,
+    pub buffer: Vec<u8>,
+}
+
+#[derive(Debug, PartialEq, Eq, Clone)]
+pub enum Frame {
+    Text(String),
+    Close(u16),
+    Pong(Vec<u8>),
+    /// The connection ended; whether by a reset.
+    End(bool),
+}
+
+impl Ws {
+    pub async fn open(rig: &Rig, query: &str, headers: &str) -> Result<Self, String> {
+        let mut stream = rig.connect().await;
+        let request = format!(
+            "GET /socket.io/?EIO=4&transport=websocket{query} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n\
+             Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+             {headers}\r\n"
+        );
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut buffer = Vec::new();
+        let end = loop {
+            if let Some(at) = buffer.windows(4).position(|w| w == b"\r\n\r\n") {
+                break at + 4;
+            }
+            let n = tokio::time::timeout(PATIENCE, stream.read_buf(&mut buffer)).await.unwrap().unwrap();
+            assert_ne!(n, 0, "closed within the handshake");
+        };
+        let head = String::from_utf8(buffer.drain(..end).collect()).unwrap();
+        if status(&head) == 101 {
+            assert!(head.contains("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), "{head}");
+            return Ok(Self { stream, buffer });
+        }
+        let length = head.to_lowercase().lines().find_map(|l| l.strip_prefix("content-length: ")?.parse().ok());
+        while buffer.len() < length.unwrap_or(0) {
+            let n = tokio::time::timeout(PATIENCE, stream.read_buf(&mut buffer)).await.unwrap().unwrap();
+            assert_ne!(n, 0, "closed within the refusal");
+        }
+        Err(head + &String::from_utf8_lossy(&buffer))
+    }
+
+    /// Connected to the default namespace; its greeting is still to be read.
+    pub async fn join(rig: &Rig) -> Self {
+        let mut ws = Self::open(rig, "", "").await.unwrap();
+        assert!(ws.text().await.starts_with("0{"));
+        ws.send("40").await;
+        ws
+    }
+
+    pub async fn send(&mut self, text: &str) {
+        self.send_frame(0x81, text.as_bytes()).await;
+    }
+
+    pub async fn send_frame(&mut self, first: u8, payload: &[u8]) {
+        let mut frame = vec![first];
+        match payload.len() {
+            0..=125 => frame.push(0x80 | payload.len() as u8),
+            126..=65_535 => {
+                frame.push(0x80 | 126);
+                frame.extend((payload.len() as u16).to_be_bytes());
+            }
+            length => {
+                frame.push(0x80 | 127);
+                frame.extend((length as u64).to_be_bytes());
+            }
+        }
+        let mask = [1, 2, 3, 4];
+        frame.extend(mask);
+        frame.extend(payload.iter().enumerate().map(|(i, b)| b ^ mask[i % 4]));
+        let _ = self.stream.write_all(&frame).await;
+    }
+
+    pub async fn next(&mut self) -> Frame {
+        tokio::time::timeout(PATIENCE, self.read()).await.expect("a frame in time")
+    }
+
+    async fn read(&mut self) -> Frame {
+        loop {
+            if let Some((frame, used)) = parse(&self.buffer) {
+                self.buffer.drain(..used);
+                return frame;
+            }
+            match self.stream.read_buf(&mut self.buffer).await {
+                Ok(0) => return Frame::End(false),
+                Ok(_) => {}
+                Err(_) => return Frame::End(true),
+            }
+        }
+    }
+
+    pub async fn text(&mut self) -> String {
+        match self.next().await {
+            Frame::Text(text) => text,
+            other => panic!("{other:?} instead of text"),
+        }
+    }
+
+    /// The next event of this name, others skipped: its payload.
+    pub async fn event(&mut self, name: &str) -> serde_json::Value {
+        loop {
+            let text = self.text().await;
+            let Some(array) = text.strip_prefix("42") else { continue };
+            let mut value: serde_json::Value = serde_json::from_str(array).unwrap();
+            if value[0] == name {
+                return value[1].take();
+            }
+        }
+    }
+}
+
+fn parse(bytes: &[u8]) -> Option<(Frame, usize)> {
+    let (first, second) = (*bytes.first()?, *bytes.get(1)?);
+    assert_eq!(second & 0x80, 0, "a server does not mask");
+    let (length, at) = match second {
+        126 => (u16::from_be_bytes(bytes.get(2..4)?.try_into().unwrap()) as usize, 4),
+        127 => (u64::from_be_bytes(bytes.get(2..10)?.try_into().unwrap()) as usize, 10),
+        length => (length as usize, 2),
+    };
+    let payload = bytes.get(at..at + length)?;
+    let frame = match first {
+        0x81 => Frame::Text(String::from_utf8(payload.to_vec()).unwrap()),
+        0x88 => Frame::Close(u16::from_be_bytes(payload[..2].try_into().unwrap())),
+        0x8a => Frame::Pong(payload.to_vec()),
+        other => panic!("frame type {other:#x}"),
+    };
+    Some((frame, at + length))
+}
