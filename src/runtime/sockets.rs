@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
@@ -92,7 +92,7 @@ fn checked(fd: OwnedFd) -> Result<TcpListener, String> {
     if kind != Type::STREAM {
         return Err("not a stream socket".into());
     }
-    if !rustix::net::sockopt::socket_acceptconn(socket.as_fd()).unwrap_or(false) {
+    if !listens(&socket) {
         return Err("a stream socket that does not listen".into());
     }
     let address = socket.local_addr().ok().and_then(|a| a.as_socket()).ok_or("not an IPv4 or IPv6 socket")?;
@@ -100,6 +100,18 @@ fn checked(fd: OwnedFd) -> Result<TcpListener, String> {
         return Err(format!("{address} is not a loopback address"));
     }
     Ok(TcpListener::from(socket))
+}
+
+#[cfg(not(target_vendor = "apple"))]
+fn listens(socket: &Socket) -> bool {
+    use std::os::fd::AsFd;
+    rustix::net::sockopt::socket_acceptconn(socket.as_fd()).unwrap_or(false)
+}
+
+/// Apple's kernel cannot be asked (it names the option and does not implement it); there, accepting shows it.
+#[cfg(target_vendor = "apple")]
+fn listens(_: &Socket) -> bool {
+    true
 }
 
 /// Binds `port` on each of these addresses. One family that this machine lacks is only a warning, as long as another is there.

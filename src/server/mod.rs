@@ -7,6 +7,7 @@ pub mod accept;
 pub mod answer;
 pub mod guard;
 pub mod io;
+pub mod page;
 pub mod routes;
 pub mod site;
 pub mod socketio;

@@ -45,6 +45,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/ready", get(ready))
         .route("/api/events", get(events_after).post(post_event))
         .route("/socket.io/", any(socket_io))
+        .merge(super::page::router())
         .fallback(not_found)
         .method_not_allowed_fallback(wrong_method)
         .with_state(app)

@@ -1,0 +1,33 @@
+# Two commands for a newcomer, the rest for those who change it. What they do is in scripts/, in plain shell.
+#
+#   make run     install what is missing, build, serve in the foreground on http://127.0.0.1:8765 (Ctrl-C ends it)
+#   make test    install what the tests need, and pass them all
+#
+# Arguments: make run ARGS="--port auto"   make test ARGS="crash_loop"
+
+.PHONY: help run test lint mac figures
+
+.DEFAULT_GOAL := help
+
+help:
+	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
+
+run:
+	@scripts/run.sh $(ARGS)
+
+test:
+	@scripts/test.sh $(ARGS)
+
+# Formatting, lints of both feature sets, and the scripts.
+lint:
+	@scripts/lint.sh
+
+# Types and lints for both kinds of Mac, checked on Debian.
+mac:
+	@scripts/setup.sh mac
+	@scripts/check-mac.sh aarch64-apple-darwin
+	@scripts/check-mac.sh x86_64-apple-darwin
+
+# The numbers of docs/figures.md, measured here with the release build.
+figures:
+	@scripts/figures.sh

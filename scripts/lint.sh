@@ -1,0 +1,14 @@
+#!/bin/sh
+# What has to be clean before anything lands: the formatting, the lints of both feature sets, the scripts.
+set -eu
+cd "$(dirname "$0")/.."
+# shellcheck source=scripts/lib.sh
+. scripts/lib.sh
+
+scripts/setup.sh lint
+cargo fmt --check
+cargo clippy --locked --quiet --all-targets -- -D warnings
+cargo clippy --locked --quiet --all-targets --no-default-features -- -D warnings
+shellcheck -x scripts/*.sh .ci/run
+# systemd-box splits words and sources its own state files on purpose.
+shellcheck -e SC1090,SC1091,SC2016,SC2086 -S warning tests/systemd-box

@@ -1,0 +1,150 @@
+#!/bin/sh
+# Installs what is missing, and nothing else; says nothing and takes no time when all is there.
+#
+#   scripts/setup.sh build    to build and run: a C compiler, libsystemd (Linux), Rust
+#   scripts/setup.sh test     to test: the above, a D-Bus and logind for the throw-away systemd, tmux, a Python
+#                             with a real Socket.IO client, cargo-nextest
+#   scripts/setup.sh lint     shellcheck, rustfmt, clippy
+#   scripts/setup.sh mac      a compiler and its standard library's source, to check the macOS code on Debian
+set -eu
+cd "$(dirname "$0")/.."
+# shellcheck source=scripts/lib.sh
+. scripts/lib.sh
+
+RUST_MINOR=89 # as rust-version in Cargo.toml; a test compares them
+# The clients that the tests drive the server with; exact, so that a failure is ours.
+PYTHON_CLIENT="python-socketio==5.18.1 python-engineio==4.15.1 aiohttp==3.14.5"
+
+# missing PACKAGE...: those that Debian has not installed
+missing() {
+    for package in "$@"; do
+        dpkg-query -W -f '${Status}\n' "$package" 2>/dev/null | grep -q '^install ok installed' || printf '%s ' "$package"
+    done
+}
+
+root() {
+    if [ "$(id -u)" -eq 0 ]; then "$@"; else
+        have sudo || die "needs root for: $* (there is no sudo here; run it as root, then try again)"
+        sudo "$@"
+    fi
+}
+
+apt_updated=
+debian() {
+    wanted=$(missing "$@")
+    [ -n "$wanted" ] || return 0
+    say "installing with apt-get: $wanted"
+    if [ -z "$apt_updated" ]; then
+        root apt-get update -qq
+        apt_updated=1
+    fi
+    # shellcheck disable=SC2086 # a list of names
+    root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $wanted >/dev/null </dev/null
+}
+
+is_debian() { have apt-get && have dpkg-query; }
+is_mac() { [ "$(uname -s)" = Darwin ]; }
+
+need_by_hand() { # need_by_hand COMMAND WHAT
+    have "$1" || die "this needs $2, and only Debian's and Ubuntu's apt-get is driven from here; install it and try again"
+}
+
+rust_is_new() { have cargo && [ "$(minor cargo "$(cargo --version 2>/dev/null)")" -ge "$RUST_MINOR" ] 2>/dev/null; }
+
+rust() {
+    rust_is_new && return 0
+    if have cargo; then
+        # A second one in another place would only be hidden behind the one that is found first.
+        have rustup && die "$(cargo --version) is too old, 1.$RUST_MINOR is needed: run 'rustup update stable'"
+    fi
+    if is_debian; then
+        # Debian's compiler for its browsers: of the security archive, so newer than the release's own.
+        root apt-get update -qq
+        apt_updated=1
+        candidate=$(apt-cache policy cargo-web | sed -n 's/^ *Candidate: *1\.\([0-9]*\)\..*/\1/p')
+        if [ "${candidate:-0}" -ge "$RUST_MINOR" ]; then
+            debian rustc-web cargo-web
+            rust_is_new && return 0
+        fi
+    fi
+    die "Rust 1.$RUST_MINOR or later is needed: install it as https://rustup.rs says, open a new shell, and try again"
+}
+
+build() {
+    if is_mac; then
+        xcode-select -p >/dev/null 2>&1 || die "Apple's compiler is missing: run 'xcode-select --install', then try again"
+    elif is_debian; then
+        debian build-essential pkg-config libsystemd-dev ca-certificates
+    else
+        need_by_hand cc "a C compiler"
+        pkg-config --exists libsystemd 2>/dev/null ||
+            die "this needs pkg-config and libsystemd's headers (Fedora: dnf install systemd-devel); or build with --no-default-features"
+    fi
+    rust
+}
+
+# The distribution's own Python where it has one: the throw-away systemd sees /usr, but nobody's home.
+system_python() { if [ -x /usr/bin/python3 ]; then echo /usr/bin/python3; else command -v python3; fi; }
+
+python_client() {
+    venv=$(target_dir)/test-venv
+    stamp=$venv/.installed
+    [ "$(cat "$stamp" 2>/dev/null)" = "$PYTHON_CLIENT" ] && "$venv/bin/python3" -c 'import socketio, aiohttp' 2>/dev/null && return 0
+    say "making $venv with $PYTHON_CLIENT"
+    rm -rf "$venv"
+    mkdir -p "$(target_dir)"
+    "$(system_python)" -m venv "$venv"
+    # shellcheck disable=SC2086 # a list of requirements
+    "$venv/bin/python3" -m pip install --quiet --disable-pip-version-check $PYTHON_CLIENT </dev/null
+    printf '%s\n' "$PYTHON_CLIENT" >"$stamp"
+}
+
+for_tests() {
+    build
+    if is_mac; then
+        have tmux || { have brew && brew install tmux; } || die "the tests need tmux: 'brew install tmux' (https://brew.sh)"
+        need_by_hand python3 "Python 3"
+    elif is_debian; then
+        debian systemd dbus libpam-systemd dbus-user-session util-linux mount mawk findutils procps \
+            python3-venv tmux curl
+    else
+        for tool in python3 tmux curl unshare dbus-daemon; do need_by_hand "$tool" "$tool"; done
+    fi
+    if ! cargo nextest --version >/dev/null 2>&1; then
+        say "building cargo-nextest, once (some minutes)"
+        cargo install --locked cargo-nextest
+    fi
+    python_client
+}
+
+lint() {
+    build
+    if is_debian; then debian shellcheck; else need_by_hand shellcheck shellcheck; fi
+    # A distribution's cargo has them as packages, rustup's as components.
+    for part in fmt clippy; do
+        cargo "$part" --version >/dev/null 2>&1 && continue
+        if have rustup; then
+            if [ "$part" = fmt ]; then rustup component add rustfmt; else rustup component add clippy; fi
+        else
+            die "there is no 'cargo $part': install it for $(cargo --version), or take Rust from https://rustup.rs"
+        fi
+    done
+}
+
+mac() {
+    is_mac && die "this is a Mac: 'cargo clippy --all-targets' checks the code that this is for"
+    is_debian || die "checking the macOS code needs Debian's rust-web-src"
+    # They move together in the security archive, and the source has to be exactly the compiler's: so no version here.
+    debian rustc-web cargo-web rust-web-src rust-web-clippy
+}
+
+case ${1-} in
+build) build ;;
+test) for_tests ;;
+lint) lint ;;
+mac) mac ;;
+*)
+    sed -n '2,/^set /{/^#/s/^# \{0,1\}//p;}' "$0" >&2
+    exit 2
+    ;;
+esac

@@ -1,0 +1,16 @@
+#!/bin/sh
+# Installs what the tests need and runs them all; arguments choose tests, as `cargo nextest run` takes them.
+#
+# The tests of the service boot throw-away systemds in namespaces of their own. Where that cannot be (no root and no
+# sudo without a password, a container without privileges, a Mac) they print a line that begins with "SKIP:" and pass;
+# with MPM_MONITOR_TESTS_MUST_RUN=1 they fail instead.
+set -eu
+cd "$(dirname "$0")/.."
+# shellcheck source=scripts/lib.sh
+. scripts/lib.sh
+
+scripts/setup.sh test
+if [ $# -eq 0 ]; then
+    cargo test --locked --quiet --doc
+fi
+exec cargo nextest run --locked "$@"

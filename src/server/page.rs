@@ -1,0 +1,66 @@
+//! The page that the binary carries: it shows the events live.
+
+use axum::Router;
+use axum::http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, IF_NONE_MATCH, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+
+/// What an event says is text that anybody may have written; should any of it ever get past the page's care, this keeps it
+/// from running or loading anything.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; connect-src 'self'; \
+                      base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+/// Changes with the build, and so with the page.
+const TAG: &str = concat!("\"", env!("MPM_MONITOR_BUILD_ID"), "\"");
+
+/// The routes of the page and its parts.
+pub fn router<S: Clone + Send + Sync + 'static>() -> Router<S> {
+    let html = include_str!("../../dashboard/index.html");
+    let css = include_str!("../../dashboard/dashboard.css");
+    let js = include_str!("../../dashboard/dashboard.js");
+    Router::new()
+        .route("/", get(move |h: HeaderMap| async move { asset(&h, "text/html; charset=utf-8", html) }))
+        .route("/dashboard.css", get(move |h: HeaderMap| async move { asset(&h, "text/css; charset=utf-8", css) }))
+        .route("/dashboard.js", get(move |h: HeaderMap| async move { asset(&h, "text/javascript; charset=utf-8", js) }))
+}
+
+fn asset(request: &HeaderMap, kind: &'static str, text: &'static str) -> Response {
+    let headers = [
+        (CONTENT_TYPE, kind),
+        (CONTENT_SECURITY_POLICY, POLICY),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (REFERRER_POLICY, "no-referrer"),
+        // Asked again each time, so that an upgrade shows at once; answered with 304 as long as nothing changed.
+        (CACHE_CONTROL, "no-cache"),
+        (ETAG, TAG),
+    ];
+    if request.get(IF_NONE_MATCH).is_some_and(|known| known == TAG) {
+        return (StatusCode::NOT_MODIFIED, headers).into_response();
+    }
+    (headers, text).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unchanged_page_is_not_sent_again() {
+        let mut known = HeaderMap::new();
+        assert_eq!(asset(&known, "text/html", "x").status(), StatusCode::OK);
+        known.insert(IF_NONE_MATCH, TAG.parse().unwrap());
+        assert_eq!(asset(&known, "text/html", "x").status(), StatusCode::NOT_MODIFIED);
+    }
+
+    /// The policy forbids code within the page, so the page must have none.
+    #[test]
+    fn the_page_obeys_its_policy() {
+        let html = include_str!("../../dashboard/index.html");
+        assert!(!html.contains("<style") && !html.contains(" style=") && !html.contains(" onclick"));
+        assert!(html.matches("<script").count() == 1 && html.contains("<script src=\"/dashboard.js\""));
+        let js = include_str!("../../dashboard/dashboard.js");
+        assert!(!js.contains("innerHTML") && !js.contains("eval("));
+    }
+}

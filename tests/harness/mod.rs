@@ -1,0 +1,70 @@
+//! What the integration tests share: a throw-away systemd, commands with a deadline, a small HTTP client, figures.
+
+// Each test binary uses its own part of it.
+#![allow(dead_code)]
+
+pub mod command;
+pub mod daemon;
+pub mod http;
+pub mod machine;
+pub mod notify;
+pub mod tree;
+
+use std::fmt::Display;
+use std::time::{Duration, Instant};
+
+/// The program under test: a release build named by `MPM_MONITOR_BIN`, else the one cargo built for the tests.
+pub fn program() -> String {
+    std::env::var("MPM_MONITOR_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_mpm-monitor").to_owned())
+}
+
+/// A path in this crate's folder.
+pub fn here(path: &str) -> String {
+    format!("{}/{path}", env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The Python that has python-socketio in it, made by `scripts/setup.sh test`.
+pub fn venv() -> String {
+    let target = std::env::var("CARGO_TARGET_DIR").unwrap_or_else(|_| here("target"));
+    format!("{target}/test-venv")
+}
+
+/// Asks until there is an answer, and gives up, naming what it waited for and what it saw last, after `deadline`.
+///
+/// # Panics
+/// When the deadline has passed.
+#[track_caller]
+pub fn eventually<T, E: Display>(deadline: Duration, what: &str, mut ask: impl FnMut() -> Result<T, E>) -> T {
+    let start = Instant::now();
+    loop {
+        match ask() {
+            Ok(answer) => return answer,
+            Err(last) => {
+                assert!(start.elapsed() < deadline, "waited {deadline:?} for {what}; at last: {last}");
+            }
+        }
+        // Between two questions, so that asking does not take the processor from what is waited for.
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Prints a number that was measured, in the form that `scripts/figures.sh` reads.
+pub fn figure(name: &str, value: impl Display, unit: &str) {
+    println!("FIGURE {name} {value} {unit}");
+}
+
+/// Tells why a test cannot run here; a failure where `MPM_MONITOR_TESTS_MUST_RUN` is set, as in CI.
+///
+/// # Panics
+/// Where tests must run.
+pub fn skip(why: &str) {
+    assert!(std::env::var_os("MPM_MONITOR_TESTS_MUST_RUN").is_none(), "this test must run here, but: {why}");
+    println!("SKIP: {why}");
+}
+
+/// The `percent`th percentile of some durations, in milliseconds.
+pub fn percentile(durations: &mut [Duration], percent: usize) -> f64 {
+    durations.sort_unstable();
+    let at = (durations.len() * percent / 100).min(durations.len() - 1);
+    durations[at].as_secs_f64() * 1000.0
+}

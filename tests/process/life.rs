@@ -1,0 +1,188 @@
+//! One life of the process: signals, reloads, kills, and many lives after each other.
+
+use std::io::Write;
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use crate::harness::daemon::{Place, SOON, ready, signal};
+use crate::harness::{eventually, figure, http, percentile};
+
+#[test]
+fn term_and_int_end_it_cleanly_with_a_report() {
+    for name in ["TERM", "INT"] {
+        let place = Place::new();
+        let port = http::free_port();
+        let mut daemon = place.serve(port);
+        assert!(http::post_event(port, "last words").unwrap().status < 300);
+        signal(daemon.pid(), name);
+        assert_eq!(daemon.end(SOON), 0);
+        let log = daemon.seen.join("\n");
+        assert!(log.contains("cleanup completed"), "{log}");
+        assert!(log.contains("joined") && log.contains(" ms"), "no report of the components:\n{log}");
+        assert!(!place.path(&format!("run/{port}.lock")).exists(), "the lock file is left");
+        http::get(port, "/health").unwrap_err();
+    }
+}
+
+/// A client that never ends its request holds up the drain; whoever asks twice does not want to wait for it.
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    let place = Place::new();
+    let port = http::free_port();
+    let mut daemon = crate::harness::command::Running::start(&mut place.command([
+        "run",
+        "--port",
+        &port.to_string(),
+        "--set",
+        "server.drain_timeout=12s",
+    ]));
+    ready(port, daemon.pid());
+    let mut slow = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    write!(slow, "POST /api/events HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Length: 100\r\n\r\n{{").unwrap();
+    // It must have seen the head of that request, or there is nothing to wait for.
+    assert!(http::get(port, "/health").is_ok());
+    signal(daemon.pid(), "TERM");
+    daemon.until(SOON, "the beginning of the shutdown", |l| l.contains("told to stop").then_some(()));
+    let began = Instant::now();
+    signal(daemon.pid(), "TERM");
+    let code = daemon.end(SOON);
+    assert_ne!(code, 0, "an end that was cut short is no clean end");
+    assert!(began.elapsed() < Duration::from_secs(3), "took {:?}", began.elapsed());
+    drop(slow);
+}
+
+#[test]
+fn the_drain_has_a_deadline() {
+    let place = Place::new();
+    let port = http::free_port();
+    let mut daemon = crate::harness::command::Running::start(&mut place.command([
+        "run",
+        "--port",
+        &port.to_string(),
+        "--set",
+        "server.drain_timeout=1s",
+    ]));
+    ready(port, daemon.pid());
+    let mut slow = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    write!(slow, "POST /api/events HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Length: 100\r\n\r\n{{").unwrap();
+    assert!(http::get(port, "/health").is_ok());
+    signal(daemon.pid(), "TERM");
+    assert_eq!(daemon.end(Duration::from_secs(10)), 0, "{:?}", daemon.seen);
+    assert!(daemon.seen.join("\n").contains("cleanup completed"), "{:?}", daemon.seen);
+    drop(slow);
+}
+
+#[test]
+fn hup_applies_a_good_configuration_and_keeps_the_old_for_a_bad_one() {
+    let place = Place::new();
+    let file = place.path("config.toml");
+    std::fs::write(&file, "[history]\non_connect = 5\n").unwrap();
+    let port = http::free_port();
+    let mut daemon = crate::harness::command::Running::start(&mut place.command([
+        "run",
+        "--port",
+        &port.to_string(),
+        "--config",
+        file.to_str().unwrap(),
+    ]));
+    let before = ready(port, daemon.pid());
+    assert_eq!(before["config_generation"], 1);
+
+    std::fs::write(&file, "[history]\non_connect = 6\n").unwrap();
+    signal(daemon.pid(), "HUP");
+    let health = || http::get(port, "/health").map(|a| a.json()).map_err(|e| e.to_string());
+    eventually(SOON, "the second configuration", || {
+        let health = health()?;
+        if health["config_generation"] == 2 { Ok(()) } else { Err(health.to_string()) }
+    });
+
+    std::fs::write(&file, "[history]\non_connect = \"all of them\"\n").unwrap();
+    signal(daemon.pid(), "HUP");
+    daemon.until(SOON, "the reason", |l| l.contains("config.toml:2").then_some(()));
+    let after = health().unwrap();
+    assert_eq!(after["config_generation"], 2);
+    assert_eq!(after["ready"], true);
+    assert_eq!(after["instance_id"], before["instance_id"]);
+}
+
+/// The promise: what got a 2xx is there after `kill -9`, under its number, and numbers go on.
+#[test]
+fn what_was_accepted_survives_kill_9() {
+    let place = Place::new();
+    let port = http::free_port();
+    let mut accepted = Vec::new();
+    for round in 0..10 {
+        let mut daemon = place.serve(port);
+        for i in 0..20 {
+            let marker = format!("m-{round}-{i}");
+            if http::post_event(port, &marker).is_ok_and(|a| (200..300).contains(&a.status)) {
+                accepted.push(marker);
+            }
+        }
+        signal(daemon.pid(), "KILL");
+        assert_eq!(daemon.end(SOON), -9);
+    }
+    let _daemon = place.serve(port);
+    let stored = http::get(port, "/api/events?after=0&limit=1000").unwrap().json();
+    let events = stored["events"].as_array().unwrap();
+    let markers: Vec<&str> = events.iter().filter_map(|e| marker(e)).collect();
+    assert_eq!(accepted.len(), 200);
+    assert_eq!(markers, accepted, "not exactly what was accepted, in that order");
+    let numbers: Vec<u64> = events.iter().map(|e| e["seq"].as_u64().unwrap()).collect();
+    assert!(numbers.is_sorted_by(|a, b| a < b), "{numbers:?}");
+}
+
+/// The marker of [`http::post_event`] anywhere in a stored event.
+pub fn marker(event: &serde_json::Value) -> Option<&str> {
+    match event {
+        serde_json::Value::Object(fields) => {
+            fields.get("marker").and_then(|m| m.as_str()).or_else(|| fields.values().find_map(marker))
+        }
+        _ => None,
+    }
+}
+
+/// Review finding: a daemon that leaves something behind with each restart.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_hundred_lives_leave_nothing_behind() {
+    use crate::harness::daemon::descriptors;
+    let place = Place::new();
+    let port = http::free_port();
+    let mut fds = Vec::new();
+    let mut took = Vec::new();
+    let mut pids = Vec::new();
+    for _ in 0..100 {
+        let began = Instant::now();
+        let mut daemon = place.serve(port);
+        took.push(began.elapsed());
+        fds.push(descriptors(daemon.pid()));
+        pids.push(daemon.pid());
+        signal(daemon.pid(), "TERM");
+        assert_eq!(daemon.end(SOON), 0, "{:?}", daemon.seen);
+    }
+    // The kernel may still be closing the connection that asked for readiness.
+    let (fewest, most) = (fds.iter().min().unwrap(), fds.iter().max().unwrap());
+    assert!(most - fewest <= 2, "the number of descriptors wanders: {fds:?}");
+    let orphans: Vec<_> = processes_of(&place).into_iter().filter(|p| !pids.contains(p)).collect();
+    assert!(orphans.is_empty(), "left behind: {orphans:?}");
+    let mut left: Vec<_> =
+        std::fs::read_dir(place.path("run")).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    left.retain(|f| !f.starts_with("mpm-monitor"));
+    assert!(left.is_empty(), "left in the runtime directory: {left:?}");
+    figure("cycles", 100, "starts");
+    figure("cycle_descriptors", most, "fds");
+    figure("cycle_start_to_ready_p50", format!("{:.0}", percentile(&mut took, 50)), "ms");
+}
+
+/// The processes whose home is in this place.
+#[cfg(target_os = "linux")]
+fn processes_of(place: &Place) -> Vec<u32> {
+    let home = format!("HOME={}", place.path("home").display());
+    let of = |entry: std::fs::DirEntry| {
+        let pid = entry.file_name().to_str()?.parse().ok()?;
+        let environment = std::fs::read(entry.path().join("environ")).ok()?;
+        environment.split(|&b| b == 0).any(|v| v == home.as_bytes()).then_some(pid)
+    };
+    std::fs::read_dir("/proc").unwrap().flatten().filter_map(of).collect()
+}

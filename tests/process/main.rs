@@ -1,0 +1,11 @@
+//! `mpm-monitor` as a process of its own: the command line, signals, ports, and what it tells a service manager, each
+//! in the foreground, with no manager there.
+
+mod cli;
+mod life;
+#[cfg(target_os = "linux")]
+mod manager;
+mod ports;
+
+#[path = "../harness/mod.rs"]
+mod harness;

@@ -1,0 +1,210 @@
+//! What it tells a service manager, and what it takes from one: here the manager is the test.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::harness::command::Running;
+use crate::harness::daemon::{Place, SOON, ready, signal};
+use crate::harness::notify::{Message, NotifySocket};
+use crate::harness::{figure, here, http};
+
+fn started(place: &Place, socket: &NotifySocket, port: u16, environment: &[(&str, &str)]) -> Running {
+    let mut command = place.command(["run", "--port", &port.to_string()]);
+    command.env("NOTIFY_SOCKET", &socket.name).envs(environment.iter().copied());
+    Running::start(&mut command)
+}
+
+fn is_ready(message: &Message) -> bool {
+    message.says("READY")
+}
+
+/// Every datagram is assignments, one a line, and nothing else.
+fn well_formed(messages: &[Message]) {
+    for message in messages {
+        for line in message.text.lines() {
+            let (name, _) = line.split_once('=').unwrap_or_else(|| panic!("no assignment: {message:?}"));
+            assert!(name.bytes().all(|b| b.is_ascii_uppercase() || b == b'_'), "{message:?}");
+        }
+    }
+}
+
+/// Pain 6: "started" that is a lie. READY=1 must mean that a client who connects now is served by this very process.
+#[test]
+fn ready_is_told_once_and_only_when_it_answers() {
+    let place = Place::new();
+    let socket = NotifySocket::in_directory(place.as_ref());
+    let port = http::free_port();
+    let began = Instant::now();
+    let mut daemon = started(&place, &socket, port, &[]);
+    let messages = socket.until(SOON, "READY=1", is_ready);
+    let took = messages.last().unwrap().at - began;
+    let health = http::get(port, "/health").unwrap().json();
+    assert_eq!(
+        (health["ready"].as_bool(), health["pid"].as_u64()),
+        (Some(true), Some(daemon.pid().into())),
+        "{health}"
+    );
+    assert_eq!(http::get(port, "/ready").unwrap().status, 200);
+    assert!(messages.last().unwrap().fields.contains_key("STATUS"), "{messages:?}");
+    well_formed(&messages);
+
+    signal(daemon.pid(), "TERM");
+    let after = socket.until(SOON, "STOPPING=1", |m| m.says("STOPPING"));
+    assert!(!after.iter().any(is_ready), "READY=1 a second time: {after:?}");
+    well_formed(&after);
+    assert_eq!(daemon.end(SOON), 0);
+    figure("process_start_to_READY_debug_build", format!("{:.1}", took.as_secs_f64() * 1000.0), "ms");
+}
+
+#[test]
+fn an_abstract_socket_is_a_socket() {
+    let place = Place::new();
+    let socket = NotifySocket::in_abstract_namespace(&format!("mpm-monitor-test-{}", std::process::id()));
+    let port = http::free_port();
+    let mut daemon = started(&place, &socket, port, &[]);
+    socket.until(SOON, "READY=1", is_ready);
+    signal(daemon.pid(), "TERM");
+    socket.until(SOON, "STOPPING=1", |m| m.says("STOPPING"));
+    assert_eq!(daemon.end(SOON), 0);
+}
+
+/// Pain 15: without the time stamp in the same datagram, `Type=notify-reload` kills a service that reloads.
+#[test]
+fn a_reload_is_told_with_its_time_and_ended_with_ready_even_when_it_fails() {
+    let place = Place::new();
+    let socket = NotifySocket::in_directory(place.as_ref());
+    let port = http::free_port();
+    let file = place.path("config.toml");
+    std::fs::write(&file, "").unwrap();
+    let daemon = started(&place, &socket, port, &[]);
+    drop(daemon);
+    let mut command = place.command(["run", "--port", &port.to_string(), "--config", file.to_str().unwrap()]);
+    let daemon = Running::start(command.env("NOTIFY_SOCKET", &socket.name));
+    ready(port, daemon.pid());
+    socket.until(SOON, "READY=1", is_ready);
+    for (content, fails) in [("[history]\non_connect = 3\n", false), ("[history]\non_connect = \"x\ny\"\n", true)] {
+        while socket.next(Duration::from_millis(50)).is_some() {}
+        std::fs::write(&file, content).unwrap();
+        let before = monotonic_usec();
+        signal(daemon.pid(), "HUP");
+        let messages = socket.until(SOON, "READY=1 after the reload", is_ready);
+        let reloading = messages.iter().position(|m| m.says("RELOADING")).expect("RELOADING=1 comes first");
+        let stamp: u64 = messages[reloading].fields["MONOTONIC_USEC"].parse().unwrap();
+        assert!((before..=monotonic_usec()).contains(&stamp), "{stamp}");
+        let status = &messages.last().unwrap().fields["STATUS"];
+        assert_eq!(status.contains("config.toml:"), fails, "the status tells nothing of why: {status}");
+        well_formed(&messages);
+    }
+}
+
+fn monotonic_usec() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    u64::try_from(now.tv_sec).unwrap() * 1_000_000 + u64::try_from(now.tv_nsec).unwrap() / 1000
+}
+
+#[test]
+fn the_watchdog_is_fed_three_times_an_interval() {
+    let place = Place::new();
+    let socket = NotifySocket::in_directory(place.as_ref());
+    let port = http::free_port();
+    let _daemon = started(&place, &socket, port, &[("WATCHDOG_USEC", "900000")]);
+    socket.until(SOON, "READY=1", is_ready);
+    let pings: Vec<Instant> =
+        (0..8).map(|_| socket.until(SOON, "a ping", |m| m.says("WATCHDOG")).pop().unwrap().at).collect();
+    let mut gaps: Vec<Duration> = pings.windows(2).map(|w| w[1] - w[0]).collect();
+    gaps.sort_unstable();
+    // The middle one: a loaded machine may delay some. A third is 300 ms; half would be 450.
+    assert!((Duration::from_millis(200)..Duration::from_millis(450)).contains(&gaps[gaps.len() / 2]), "{gaps:?}");
+}
+
+/// A manager that watches somebody else (WATCHDOG_PID) wants no pings of us.
+#[test]
+fn a_watchdog_for_another_process_is_not_fed() {
+    let place = Place::new();
+    let socket = NotifySocket::in_directory(place.as_ref());
+    let port = http::free_port();
+    let _daemon = started(&place, &socket, port, &[("WATCHDOG_USEC", "300000"), ("WATCHDOG_PID", "1")]);
+    socket.until(SOON, "READY=1", is_ready);
+    while let Some(message) = socket.next(Duration::from_millis(600)) {
+        assert!(!message.says("WATCHDOG"), "{message:?}");
+    }
+}
+
+/// Pain 16: a hang must be named before the ping is withheld.
+#[cfg(debug_assertions)]
+#[test]
+fn a_stalled_task_is_named_and_not_fed_for() {
+    let place = Place::new();
+    let socket = NotifySocket::in_directory(place.as_ref());
+    let port = http::free_port();
+    let environment = [("WATCHDOG_USEC", "900000"), ("MPM_MONITOR_FAILPOINT", "hang-after-ready")];
+    let mut daemon = started(&place, &socket, port, &environment);
+    socket.until(SOON, "READY=1", is_ready);
+    daemon.until(SOON, "the name of the task that stalls", |l| (l.contains("runtime")).then_some(()));
+    while socket.next(Duration::from_millis(10)).is_some() {}
+    if let Some(message) = socket.next(Duration::from_secs(1)) {
+        assert!(!message.says("WATCHDOG"), "it is fed although it hangs: {message:?}");
+    }
+}
+
+/// Without a manager nobody would end a stalled process but itself, if it was asked to.
+#[cfg(debug_assertions)]
+#[test]
+fn without_a_manager_a_stall_ends_it_only_if_asked() {
+    let place = Place::new();
+    let port = http::free_port();
+    let arguments = ["run", "--port", &port.to_string(), "--watchdog-exit", "--set", "watchdog.timeout=1s"];
+    let mut daemon = Running::start(place.command(arguments).env("MPM_MONITOR_FAILPOINT", "hang-after-ready"));
+    assert_eq!(daemon.end(SOON), 70, "{:?}", daemon.seen);
+}
+
+/// A panic runs the whole way down, and the reason is kept for the next start and for `status`.
+#[cfg(debug_assertions)]
+#[test]
+fn a_panic_ends_it_with_a_reason_that_outlives_it() {
+    let place = Place::new();
+    let port = http::free_port();
+    let mut command = place.command(["run", "--port", &port.to_string()]);
+    let mut daemon = Running::start(command.env("MPM_MONITOR_FAILPOINT", "panic-after-ready"));
+    assert_eq!(daemon.end(SOON), 70, "{:?}", daemon.seen);
+    let log = daemon.seen.join("\n");
+    assert!(log.contains("panic") && log.contains("cleanup completed"), "{log}");
+    let kept: Vec<String> = std::fs::read_dir(place.path(&format!("state/{port}")))
+        .unwrap()
+        .filter_map(|e| std::fs::read_to_string(e.unwrap().path()).ok())
+        .collect();
+    assert!(kept.iter().any(|text| text.contains("panic")), "the ledger tells nothing: {kept:?}");
+    assert!(!place.path(&format!("run/{port}.lock")).exists(), "the lock file is left");
+    drop(place.serve(port));
+}
+
+fn activated(place: &Place, kind: &str, name: &str, port: u16) -> Running {
+    let mut wrapped = place.command(["run", "--port", &port.to_string()]);
+    let mut command = Command::new("python3");
+    command.arg(here("tests/clients/activate.py")).args([kind, name, &port.to_string()]);
+    command.arg(wrapped.get_program()).args(wrapped.get_args());
+    command.env_clear().envs(wrapped.get_envs().filter_map(|(k, v)| Some((k, v?))));
+    let _ = wrapped.env_clear();
+    Running::start(&mut command)
+}
+
+#[test]
+fn it_takes_the_sockets_that_the_manager_passes() {
+    let place = Place::new();
+    let port = http::free_port();
+    let mut daemon = activated(&place, "tcp", "http", port);
+    // The manager listens before we are there; whoever comes early waits and is served.
+    let health = ready(port, daemon.pid());
+    assert_eq!(health["port"], port);
+    signal(daemon.pid(), "TERM");
+    assert_eq!(daemon.end(SOON), 0, "{:?}", daemon.seen);
+}
+
+#[test]
+fn it_refuses_a_passed_socket_that_is_no_listener_of_ours() {
+    let place = Place::new();
+    for kind in ["udp", "unix"] {
+        let mut daemon = activated(&place, kind, "http", http::free_port());
+        assert_eq!(daemon.end(SOON), 78, "{:?}", daemon.seen);
+    }
+}

@@ -1,0 +1,36 @@
+//! The service on a real systemd, of the system and of a user: each test boots a throw-away machine of its own (see
+//! `tests/systemd-box.md`) and prints what it measured as `FIGURE name value unit`.
+#![cfg(target_os = "linux")]
+
+/// Makes one test for the system's manager and one for a user's out of each function.
+macro_rules! for_both_scopes {
+    ($($name:ident),+ $(,)?) => {
+        mod system_manager {
+            $(#[test] fn $name() { super::$name(crate::harness::machine::Scope::System) })+
+        }
+        mod user_manager {
+            $(#[test] fn $name() { super::$name(crate::harness::machine::Scope::User) })+
+        }
+    };
+}
+
+/// The machine of a test, or the end of the test where none can be had.
+macro_rules! boot {
+    ($scope:expr) => {
+        match crate::harness::machine::Machine::boot($scope) {
+            Some(machine) => machine,
+            None => return,
+        }
+    };
+}
+
+mod activation;
+mod faults;
+mod many;
+mod place;
+mod story;
+mod traces;
+mod verbs;
+
+#[path = "../harness/mod.rs"]
+mod harness;

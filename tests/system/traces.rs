@@ -1,0 +1,87 @@
+//! What an installation leaves: nothing but what it says, and the same each time.
+
+use crate::harness::machine::{PORT, Scope};
+
+for_both_scopes!(uninstall_leaves_nothing_and_install_is_repeatable, what_the_user_edited_stays, tmux_survives_it_all);
+
+/// A path that holds the history, or the folders above it.
+fn is_state(line: &str) -> bool {
+    line.contains("/mpm-monitor/8765") || line.ends_with("/mpm-monitor")
+}
+
+/// Promise P9.
+fn uninstall_leaves_nothing_and_install_is_repeatable(scope: Scope) {
+    let machine = boot!(scope);
+    let bare = machine.tree();
+    for flags in [&[][..], &["--socket"]] {
+        machine.install(flags);
+        super::story::post(&machine, PORT, "kept");
+        let installed = machine.tree();
+        assert!(!bare.differences(&installed).is_empty());
+
+        // Again: a no-op. The same process, the same files.
+        let health = machine.health(PORT);
+        machine.install(flags);
+        assert_eq!(machine.health(PORT)["instance_id"], health["instance_id"], "a no-op restarted it");
+
+        machine.verb("uninstall", &[]).ok();
+        let left = bare.differences(&machine.tree());
+        assert!(!left.is_empty(), "the history is gone, and nobody asked for that");
+        let unexpected: Vec<_> = left.iter().filter(|l| !is_state(l.split(' ').nth(1).unwrap_or_default())).collect();
+        assert!(unexpected.is_empty(), "left beside the history: {unexpected:#?}");
+
+        machine.install(flags);
+        let volatile = |line: &String| ["events.db", ".lock", "ledger"].iter().any(|part| line.contains(part));
+        let different: Vec<_> = installed.differences(&machine.tree()).into_iter().filter(|l| !volatile(l)).collect();
+        assert!(different.is_empty(), "the second install differs:\n{}", different.join("\n"));
+        let events = machine.get(PORT, "/api/events?after=0").to_string();
+        assert!(events.contains("\"kept\""), "the history did not survive uninstall: {events}");
+
+        machine.verb("uninstall", &["--purge"]).ok();
+        let left = bare.differences(&machine.tree());
+        assert!(left.is_empty(), "left after --purge:\n{}", left.join("\n"));
+        crate::harness::figure(&format!("files_left_by_uninstall_{}", scope.name()), left.len(), "files");
+    }
+    // Nothing to do is told, not failed silently.
+    machine.verb("uninstall", &[]).expect(6);
+    machine.verb("start", &[]).expect(6);
+}
+
+/// Pain 5: an upgrade that overwrites what the user changed.
+fn what_the_user_edited_stays(scope: Scope) {
+    let machine = boot!(scope);
+    machine.install(&[]);
+    let unit = machine.property(PORT, "FragmentPath");
+    let original = machine.run(&["cat", &unit]).ok().stdout;
+    let edited = original.replace("RestartSec=1", "RestartSec=7");
+    assert_ne!(original, edited, "{original}");
+    machine.write(&unit, &edited);
+    machine.systemctl(&["daemon-reload"]).ok();
+    let refused = machine.verb("install", &[]).expect(8);
+    assert!(refused.all().contains("RestartSec=7"), "no diff: {refused}");
+    assert_eq!(machine.run(&["cat", &unit]).ok().stdout, edited);
+    // A drop-in is the way that stays open.
+    machine.write(&unit, &original);
+    machine.drop_in(PORT, "[Service]\nRestartSec=7\n");
+    machine.install(&[]);
+    assert_eq!(machine.property(PORT, "RestartUSec"), "7s");
+    // It is the user's file, not ours to remove.
+    machine.verb("uninstall", &[]).ok();
+    let tree = machine.tree();
+    assert!(tree.0.keys().any(|p| p.ends_with("mpm-monitor@8765.service.d/test.conf")), "the user's drop-in is gone");
+}
+
+/// Pain 1, promise P8: what it watches is never harmed.
+fn tmux_survives_it_all(scope: Scope) {
+    let machine = boot!(scope);
+    machine.user(&["tmux", "new-session", "-d", "-s", "agent", "sleep 1000"]).ok();
+    let panes = || machine.user(&["tmux", "list-panes", "-a", "-F", "#{session_name} #{pane_pid}"]).ok().stdout;
+    let before = panes();
+    machine.install(&[]);
+    for _ in 0..3 {
+        machine.verb("restart", &[]).ok();
+    }
+    assert_eq!(panes(), before);
+    machine.verb("uninstall", &["--purge"]).ok();
+    assert_eq!(panes(), before);
+}

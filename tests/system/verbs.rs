@@ -1,0 +1,80 @@
+//! The other verbs against a real manager: what `status` says and exits with, `logs`, `list`, dry runs.
+
+use crate::harness::machine::{PORT, Scope};
+
+for_both_scopes!(
+    status_tells_each_state_by_its_exit_code,
+    logs_are_found,
+    a_dry_run_changes_nothing,
+    odd_names_are_escaped,
+);
+
+fn status_tells_each_state_by_its_exit_code(scope: Scope) {
+    let machine = boot!(scope);
+    assert_ne!(machine.verb("status", &[]).code, 0, "it is not even installed");
+    machine.install(&[]);
+    let status = machine.verb("status", &["--json"]).ok().json();
+    let health = machine.health(PORT);
+    let text = status.to_string();
+    for (what, value) in
+        [("pid", &health["pid"]), ("instance", &health["instance_id"]), ("version", &health["version"])]
+    {
+        assert!(text.contains(&value.to_string()), "status does not tell the {what}: {status:#}");
+    }
+    // Stopped by a signal, it is there but does not answer: that is not "running and ready".
+    machine.root(&["kill", "-STOP", &health["pid"].to_string()]).ok();
+    let hung = machine.verb("status", &["--timeout", "2s"]);
+    assert!([4, 5].contains(&hung.code), "{hung}");
+    machine.root(&["kill", "-CONT", &health["pid"].to_string()]).ok();
+    machine.verb("stop", &[]).ok();
+    machine.verb("status", &[]).expect(3);
+    machine.verb("stop", &[]).ok();
+    machine.verb("start", &[]).ok();
+    machine.verb("status", &[]).ok();
+}
+
+/// Pain 19.
+fn logs_are_found(scope: Scope) {
+    let machine = boot!(scope);
+    machine.install(&[]);
+    let pid = machine.property(PORT, "MainPID");
+    machine.verb("restart", &[]).ok();
+    let text = machine.verb("logs", &["-n", "200"]).ok();
+    assert!(text.stdout.contains("cleanup completed"), "{text}");
+    let json = machine.verb("logs", &["-n", "200", "--json"]).ok();
+    let lines: Vec<serde_json::Value> = json.stdout.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    assert!(lines.iter().any(|l| l.to_string().contains(&pid)), "no line of process {pid}: {json}");
+    assert_eq!(machine.verb("logs", &["-n", "1"]).ok().stdout.lines().count(), 1);
+    // An empty log is explained.
+    let none = machine.verb("logs", &["--port", "9999"]);
+    assert!(!none.all().trim().is_empty(), "silence is no answer: {none}");
+}
+
+fn a_dry_run_changes_nothing(scope: Scope) {
+    let machine = boot!(scope);
+    let before = machine.tree();
+    let plan = machine.verb("install", &["--dry-run"]).ok();
+    assert!(plan.stdout.contains("mpm-monitor@8765.service"), "{plan}");
+    assert!(before.differences(&machine.tree()).is_empty());
+    machine.install(&[]);
+    let before = machine.tree();
+    let health = machine.health(PORT);
+    machine.verb("uninstall", &["--dry-run"]).ok();
+    assert!(before.differences(&machine.tree()).iter().all(|l| l.contains("events.db")));
+    assert_eq!(machine.health(PORT)["instance_id"], health["instance_id"]);
+}
+
+/// `%`, spaces, quotes and backslashes mean something to systemd; here they are only themselves.
+fn odd_names_are_escaped(scope: Scope) {
+    let machine = boot!(scope);
+    let home = if scope == Scope::System { "/usr/local/lib" } else { "/home/boxuser" };
+    let program = format!("{home}/100% \"odd\" $HOME/mpm monitor");
+    machine
+        .run(&["sh", "-c", "mkdir -p \"$(dirname \"$2\")\" && cp \"$1\" \"$2\"", "sh", &machine.program(), &program])
+        .ok();
+    machine.install(&["--program", &program, "--env", "MPM_TEST=50% \"of\" $HOME \\n 'all'"]);
+    let pid = machine.property(PORT, "MainPID");
+    assert_eq!(machine.root(&["readlink", &format!("/proc/{pid}/exe")]).ok().text(), program);
+    let environment = machine.root(&["sh", "-c", &format!("tr '\\0' '\\n' < /proc/{pid}/environ")]).ok().stdout;
+    assert!(environment.contains("MPM_TEST=50% \"of\" $HOME \\n 'all'\n"), "{environment}");
+}
