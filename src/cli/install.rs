@@ -62,7 +62,7 @@ fn install(
 ) -> anyhow::Result<Exit> {
     let (port, paths) = (context.port, &context.paths);
     let mut observed = observe::observe(port, paths, manager, &context.user)?;
-    observed.made_dirs = lock.map(|l| l.made.clone()).unwrap_or_default();
+    observed.made_dirs.extend(lock.iter().flat_map(|l| l.made.clone()));
     let had = observed.receipt.clone();
     let env = merge_env(&had.as_ref().map(|r| r.env.clone()).unwrap_or_default(), &args.env)
         .map_err(|e| failed(Exit::Usage, e.to_string()))?;
@@ -108,7 +108,13 @@ fn install(
         Err(unproved) => {
             let mut error = context.unproved("install", &unproved, applied.start_error.as_deref());
             if !plan.actions.is_empty() {
-                let remains = applied.rollback();
+                let mut remains = applied.rollback();
+                // What the process itself left of its short life; a history from before is not touched.
+                let history = paths.history(port);
+                if !observed.history_exists && history.exists() {
+                    remains
+                        .extend(std::fs::remove_dir_all(&history).err().map(|e| format!("{}: {e}", history.display())));
+                }
                 let told = format!("{error}\nInstall was taken back{}", left(&remains));
                 error = failed(exit_of(&error), told);
             }

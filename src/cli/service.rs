@@ -1,5 +1,6 @@
 //! What the verbs about the installed service share: whose manager, where the files are, how a failure is told.
 
+use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -7,6 +8,7 @@ use jiff::Timestamp;
 use super::args::{ScopeArgs, Target};
 use super::exit::{Exit, failed};
 use crate::probe::Health;
+use crate::runtime::ports;
 use crate::service::manager::{self, Job, Manager, ManagerError, Phase};
 use crate::service::observe;
 use crate::service::paths::Paths;
@@ -144,9 +146,10 @@ impl Context {
     /// The units of the instance: with the socket where there is one.
     ///
     /// # Errors
-    /// The manager's or the receipt's.
+    /// The manager's.
     pub fn units(&self) -> anyhow::Result<Vec<String>> {
-        let receipt = Receipt::read(&self.paths.receipt(self.port))?;
+        // Only root may read the machine's receipts; the socket's own state tells the same.
+        let receipt = Receipt::read(&self.paths.receipt(self.port)).ok().flatten();
         let socket = self.manager.job(&self.manager.socket_name(self.port))?;
         let has_socket =
             receipt.is_some_and(|r| r.socket) || socket.enabled == "enabled" || socket.phase == Phase::Running;
@@ -158,18 +161,32 @@ impl Context {
         observe::health(self.port, &self.paths).ok()
     }
 
+    /// Fails at once if the manager does not let this user do it: there is nothing to wait for.
+    ///
+    /// # Errors
+    /// [`Exit::NoPermission`].
+    pub fn allowed(&self, manager_said: Option<&str>) -> anyhow::Result<()> {
+        const REFUSALS: [&str; 3] = ["Access denied", "authentication required", "Permission denied"];
+        match manager_said {
+            Some(said) if REFUSALS.iter().any(|w| said.contains(w)) => {
+                Err(failed(Exit::NoPermission, format!("{said} Repeat it with sudo")))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The error for a proof that failed: what happened, what the manager said, the last log lines.
     pub fn unproved(&self, verb: &str, error: &Unproved, manager_said: Option<&str>) -> anyhow::Error {
         let name = self.manager.service_name(self.port);
         let mut text = format!("{verb} {name}: {error}");
-        let mut exit = error.exit();
+        let exit = error.exit();
         if let Some(said) = manager_said {
-            let denied =
-                ["Access denied", "authentication required", "Permission denied"].iter().any(|w| said.contains(w));
-            if denied {
-                exit = Exit::NoPermission;
-            }
             text.push_str(&format!("\n{said}"));
+        }
+        if exit == Exit::PortTaken {
+            // The service may not be allowed to see whose it is; whoever types this may.
+            let owner = ports::owner(Ipv4Addr::LOCALHOST.into(), self.port, observe::LOOK);
+            text.push_str(&owner.map_or(String::new(), |o| format!("\nPort {} belongs to {o}", self.port)));
         }
         let lines = self.tail();
         if lines.is_empty() {

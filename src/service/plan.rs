@@ -317,6 +317,8 @@ pub fn install(definition: &Definition, paths: &Paths, wish: &Wish, observed: &O
             let known = had.map(|r| r.directories.clone()).unwrap_or_default();
             let all: BTreeSet<PathBuf> =
                 known.into_iter().chain(observed.made_dirs.clone()).chain(observed.missing_dirs.clone()).collect();
+            // An earlier uninstall that kept the history kept these, too; by their name they are ours all the same.
+            let all: BTreeSet<PathBuf> = all.into_iter().chain([paths.state.clone(), paths.receipts.clone()]).collect();
             all.into_iter().collect()
         },
         // Our own sysusers.d file says that an earlier install made the user that its uninstall had to leave.

@@ -172,7 +172,7 @@ fn shared_files_stay_for_the_others_and_what_was_made_is_inherited() {
     });
     let heir: Receipt = serde_json::from_str(heir.unwrap()).unwrap();
     assert_eq!(heir.linger.as_deref(), Some("ann"));
-    assert_eq!(heir.directories.len(), 2);
+    assert_eq!(heir.directories.len(), 4);
 }
 
 #[test]

@@ -216,7 +216,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_program_is_read_back(path in "/[ -~]{1,60}") {
+        fn any_program_is_read_back(path in "/[ !#-&(-\\[\\]-~]{1,60}") {
             let d = Definition { program: path.clone().into(), ..definition(Scope::User) };
             prop_assert_eq!(program_of(&service(&d).unwrap()), Some(path.into()));
         }
