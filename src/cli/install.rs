@@ -115,6 +115,8 @@ fn install(
                     remains
                         .extend(std::fs::remove_dir_all(&history).err().map(|e| format!("{}: {e}", history.display())));
                 }
+                // Made by the process or for it; it stays where it holds another instance's lock, or anything else.
+                let _ = std::fs::remove_dir(&paths.runtime);
                 let told = format!("{error}\nInstall was taken back{}", left(&remains));
                 error = failed(exit_of(&error), told);
             }

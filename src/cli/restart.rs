@@ -4,7 +4,6 @@ use super::args::Target;
 use super::exit::Exit;
 use super::service::Context;
 use crate::service::apply::STOP;
-use crate::service::manager::Phase;
 use crate::service::proof;
 
 /// Restarts an installed instance and proves that another process is ready. A socket unit is left open meanwhile.
@@ -19,11 +18,7 @@ pub fn run(args: &Target) -> anyhow::Result<Exit> {
     if job.stale {
         manager.reread()?;
     }
-    for unit in context.units()? {
-        if manager.job(&unit)?.phase == Phase::Failed {
-            manager.forget_failure(std::slice::from_ref(&unit))?;
-        }
-    }
+    context.forgive(&context.units()?)?;
     let before = context.health().and_then(|h| h.instance_id);
     let said = manager.restart(&name, context.timeout + STOP).err().map(|e| e.to_string());
     context.allowed(said.as_deref())?;

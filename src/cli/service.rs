@@ -202,6 +202,22 @@ impl Context {
         failed(exit, text)
     }
 
+    /// Clears what the manager holds against the units: a failure, and the starts it counted. It counts those that a
+    /// person asked for, too, and who restarts often is no crash loop.
+    ///
+    /// # Errors
+    /// When a unit failed and the manager does not forget that; without it, it would refuse the start.
+    pub fn forgive(&self, units: &[String]) -> Result<(), ManagerError> {
+        for unit in units {
+            let failed = self.manager.job(unit)?.phase == Phase::Failed;
+            let forgot = self.manager.forget_failure(std::slice::from_ref(unit));
+            if failed {
+                forgot?;
+            }
+        }
+        Ok(())
+    }
+
     /// The last log lines since this verb began.
     fn tail(&self) -> Vec<String> {
         let query = self.query(TAIL, Some(self.began));

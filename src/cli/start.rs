@@ -26,11 +26,7 @@ pub fn run(args: &Target) -> anyhow::Result<Exit> {
     if job.stale {
         manager.reread()?;
     }
-    for unit in &units {
-        if manager.job(unit)?.phase == Phase::Failed {
-            manager.forget_failure(std::slice::from_ref(unit))?;
-        }
-    }
+    context.forgive(&units)?;
     let stranger = before.filter(|h| Some(h.pid) != job.pid).and_then(|h| h.instance_id);
     let said = manager.bring_up(&units, context.timeout).err().map(|e| e.to_string());
     context.allowed(said.as_deref())?;

@@ -58,7 +58,11 @@ impl Ledger {
     /// A new life begins. If the one before left no word, says so for it.
     pub fn begin(&mut self, pid: u32, boot_id: &str, now: Timestamp) {
         if let Some(before) = self.life.take() {
-            let how = if before.boot_id == boot_id { "killed, or out of memory" } else { "the machine went down" };
+            let how = if before.boot_id == boot_id {
+                "killed, by the watchdog or another, or out of memory"
+            } else {
+                "the machine went down"
+            };
             let when = if before.ready { "" } else { " before it was ready" };
             self.fail(format!("pid {} ended without a word{when}: {how}", before.pid), before.ready, now);
         }
@@ -167,7 +171,7 @@ mod tests {
         ledger.ready();
         ledger.begin(2, "b", now());
         let failure = ledger.last_failure.clone().unwrap();
-        assert_eq!(failure.reason, "pid 1 ended without a word: killed, or out of memory");
+        assert_eq!(failure.reason, "pid 1 ended without a word: killed, by the watchdog or another, or out of memory");
         assert_eq!((failure.was_ready, ledger.consecutive_failures, ledger.consecutive_good), (true, 1, 1));
         ledger.begin(3, "another boot", now());
         let failure = ledger.last_failure.clone().unwrap();

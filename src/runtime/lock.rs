@@ -89,6 +89,13 @@ impl InstanceLock {
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => {}
                 Err(e) if e == rustix::io::Errno::WOULDBLOCK => {
+                    // `holder` looks by a shared lock, for a moment. Where one can be had nobody has the exclusive one:
+                    // `status` in a loop must not keep a start from its port.
+                    if flock(&file, FlockOperation::NonBlockingLockShared).is_ok() {
+                        drop(file);
+                        std::thread::yield_now();
+                        continue;
+                    }
                     let mut text = String::new();
                     let _ = file.read_to_string(&mut text);
                     return Err(LockError::Held { port, holder: serde_json::from_str(&text).ok() });
@@ -180,6 +187,30 @@ mod tests {
         fs::write(path_of(dir.path(), 8765), "{\"pid\": 1}").unwrap();
         assert_eq!(holder(&path_of(dir.path(), 8765)), None);
         InstanceLock::take(dir.path(), 8765).unwrap();
+    }
+
+    #[test]
+    fn looking_keeps_nobody_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let done = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                        holder(&path_of(dir.path(), 8765));
+                    }
+                });
+            }
+            let taken: Vec<_> = (0..300)
+                .map(|_| {
+                    InstanceLock::take(dir.path(), 8765).and_then(|lock| {
+                        lock.release().map_err(|source| LockError::Io { path: dir.path().into(), source })
+                    })
+                })
+                .collect();
+            done.store(true, std::sync::atomic::Ordering::Relaxed);
+            assert!(taken.iter().all(Result::is_ok), "{:?}", taken.iter().find(|t| t.is_err()));
+        });
     }
 
     #[test]

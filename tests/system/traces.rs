@@ -1,12 +1,24 @@
 //! What an installation leaves: nothing but what it says, and the same each time.
 
+use crate::harness::figure;
 use crate::harness::machine::{PORT, Scope};
+use crate::harness::tree::Tree;
 
 for_both_scopes!(uninstall_leaves_nothing_and_install_is_repeatable, what_the_user_edited_stays, tmux_survives_it_all);
 
-/// A path that holds the history, or the folders above it.
-fn is_state(line: &str) -> bool {
-    line.contains("/mpm-monitor/8765") || line.ends_with("/mpm-monitor")
+/// A path that holds the history, or is needed as long as there is one: the system's history has an owner.
+fn is_history(scope: Scope, path: &str) -> bool {
+    let owner = [
+        "/etc/passwd",
+        "/etc/group",
+        "/etc/shadow",
+        "/etc/gshadow",
+        "/etc/sysusers.d",
+        "/etc/sysusers.d/mpm-monitor.conf",
+    ];
+    path.contains("/mpm-monitor/8765")
+        || path.ends_with("/mpm-monitor")
+        || scope == Scope::System && owner.contains(&path)
 }
 
 /// Promise P9.
@@ -23,24 +35,36 @@ fn uninstall_leaves_nothing_and_install_is_repeatable(scope: Scope) {
         let health = machine.health(PORT);
         machine.install(flags);
         assert_eq!(machine.health(PORT)["instance_id"], health["instance_id"], "a no-op restarted it");
+        let volatile = |line: &String| ["events.db", ".lock", "ledger"].iter().any(|part| line.contains(part));
+        let files = |before: &Tree, after: &Tree| -> Vec<String> {
+            before.differences(after).into_iter().filter(|l| !volatile(l)).collect()
+        };
+        assert_eq!(files(&installed, &machine.tree()), [""; 0]);
 
+        // Without --purge the history stays, and only that; the next installation finds it.
         machine.verb("uninstall", &[]).ok();
         let left = bare.differences(&machine.tree());
-        assert!(!left.is_empty(), "the history is gone, and nobody asked for that");
-        let unexpected: Vec<_> = left.iter().filter(|l| !is_state(l.split(' ').nth(1).unwrap_or_default())).collect();
+        assert!(
+            left.iter().any(|l| l.contains("events.db")),
+            "the history is gone, and nobody asked for that: {left:?}"
+        );
+        let unexpected: Vec<_> =
+            left.iter().filter(|l| !is_history(scope, l.split(' ').nth(1).unwrap_or_default())).collect();
         assert!(unexpected.is_empty(), "left beside the history: {unexpected:#?}");
-
         machine.install(flags);
-        let volatile = |line: &String| ["events.db", ".lock", "ledger"].iter().any(|part| line.contains(part));
-        let different: Vec<_> = installed.differences(&machine.tree()).into_iter().filter(|l| !volatile(l)).collect();
-        assert!(different.is_empty(), "the second install differs:\n{}", different.join("\n"));
         let events = machine.get(PORT, "/api/events?after=0").to_string();
         assert!(events.contains("\"kept\""), "the history did not survive uninstall: {events}");
 
+        // With it, nothing; and the same files come back.
         machine.verb("uninstall", &["--purge"]).ok();
         let left = bare.differences(&machine.tree());
         assert!(left.is_empty(), "left after --purge:\n{}", left.join("\n"));
-        crate::harness::figure(&format!("files_left_by_uninstall_{}", scope.name()), left.len(), "files");
+        figure(&format!("files_left_by_uninstall_purge_{}", scope.name()), left.len(), "files");
+        machine.install(flags);
+        super::story::post(&machine, PORT, "kept");
+        assert_eq!(files(&installed, &machine.tree()), [""; 0], "the second install is another");
+        machine.verb("uninstall", &["--purge"]).ok();
+        assert_eq!(bare.differences(&machine.tree()), [""; 0]);
     }
     // Nothing to do is told, not failed silently.
     machine.verb("uninstall", &[]).expect(6);

@@ -68,7 +68,7 @@ fn a_dry_run_changes_nothing(scope: Scope) {
 fn odd_names_are_escaped(scope: Scope) {
     let machine = boot!(scope);
     let home = if scope == Scope::System { "/usr/local/lib" } else { "/home/boxuser" };
-    let program = format!("{home}/100% \"odd\" $HOME/mpm monitor");
+    let program = format!("{home}/100% odd $HOME/mpm monitor");
     machine
         .run(&["sh", "-c", "mkdir -p \"$(dirname \"$2\")\" && cp \"$1\" \"$2\"", "sh", &machine.program(), &program])
         .ok();
@@ -77,4 +77,8 @@ fn odd_names_are_escaped(scope: Scope) {
     assert_eq!(machine.root(&["readlink", &format!("/proc/{pid}/exe")]).ok().text(), program);
     let environment = machine.root(&["sh", "-c", &format!("tr '\\0' '\\n' < /proc/{pid}/environ")]).ok().stdout;
     assert!(environment.contains("MPM_TEST=50% \"of\" $HOME \\n 'all'\n"), "{environment}");
+    // What systemd takes in no way is refused before anything is written.
+    let quoted = format!("{home}/\"quoted\"/mpm-monitor");
+    machine.run(&["install", "-D", &machine.program(), &quoted]).ok();
+    machine.verb("install", &["--port", "8766", "--program", &quoted]).expect(8);
 }
