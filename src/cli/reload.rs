@@ -4,7 +4,7 @@ use super::args::Target;
 use super::exit::{Exit, failed};
 use super::service::Context;
 use crate::service::manager::Phase;
-use crate::service::proof::{self, Unproved};
+use crate::service::proof::{self, Before, Unproved};
 
 /// Lets a running instance read its configuration again, and proves by its `config_generation` that it took it.
 ///
@@ -15,7 +15,7 @@ pub fn run(args: &Target) -> anyhow::Result<Exit> {
     let job = context.need_installed()?;
     let manager = &*context.manager;
     let health = context.health().filter(|h| Some(h.pid) == job.pid);
-    let Some(before) = health.and_then(|h| h.config_generation).filter(|_| job.phase == Phase::Running) else {
+    let Some(generation) = health.and_then(|h| h.config_generation).filter(|_| job.phase == Phase::Running) else {
         let text = format!(
             "{} is {}, so there is nothing to reload; `mpm-monitor start`",
             manager.service_name(context.port),
@@ -23,8 +23,10 @@ pub fn run(args: &Target) -> anyhow::Result<Exit> {
         );
         return Err(failed(Exit::NotRunning, text));
     };
+    let before = Before { generation, refused: job.status_text.as_deref().is_some_and(proof::is_refusal) };
     let said = manager.reload(&manager.service_name(context.port), context.timeout).err().map(|e| e.to_string());
-    match proof::await_generation(manager, &context.paths, context.port, before, context.timeout) {
+    context.allowed(said.as_deref())?;
+    match proof::await_generation(manager, &context.paths, context.port, &before, context.timeout) {
         Ok(generation) => {
             context.print_result(&format!("reloaded (configuration read {generation} times)"))?;
             Ok(Exit::Ok)

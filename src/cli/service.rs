@@ -146,9 +146,10 @@ impl Context {
     /// The units of the instance: with the socket where there is one.
     ///
     /// # Errors
-    /// The manager's or the receipt's.
+    /// The manager's.
     pub fn units(&self) -> anyhow::Result<Vec<String>> {
-        let receipt = Receipt::read(&self.paths.receipt(self.port))?;
+        // Only root may read the machine's receipts; the socket's own state tells the same.
+        let receipt = Receipt::read(&self.paths.receipt(self.port)).ok().flatten();
         let socket = self.manager.job(&self.manager.socket_name(self.port))?;
         let has_socket =
             receipt.is_some_and(|r| r.socket) || socket.enabled == "enabled" || socket.phase == Phase::Running;
@@ -160,17 +161,26 @@ impl Context {
         observe::health(self.port, &self.paths).ok()
     }
 
+    /// Fails at once if the manager does not let this user do it: there is nothing to wait for.
+    ///
+    /// # Errors
+    /// [`Exit::NoPermission`].
+    pub fn allowed(&self, manager_said: Option<&str>) -> anyhow::Result<()> {
+        const REFUSALS: [&str; 3] = ["Access denied", "authentication required", "Permission denied"];
+        match manager_said {
+            Some(said) if REFUSALS.iter().any(|w| said.contains(w)) => {
+                Err(failed(Exit::NoPermission, format!("{said} Repeat it with sudo")))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The error for a proof that failed: what happened, what the manager said, the last log lines.
     pub fn unproved(&self, verb: &str, error: &Unproved, manager_said: Option<&str>) -> anyhow::Error {
         let name = self.manager.service_name(self.port);
         let mut text = format!("{verb} {name}: {error}");
-        let mut exit = error.exit();
+        let exit = error.exit();
         if let Some(said) = manager_said {
-            let denied =
-                ["Access denied", "authentication required", "Permission denied"].iter().any(|w| said.contains(w));
-            if denied {
-                exit = Exit::NoPermission;
-            }
             text.push_str(&format!("\n{said}"));
         }
         if exit == Exit::PortTaken {

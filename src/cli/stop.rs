@@ -26,7 +26,9 @@ pub fn run(args: &Target) -> anyhow::Result<Exit> {
         return Ok(Exit::Ok);
     }
     let instance = context.health().filter(|h| Some(h.pid) == job.pid).and_then(|h| h.instance_id);
-    manager.bring_down(&units, STOP).map_err(manager_failed)?;
+    let said = manager.bring_down(&units, STOP);
+    context.allowed(said.as_ref().err().map(ToString::to_string).as_deref())?;
+    said.map_err(manager_failed)?;
     proof::await_gone(manager, &context.paths, context.port, job.pid, instance.as_deref(), context.timeout)
         .map_err(|e| context.unproved("stop", &e, None))?;
     context.print_result("stopped")?;

@@ -18,13 +18,13 @@ pub const STOP: Duration = Duration::from_secs(25);
 #[derive(Debug, thiserror::Error)]
 pub enum StepError {
     /// A file or directory.
-    #[error("{0}")]
+    #[error(transparent)]
     Io(#[from] io::Error),
     /// The manager or its tool.
-    #[error("{0}")]
+    #[error(transparent)]
     Manager(#[from] ManagerError),
     /// Another tool.
-    #[error("{0}")]
+    #[error(transparent)]
     Exec(#[from] ExecError),
     /// It ran but had no effect.
     #[error("{0}")]
@@ -33,12 +33,12 @@ pub enum StepError {
 
 /// A plan that could not be carried out; what was done was taken back.
 #[derive(Debug, thiserror::Error)]
-#[error("could not {action}: {source}")]
+#[error("could not {action}: {cause}")]
 pub struct ApplyError {
     /// The step, in words.
     pub action: String,
     /// Why.
-    pub source: StepError,
+    pub cause: StepError,
     /// What could not be taken back.
     pub left: Vec<String>,
 }
@@ -81,9 +81,9 @@ pub fn apply<'a>(plan: &Plan, manager: &'a dyn Manager, start: Duration) -> Resu
     let mut applied =
         Applied { manager, undo: Vec::new(), notes: Vec::new(), start_error: None, linger_refused: false };
     for action in &plan.actions {
-        if let Err(source) = applied.step(action, start) {
+        if let Err(cause) = applied.step(action, start) {
             let left = applied.rollback();
-            return Err(ApplyError { action: action.to_string(), source, left });
+            return Err(ApplyError { action: action.to_string(), cause, left });
         }
     }
     Ok(applied)

@@ -36,12 +36,12 @@ pub enum ExecError {
     #[error("`{0}` is not installed here (looked in /usr/bin, /bin, /usr/sbin, /sbin and PATH)")]
     Missing(String),
     /// It could not be started.
-    #[error("cannot start `{command}`: {source}")]
+    #[error("cannot start `{command}`: {cause}")]
     Spawn {
         /// The command line.
         command: String,
         /// Why.
-        source: std::io::Error,
+        cause: std::io::Error,
     },
     /// It did not end in time, and was killed.
     #[error("`{command}` did not end within {timeout:?}{}", tail(stderr))]
@@ -135,7 +135,7 @@ pub fn tool(name: &str, arguments: &[&str], timeout: Duration) -> Result<Output,
 pub fn program<A: AsRef<OsStr>>(path: &Path, arguments: &[A], timeout: Duration) -> Result<Output, ExecError> {
     let mut command = command(path, arguments);
     let line = line(path, arguments);
-    let mut child = command.spawn().map_err(|source| ExecError::Spawn { command: line.clone(), source })?;
+    let mut child = command.spawn().map_err(|cause| ExecError::Spawn { command: line.clone(), cause })?;
     let deadline = Instant::now() + timeout;
     let (sender, receiver) = mpsc::channel();
     drain(child.stdout.take(), true, &sender);
@@ -154,7 +154,7 @@ pub fn program<A: AsRef<OsStr>>(path: &Path, arguments: &[A], timeout: Duration)
             }
         }
     }
-    let status = child.wait().map_err(|source| ExecError::Spawn { command: line.clone(), source })?;
+    let status = child.wait().map_err(|cause| ExecError::Spawn { command: line.clone(), cause })?;
     Ok(Output { command: line, code: status.code(), stdout, stderr: stderr.trim().to_owned() })
 }
 
@@ -171,7 +171,7 @@ impl Stream {
         let path = find(name)?;
         let mut command = command(&path, arguments);
         command.stderr(Stdio::inherit());
-        let child = command.spawn().map_err(|source| ExecError::Spawn { command: line(&path, arguments), source })?;
+        let child = command.spawn().map_err(|cause| ExecError::Spawn { command: line(&path, arguments), cause })?;
         Ok(Self(child))
     }
 

@@ -27,7 +27,7 @@ pub const LOOK: Duration = Duration::from_secs(1);
 pub enum ObserveError {
     /// A file.
     #[error("cannot read {0}: {1}")]
-    Io(String, #[source] io::Error),
+    Io(String, io::Error),
     /// The receipt.
     #[error(transparent)]
     Receipt(#[from] ReceiptError),
@@ -61,11 +61,17 @@ pub fn observe(port: u16, paths: &Paths, manager: Option<&dyn Manager>, user: &s
         vec![paths.service(), paths.socket(), paths.drop_in(port), paths.receipt(port), paths.lock(port)];
     candidates.extend(paths.sysusers.clone());
     for path in candidates {
-        if let Some(text) = files::read(&path).map_err(|e| ObserveError::Io(path.display().to_string(), e))? {
-            found.insert(path, text);
+        match files::read(&path) {
+            Ok(Some(text)) => drop(found.insert(path, text)),
+            Ok(None) => {}
+            Err(e) if hidden(paths, &e) => {}
+            Err(e) => return Err(ObserveError::Io(path.display().to_string(), e)),
         }
     }
-    let receipt = Receipt::read(&paths.receipt(port))?;
+    let receipt = match Receipt::read(&paths.receipt(port)) {
+        Err(ReceiptError::Io(_, e)) if hidden(paths, &e) => None,
+        other => other?,
+    };
     let job = |name: fn(&dyn Manager, u16) -> String| manager.map(|m| m.job(&name(m, port))).transpose();
     let service = job(|m, p| m.service_name(p))?;
     let socket = job(|m, p| m.socket_name(p))?;
@@ -90,6 +96,12 @@ pub fn observe(port: u16, paths: &Paths, manager: Option<&dyn Manager>, user: &s
         receipt,
         others: Receipt::all(&paths.receipts).into_iter().filter(|r| r.port != port).collect(),
     })
+}
+
+/// Whether it is one of root's files of the machine's scope, which `status` does without. What changes things in that
+/// scope is root, and hidden from root is nothing.
+fn hidden(paths: &Paths, error: &io::Error) -> bool {
+    paths.scope == Scope::System && error.kind() == io::ErrorKind::PermissionDenied
 }
 
 /// The sysusers.d directory where our file is the only one: an uninstall that kept the user left it.

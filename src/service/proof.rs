@@ -204,6 +204,18 @@ pub fn await_gone(
     }
 }
 
+/// How an instance was before it was told to reload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Before {
+    /// How often it had read its configuration.
+    pub generation: u64,
+    /// Whether its `STATUS=` said of an earlier reload that it was refused.
+    pub refused: bool,
+}
+
+/// How long an old refusal may stand before it counts as the answer to this reload.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 /// Waits until a running instance has read its configuration once more than `before`.
 ///
 /// # Errors
@@ -212,16 +224,20 @@ pub fn await_generation(
     manager: &dyn Manager,
     paths: &Paths,
     port: u16,
-    before: u64,
+    before: &Before,
     timeout: Duration,
 ) -> Result<u64, Unproved> {
     let (name, started) = (manager.service_name(port), Instant::now());
     loop {
-        if let Some(now) = observe::health(port, paths).ok().and_then(|h| h.config_generation).filter(|&n| n > before) {
+        if let Some(now) =
+            observe::health(port, paths).ok().and_then(|h| h.config_generation).filter(|&n| n > before.generation)
+        {
             return Ok(now);
         }
         let job = manager.job(&name)?;
-        let refused = job.phase == Phase::Running && job.status_text.as_deref().is_some_and(is_refusal);
+        let says_no = job.phase == Phase::Running && job.status_text.as_deref().is_some_and(is_refusal);
+        // It may still be saying so of an earlier reload.
+        let refused = says_no && (!before.refused || started.elapsed() >= PATIENCE);
         if refused || started.elapsed() >= timeout || job.phase == Phase::Failed {
             let reason = "the new configuration was not taken".to_owned();
             return Err(Unproved::Late { reason, waited: started.elapsed(), job: Box::new(job) });
@@ -231,7 +247,7 @@ pub fn await_generation(
 }
 
 /// Whether a `STATUS=` says that a reload was refused.
-fn is_refusal(text: &str) -> bool {
+pub fn is_refusal(text: &str) -> bool {
     let text = text.to_lowercase();
     text.contains("reload")
         && ["fail", "refus", "kept", "keep", "invalid", "wrong", "not "].iter().any(|w| text.contains(w))
@@ -291,7 +307,7 @@ mod tests {
 
     #[test]
     fn a_refused_reload_is_known_by_its_status() {
-        assert!(is_refusal("reload refused: port: not a number"));
+        assert!(is_refusal("serving x, 0 events; config: reload refused, config.toml:1: there is no setting y"));
         assert!(!is_refusal("serving 3 clients"));
         assert!(!is_refusal("reloading"));
     }

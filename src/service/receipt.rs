@@ -49,10 +49,10 @@ pub struct Made {
 pub enum ReceiptError {
     /// It cannot be read.
     #[error("cannot read the receipt {0}: {1}")]
-    Io(PathBuf, #[source] io::Error),
+    Io(PathBuf, io::Error),
     /// It is damaged.
     #[error("the receipt {0} is damaged ({1}); remove it, then `mpm-monitor install` writes a new one")]
-    Damaged(PathBuf, #[source] serde_json::Error),
+    Damaged(PathBuf, serde_json::Error),
 }
 
 impl Receipt {

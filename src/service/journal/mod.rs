@@ -45,13 +45,13 @@ pub struct Entry {
 pub enum JournalError {
     /// The library said no.
     #[error("cannot read the journal: {0}")]
-    Library(#[source] io::Error),
+    Library(io::Error),
     /// journalctl said no.
     #[error(transparent)]
     Exec(#[from] ExecError),
     /// The reader of our output went away or failed.
     #[error("cannot write the log lines: {0}")]
-    Output(#[source] io::Error),
+    Output(io::Error),
 }
 
 /// Takes one entry; says whether more are wanted.
