@@ -1,13 +1,12 @@
 //! The command line: exit codes, help, pages, and what it says of a wrong configuration.
 
 use std::collections::BTreeMap;
-use std::process::Command;
 
 use mpm_monitor::cli::exit::Exit;
 
 use crate::harness::command::run;
 use crate::harness::daemon::{Place, SOON};
-use crate::harness::{here, skip};
+use crate::harness::here;
 
 const VERBS: [&str; 13] = [
     "install",
@@ -154,7 +153,7 @@ fn without_a_service_manager_it_says_what_to_do() {
     let place = Place::new();
     let flags = if rustix::process::geteuid().is_root() { &["--mount"][..] } else { &["--mount", "--map-root-user"] };
     let hidden = |words: &[&str]| {
-        let mut command = Command::new("unshare");
+        let mut command = std::process::Command::new("unshare");
         command.args(flags).args(["--", "sh", "-c"]);
         // The program out of the build tree, from where nothing is installed anyhow.
         command.arg(
@@ -166,7 +165,7 @@ fn without_a_service_manager_it_says_what_to_do() {
     };
     let possible = hidden(&["true"]);
     if possible.code != 0 {
-        return skip(&format!("cannot hide this machine's manager: {}", possible.stderr.trim()));
+        return crate::harness::skip(&format!("cannot hide this machine's manager: {}", possible.stderr.trim()));
     }
     for scope in ["--system", "--user"] {
         for verb in ["install", "start", "restart"] {

@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use crate::harness::daemon::{Place, SOON, ready, signal};
-use crate::harness::{eventually, figure, http, percentile};
+use crate::harness::{eventually, http};
 
 #[test]
 fn term_and_int_end_it_cleanly_with_a_report() {
@@ -147,6 +147,7 @@ pub fn marker(event: &serde_json::Value) -> Option<&str> {
 #[cfg(target_os = "linux")]
 fn a_hundred_lives_leave_nothing_behind() {
     use crate::harness::daemon::descriptors;
+    use crate::harness::{figure, percentile};
     let place = Place::new();
     let port = http::free_port();
     let mut fds = Vec::new();
