@@ -2,6 +2,7 @@
 
 mod server_support;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -119,7 +120,7 @@ async fn refusals_have_a_status_and_a_stable_code() {
         large.len()
     );
     assert_eq!(code(&rig.raw(&chunked).await), "body_too_large");
-    assert_eq!(code(&rig.post("{\"event\"").await), "malformed");
+    assert_eq!(code(&rig.post("{\"event\"").await), "malformed_json");
     let packed = rig.ask("POST", "/api/events", "Content-Encoding: gzip\r\n", "{}").await;
     assert_eq!((status(&packed), code(&packed).as_str()), (415, "unsupported_encoding"));
     let missing = rig.ask("GET", "/nothing", "", "").await;
@@ -127,9 +128,10 @@ async fn refusals_have_a_status_and_a_stable_code() {
     let method = rig.ask("PUT", "/api/events", "", "").await;
     assert_eq!((status(&method), code(&method).as_str()), (405, "method_not_allowed"));
     assert!(method.to_lowercase().contains("allow: get,head,post"), "{method}");
-    *rig.events.degraded.lock().unwrap() = Some("the disk is full");
-    let degraded = rig.post("{}").await;
-    assert_eq!((status(&degraded), code(&degraded).as_str()), (503, "store_degraded"));
+    // A second monitor on the same events may read them only, so it cannot keep what is posted.
+    let second = start_in(settings(), Arc::clone(&rig.events.dir));
+    let kept_nowhere = second.post("{}").await;
+    assert_eq!((status(&kept_nowhere), code(&kept_nowhere).as_str()), (503, "store_read_only"));
     assert!(rig.server().counters().rejected.load(std::sync::atomic::Ordering::Relaxed) >= 5);
 }
 
