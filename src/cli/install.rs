@@ -31,10 +31,7 @@ pub fn run(args: &Install) -> anyhow::Result<Exit> {
     if !args.dry_run {
         context.need_root("install")?;
     }
-    let program = program::choose(args.program.as_deref(), context.scope).map_err(|e| {
-        let exit = if matches!(e, ProgramError::NotExecutable(_)) { Exit::CantCreate } else { Exit::Refused };
-        failed(exit, e.to_string())
-    })?;
+    // First the larger obstacle: without a manager the program's path does not matter.
     let manager: Option<&dyn Manager> = match context.manager.usable() {
         Ok(()) => Some(&*context.manager),
         Err(_) if args.no_start => None,
@@ -43,6 +40,10 @@ pub fn run(args: &Install) -> anyhow::Result<Exit> {
             return Err(failed(Exit::NoManager, format!("{e}. {hint}")));
         }
     };
+    let program = program::choose(args.program.as_deref(), context.scope).map_err(|e| {
+        let exit = if matches!(e, ProgramError::NotExecutable(_)) { Exit::CantCreate } else { Exit::Refused };
+        failed(exit, e.to_string())
+    })?;
     let lock = if args.dry_run { None } else { Some(Lock::acquire(&context.paths.receipts, TURN)?) };
     let result = install(args, &context, &program, manager, lock.as_ref());
     if let (Err(_), Some(lock)) = (&result, &lock) {

@@ -255,7 +255,7 @@ impl Life {
             components: self.components.clone(),
             pulse: self.pulse.clone(),
             hub: Arc::clone(&hub),
-            events: Arc::clone(&store) as _,
+            store: Arc::clone(&store),
             instance: Arc::new(Instance {
                 id: self.identity.instance_id.clone(),
                 port,

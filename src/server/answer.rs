@@ -8,6 +8,9 @@ use axum::response::{IntoResponse, Response};
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 
+use crate::events::ingest::IngestError;
+use crate::events::store::StoreError;
+
 /// How long a request's body may take to arrive.
 const BODY_DEADLINE: Duration = Duration::from_secs(30);
 /// How much of a body that is too large is read and thrown away, so that the client gets to read its refusal: a
@@ -35,6 +38,20 @@ impl Refusal {
     /// Something that should not happen.
     pub fn internal(message: impl Into<String>) -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message)
+    }
+}
+
+impl From<IngestError> for Refusal {
+    fn from(error: IngestError) -> Self {
+        let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::BAD_REQUEST);
+        Self::new(status, error.code(), error.to_string())
+    }
+}
+
+impl From<StoreError> for Refusal {
+    /// Nothing the store refuses is the client's fault, and all of it may pass.
+    fn from(error: StoreError) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, error.code(), error.to_string())
     }
 }
 

@@ -11,10 +11,8 @@ pub mod page;
 pub mod routes;
 pub mod site;
 pub mod socketio;
-mod stored;
 
 use std::fmt;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -23,58 +21,15 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use self::accept::{Open, Phase};
-use self::answer::Refusal;
 use self::site::Site;
 use self::socketio::SocketIo;
 use self::socketio::session::End;
 use crate::config::Settings;
 use crate::events::hub::{Hub, Outlet};
-use crate::events::model::{Dialect, Draft, Event};
+use crate::events::store::Store;
 use crate::runtime::components::{Components, State};
 use crate::runtime::pulse::{Probe, Pulse};
 use crate::runtime::readiness::Readiness;
-
-/// Which events of the store are wanted; a field that is `None` wants all.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Filter {
-    /// Of this agent session.
-    pub session: Option<String>,
-    /// Sent under this Socket.IO event name, for example `tool_event`.
-    pub name: Option<String>,
-    /// Of this subtype, for example `pre_tool`.
-    pub subtype: Option<String>,
-}
-
-/// Some of the store's events.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Page {
-    /// Oldest first.
-    pub events: Vec<Event>,
-    /// The number of the newest event in the store, wanted or not; 0 when there never was one.
-    pub last_seq: u64,
-    /// The number of the oldest event that the store still has.
-    pub oldest_seq: u64,
-}
-
-/// What the store does later, or the answer that the client gets instead.
-pub type Later<'a, T> = Pin<Box<dyn Future<Output = Result<T, Refusal>> + Send + 'a>>;
-
-/// The server's view of events: how they are read, and where they are kept.
-pub trait Events: Send + Sync {
-    /// Reads a posted body.
-    ///
-    /// # Errors
-    /// The answer to a client whose body is no event.
-    fn draft(&self, body: &[u8], dialect: Dialect) -> Result<Draft, Refusal>;
-    /// Keeps an event; done when it is as safe as the settings ask, with its number.
-    fn append(&self, draft: Draft) -> Later<'_, u64>;
-    /// The events after a number.
-    fn after<'a>(&'a self, seq: u64, limit: usize, filter: &'a Filter) -> Later<'a, Page>;
-    /// The number of the newest event; 0 when there never was one.
-    fn last_seq(&self) -> u64;
-    /// Names the store: another one means that numbers have begun anew.
-    fn epoch(&self) -> String;
-}
 
 /// Who this process is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,7 +58,7 @@ pub struct Context {
     /// Where new events come from.
     pub hub: Arc<Hub>,
     /// Where posted events go.
-    pub events: Arc<dyn Events>,
+    pub store: Arc<Store>,
     /// Who this process is.
     pub instance: Arc<Instance>,
     /// How often the configuration was read.

@@ -17,8 +17,10 @@ use tokio::sync::watch;
 use super::accept::Phase;
 use super::answer::{Refusal, json, json_bytes, read_body};
 use super::socketio::{SocketIo, polling};
-use super::{Context, Counters, Filter, Page};
+use super::{Context, Counters};
 use crate::build;
+use crate::events::ingest;
+use crate::events::store::{Filter, Page};
 
 /// How many events one answer holds unless the request says.
 const DEFAULT_LIMIT: usize = 100;
@@ -81,7 +83,7 @@ async fn health(State(app): State<Arc<App>>) -> Response {
         "config_generation": context.config_generation.load(Ordering::Acquire),
         "components": context.components.snapshot(),
         "clients": app.sio.registry.connected(),
-        "last_seq": context.events.last_seq(),
+        "last_seq": context.store.last_seq(),
     });
     json(StatusCode::OK, &body)
 }
@@ -122,8 +124,9 @@ async fn accept(app: &App, request: Request<Body>) -> Result<(), Refusal> {
         (settings.max_body, settings.dialect)
     };
     let body = read_body(request, limit).await?;
-    let draft = app.context.events.draft(&body, dialect)?;
-    app.context.events.append(draft).await.map(drop)
+    let draft = ingest::draft(&body, dialect, jiff::Timestamp::now())?;
+    app.context.store.append(draft).await?;
+    Ok(())
 }
 
 /// What a request for events asks for.
@@ -167,37 +170,35 @@ async fn events_after(State(app): State<Arc<App>>, uri: Uri) -> Response {
         Ok(wanted) => wanted,
         Err(refusal) => return refusal.into_response(),
     };
-    match app.context.events.after(wanted.after, wanted.limit, &wanted.filter).await {
-        Ok(page) => json_bytes(StatusCode::OK, render(&page, &wanted, &app.context.events.epoch()).into_bytes()),
-        Err(refusal) => refusal.into_response(),
+    match app.context.store.after(wanted.after, wanted.limit, &wanted.filter).await {
+        Ok(page) => json_bytes(StatusCode::OK, render(&page, wanted.after, app.context.store.epoch()).into_bytes()),
+        Err(error) => Refusal::from(error).into_response(),
     }
 }
 
-/// Payloads are JSON already and go out as they are. `next` is what to pass as `after` to go on: after a full page its
-/// last event, else the newest of all, for then everything up to it was looked at.
-fn render(page: &Page, wanted: &Wanted, epoch: &str) -> String {
+/// Payloads are JSON already and go out as they are. `next` is what to pass as `after` to go on: where more
+/// events fit the last one of the page, else the newest of all, for then everything up to it was looked at.
+fn render(page: &Page, after: u64, epoch: &str) -> String {
     let quoted = |text: &str| serde_json::Value::from(text).to_string();
     let size = page.events.iter().map(|e| e.draft.payload.len() + 96).sum::<usize>();
     let mut out = String::with_capacity(size + 128);
     out.push_str("{\"success\":true,\"events\":[");
     for (index, event) in page.events.iter().enumerate() {
         let comma = if index > 0 { "," } else { "" };
-        let id = if epoch.is_empty() { event.seq.to_string() } else { format!("{epoch}-{}", event.seq) };
         // Writing to a String cannot fail.
         let _ = write!(
             out,
-            "{comma}{{\"seq\":{},\"id\":{},\"accepted\":\"{}\",\"name\":{},\"payload\":{}}}",
+            "{comma}{{\"seq\":{},\"id\":\"{epoch}-{}\",\"accepted\":\"{}\",\"name\":{},\"payload\":{}}}",
             event.seq,
-            quoted(&id),
+            event.seq,
             event.accepted,
             quoted(&event.draft.name),
             event.draft.payload
         );
     }
-    let full = page.events.len() >= wanted.limit;
     let next = match page.events.last() {
-        Some(last) if full => last.seq,
-        _ => page.last_seq.max(wanted.after),
+        Some(last) if !page.complete => last.seq,
+        _ => page.last_seq.max(after),
     };
     let _ = write!(
         out,
@@ -232,14 +233,13 @@ mod tests {
     fn a_page_is_json_and_says_where_to_go_on() {
         let draft = Draft { name: "a\"b".into(), subtype: "x".into(), session: None, payload: r#"{"k":[1]}"#.into() };
         let event = |seq| Event { seq, accepted: jiff::Timestamp::UNIX_EPOCH, draft: draft.clone() };
-        let page = Page { events: vec![event(3), event(4)], last_seq: 9, oldest_seq: 1 };
-        let full = Wanted { after: 2, limit: 2, filter: Filter::default() };
-        let value: serde_json::Value = serde_json::from_str(&render(&page, &full, "e")).unwrap();
+        let page = Page { events: vec![event(3), event(4)], last_seq: 9, oldest_seq: 1, complete: false };
+        let value: serde_json::Value = serde_json::from_str(&render(&page, 2, "e")).unwrap();
         assert_eq!((&value["next"], &value["events"][0]["payload"]["k"][0]), (&json!(4), &json!(1)));
         assert_eq!((&value["events"][1]["id"], &value["events"][1]["name"]), (&json!("e-4"), &json!("a\"b")));
         assert_eq!(value["events"][0]["accepted"], "1970-01-01T00:00:00Z");
-        let more = Wanted { limit: 100, ..full };
-        let value: serde_json::Value = serde_json::from_str(&render(&page, &more, "e")).unwrap();
+        let all = Page { complete: true, ..page };
+        let value: serde_json::Value = serde_json::from_str(&render(&all, 2, "e")).unwrap();
         assert_eq!(value["next"], 9);
     }
 

@@ -1,20 +1,20 @@
-//! A server on a free port of this machine, events in memory instead of on the disk, and clients made of bare sockets:
+//! A server on a free port of this machine with a store in a folder of its own, and clients made of bare sockets:
 //! what they send and read is what the tests are about.
 #![allow(dead_code)]
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use mpm_monitor::config::{LogFormat, PortChoice, Settings};
 use mpm_monitor::events::hub::{Hub, Limits};
-use mpm_monitor::events::model::{Dialect, Draft, Event};
+use mpm_monitor::events::model::{Dialect, Draft};
+use mpm_monitor::events::store::{Store, StoreConfig};
 use mpm_monitor::runtime::components::Components;
 use mpm_monitor::runtime::pulse::Pulse;
 use mpm_monitor::runtime::readiness::Readiness;
-use mpm_monitor::server::answer::Refusal;
-use mpm_monitor::server::{Context, Events, Filter, Instance, Later, Page, Server};
+use mpm_monitor::server::{Context, Instance, Server};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -22,70 +22,49 @@ use tokio::sync::watch;
 /// Long enough for a busy machine; a test that works never waits for it.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
-pub struct Memory {
+pub struct Kept {
     pub hub: Arc<Hub>,
-    events: Mutex<Vec<Event>>,
-    pub degraded: Mutex<Option<&'static str>>,
+    pub store: Arc<Store>,
+    pub dir: Arc<tempfile::TempDir>,
 }
 
-impl Memory {
-    /// Commits as the store's thread does: a number, the list, the hub.
+impl Kept {
+    /// Commits past the server: returns the event's number once the store has it.
     pub fn commit(&self, name: &str, payload: &str) -> u64 {
         let draft =
             Draft { name: name.into(), subtype: "x".into(), session: Some("s".into()), payload: payload.into() };
-        self.keep(draft)
+        let store = Arc::clone(&self.store);
+        // A thread of its own, as the caller's may be the one that the server under test runs on.
+        let commit = || tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(store.append(draft));
+        std::thread::scope(|scope| scope.spawn(commit).join().unwrap()).unwrap()
     }
 
-    fn keep(&self, draft: Draft) -> u64 {
-        let mut events = self.events.lock().unwrap();
-        let seq = events.len() as u64 + 1;
-        let event = Event { seq, accepted: jiff::Timestamp::now(), draft };
-        events.push(event.clone());
-        self.hub.publish(&[Arc::new(event)]);
-        seq
+    /// The id of the event with that number.
+    pub fn id(&self, seq: u64) -> String {
+        format!("{}-{seq}", self.store.epoch())
     }
 }
 
-impl Events for Memory {
-    fn draft(&self, body: &[u8], _: Dialect) -> Result<Draft, Refusal> {
-        let bad = |e: &dyn std::fmt::Display| Refusal::new(400u16.try_into().unwrap(), "malformed", e.to_string());
-        let value: serde_json::Value = serde_json::from_slice(body).map_err(|e| bad(&e))?;
-        let payload = value["data"].to_string();
-        let name = value["event"].as_str().unwrap_or("claude_event").to_owned();
-        Ok(Draft { name, subtype: "x".into(), session: None, payload: payload.into() })
-    }
-
-    fn append(&self, draft: Draft) -> Later<'_, u64> {
-        Box::pin(async move {
-            if let Some(why) = *self.degraded.lock().unwrap() {
-                return Err(Refusal::new(503u16.try_into().unwrap(), "store_degraded", why));
-            }
-            Ok(self.keep(draft))
-        })
-    }
-
-    fn after<'a>(&'a self, seq: u64, limit: usize, filter: &'a Filter) -> Later<'a, Page> {
-        Box::pin(async move {
-            let events = self.events.lock().unwrap();
-            let wanted = |e: &&Event| e.seq > seq && filter.name.as_ref().is_none_or(|n| *n == e.draft.name);
-            let page = events.iter().filter(wanted).take(limit).cloned().collect();
-            Ok(Page { events: page, last_seq: events.len() as u64, oldest_seq: events.len().min(1) as u64 })
-        })
-    }
-
-    fn last_seq(&self) -> u64 {
-        self.events.lock().unwrap().len() as u64
-    }
-
-    fn epoch(&self) -> String {
-        "epoch".to_owned()
-    }
+fn keep(pulse: &Pulse, dir: Arc<tempfile::TempDir>) -> Kept {
+    let hub = Hub::new(Limits::default());
+    let config = StoreConfig {
+        path: dir.path().join("events.db"),
+        durable: false,
+        max_events: 100_000,
+        max_bytes: 1 << 30,
+        max_age: Duration::from_secs(3600),
+    };
+    let publish = Arc::clone(&hub);
+    let store = Store::open(config, pulse, &Components::new(), Box::new(move |batch| publish.publish(batch))).unwrap();
+    hub.load(store.epoch(), vec![]);
+    hub.start(pulse);
+    Kept { hub, store: Arc::new(store), dir }
 }
 
 pub struct Rig {
     pub server: Option<Server>,
     pub address: SocketAddr,
-    pub events: Arc<Memory>,
+    pub events: Arc<Kept>,
     pub readiness: Readiness,
     pub pulse: Pulse,
     pub settings: watch::Sender<Arc<Settings>>,
@@ -120,21 +99,23 @@ pub fn settings() -> Settings {
 }
 
 pub fn start(settings: Settings) -> Rig {
+    start_in(settings, Arc::new(tempfile::tempdir().unwrap()))
+}
+
+/// With the store in this folder.
+pub fn start_in(settings: Settings, dir: Arc<tempfile::TempDir>) -> Rig {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let (sender, receiver) = watch::channel(Arc::new(settings));
-    let hub = Hub::new(Limits::default());
-    hub.load("epoch", vec![]);
     let (readiness, pulse) = (Readiness::new(), Pulse::new());
-    hub.start(&pulse);
-    let events = Arc::new(Memory { hub: Arc::clone(&hub), events: Mutex::default(), degraded: Mutex::new(None) });
+    let events = Arc::new(keep(&pulse, dir));
     let context = Context {
         settings: receiver,
         readiness: readiness.clone(),
         components: Components::new(),
         pulse: pulse.clone(),
-        hub,
-        events: Arc::clone(&events) as Arc<dyn Events>,
+        hub: Arc::clone(&events.hub),
+        store: Arc::clone(&events.store),
         instance: Arc::new(Instance { id: "me".into(), port: address.port(), pid: 1, started: Instant::now() }),
         config_generation: Arc::new(AtomicU64::new(1)),
     };
