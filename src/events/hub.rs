@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use crate::events::model::Event;
+pub use crate::events::shown::Shown;
 use crate::runtime::pulse::{Probe, Pulse};
 
 /// The most bytes of events that one fan-out hands to the outlets at once. Between two of them the hub yields, so that
@@ -37,79 +38,6 @@ impl Default for Limits {
     fn default() -> Self {
         Self { events: 1000, bytes: 8 << 20 }
     }
-}
-
-/// An event as subscribers see it, encoded once: the JSON array `["name",payload]`, where the payload carries the
-/// event's `id` and `seq`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Shown {
-    /// The event's number.
-    pub seq: u64,
-    json: Bytes,
-    payload_at: usize,
-}
-
-impl Shown {
-    /// Encodes an event; `epoch` makes its id unique even over stores.
-    pub fn new(event: &Event, epoch: &str) -> Self {
-        let payload = &*event.draft.payload;
-        let mut json = BytesMut::with_capacity(event.draft.name.len() + payload.len() + epoch.len() + 64);
-        json.extend_from_slice(b"[");
-        json.extend_from_slice(quoted(&event.draft.name).as_bytes());
-        json.extend_from_slice(b",");
-        let payload_at = json.len();
-        splice(&mut json, payload, event.seq, epoch);
-        json.extend_from_slice(b"]");
-        Self { seq: event.seq, json: json.freeze(), payload_at }
-    }
-
-    /// The array `["name",payload]`.
-    pub fn array(&self) -> Bytes {
-        self.json.clone()
-    }
-
-    /// The payload alone.
-    pub fn payload(&self) -> &[u8] {
-        &self.json[self.payload_at..self.json.len() - 1]
-    }
-}
-
-/// Appends an object with `id` and `seq` as its last fields. A poster's own field of that name stays (the pass-through
-/// dialect promises unchanged data), and so does a payload that is no object.
-fn splice(json: &mut BytesMut, payload: &str, seq: u64, epoch: &str) {
-    let Some(open) = payload.strip_suffix('}').filter(|p| p.starts_with('{')) else {
-        return json.extend_from_slice(payload.as_bytes());
-    };
-    json.extend_from_slice(open.as_bytes());
-    let mut comma = open.len() > 1;
-    let mut field = |text: String| {
-        if comma {
-            json.extend_from_slice(b",");
-        }
-        comma = true;
-        json.extend_from_slice(text.as_bytes());
-    };
-    if !has_field(payload, "id") {
-        let id = if epoch.is_empty() { seq.to_string() } else { format!("{epoch}-{seq}") };
-        field(format!("\"id\":{}", quoted(&id)));
-    }
-    if !has_field(payload, "seq") {
-        field(format!("\"seq\":{seq}"));
-    }
-    json.extend_from_slice(b"}");
-}
-
-/// Whether a compact JSON object has a field of this name at its top.
-fn has_field(object: &str, name: &str) -> bool {
-    let key = format!("\"{name}\":");
-    // The cheap look first: most payloads contain no such key at any depth.
-    object.contains(&key)
-        && serde_json::from_str::<std::collections::HashMap<String, serde::de::IgnoredAny>>(object)
-            .is_ok_and(|fields| fields.contains_key(name))
-}
-
-fn quoted(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
 }
 
 /// Where events go on to, for example the Socket.IO clients.
@@ -182,7 +110,8 @@ impl Hub {
         let older: Vec<Shown> = events.iter().filter(|e| e.seq < first).map(|event| Shown::new(event, epoch)).collect();
         for shown in older.into_iter().rev() {
             state.last_seq = state.last_seq.max(shown.seq);
-            state.bytes += shown.json.len();
+            let shown = shown.kept();
+            state.bytes += shown.len();
             state.ring.push_front(shown);
         }
         state.history = None;
@@ -206,6 +135,16 @@ impl Hub {
         let mut state = lock(&self.state);
         let history = state.history(limit);
         join(&history)
+    }
+
+    /// The events in memory, oldest first.
+    pub fn recent(&self) -> Vec<Shown> {
+        lock(&self.state).ring.iter().cloned().collect()
+    }
+
+    /// Events that the store has committed and that still wait for the hub's task.
+    pub fn waiting(&self) -> usize {
+        lock(&self.inbox).len()
     }
 
     /// The number of the newest event that went through the hub; 0 when there was none.
@@ -245,8 +184,10 @@ impl Hub {
         let Some(newest) = shown.last() else { return };
         state.last_seq = newest.seq;
         state.history = None;
-        state.bytes += shown.iter().map(|s| s.json.len()).sum::<usize>();
-        state.ring.extend(shown.iter().cloned());
+        for event in &shown {
+            state.bytes += event.len();
+            state.ring.push_back(event.kept());
+        }
         state.trim();
         for outlet in &state.outlets {
             outlet.send(&shown);
@@ -258,7 +199,7 @@ impl State {
     fn trim(&mut self) {
         while self.ring.len() > self.limits.events || self.bytes > self.limits.bytes {
             let Some(old) = self.ring.pop_front() else { return };
-            self.bytes -= old.json.len();
+            self.bytes -= old.len();
         }
     }
 
@@ -311,21 +252,6 @@ mod tests {
         Event { seq, accepted: jiff::Timestamp::UNIX_EPOCH, draft }
     }
 
-    fn shown(payload: &str) -> String {
-        String::from_utf8(Shown::new(&event(7, payload), "e").array().to_vec()).unwrap()
-    }
-
-    #[test]
-    fn id_and_seq_are_added_without_touching_what_the_poster_said() {
-        assert_eq!(shown(r#"{"type":"x"}"#), r#"["tool_event",{"type":"x","id":"e-7","seq":7}]"#);
-        assert_eq!(shown("{}"), r#"["tool_event",{"id":"e-7","seq":7}]"#);
-        assert_eq!(shown(r#"{"id":"mine"}"#), r#"["tool_event",{"id":"mine","seq":7}]"#);
-        let deep = r#"{"data":{"id":1}}"#;
-        assert_eq!(shown(deep), r#"["tool_event",{"data":{"id":1},"id":"e-7","seq":7}]"#);
-        assert_eq!(shown("[1,2]"), r#"["tool_event",[1,2]]"#);
-        assert_eq!(shown("\"{}\""), r#"["tool_event","{}"]"#);
-    }
-
     #[test]
     fn the_ring_is_bounded_by_count_and_by_bytes() {
         let hub = Hub::new(Limits { events: 3, bytes: 1 << 20 });
@@ -335,7 +261,7 @@ mod tests {
         hub.load("e", (1..=100).map(|n| event(n, r#"{"k":"0123456789"}"#)).collect());
         let state = lock(&hub.state);
         assert!(state.bytes <= 400 && state.ring.len() > 1, "{} bytes in {}", state.bytes, state.ring.len());
-        assert_eq!(state.ring.iter().map(|s| s.json.len()).sum::<usize>(), state.bytes);
+        assert_eq!(state.ring.iter().map(|s| s.len()).sum::<usize>(), state.bytes);
     }
 
     #[test]

@@ -4,4 +4,5 @@
 pub mod hub;
 pub mod ingest;
 pub mod model;
+pub mod shown;
 pub mod store;

@@ -5,6 +5,8 @@
 
 pub mod accept;
 pub mod answer;
+pub mod clients;
+pub mod counters;
 pub mod guard;
 pub mod io;
 pub mod page;
@@ -14,16 +16,16 @@ pub mod socketio;
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use self::accept::{Open, Phase};
+pub use self::counters::Counters;
 use self::site::Site;
 use self::socketio::SocketIo;
-use self::socketio::session::End;
 use crate::config::Settings;
 use crate::events::hub::{Hub, Outlet};
 use crate::events::store::Store;
@@ -68,50 +70,6 @@ pub struct Context {
 impl fmt::Debug for Context {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Context").field("instance", &self.instance).finish_non_exhaustive()
-    }
-}
-
-/// What happened since the start. Counters only grow.
-#[derive(Debug, Default)]
-pub struct Counters {
-    /// Connections that came in.
-    pub connections: AtomicU64,
-    /// Of them, refused because of `max_connections`.
-    pub connections_refused: AtomicU64,
-    /// Times that accept failed for want of descriptors or memory.
-    pub accept_errors: AtomicU64,
-    /// Events accepted over HTTP.
-    pub accepted: AtomicU64,
-    /// Posts refused.
-    pub rejected: AtomicU64,
-    /// Events that went out to the clients.
-    pub events: AtomicU64,
-    /// Engine.IO sessions opened.
-    pub opened: AtomicU64,
-    /// Handshakes refused because of `max_clients`.
-    pub clients_refused: AtomicU64,
-    /// Times a client entered the namespace.
-    pub joined: AtomicU64,
-    /// Clients cut off because too much waited for them.
-    pub evicted_backlog: AtomicU64,
-    /// Clients cut off because they took nothing for too long.
-    pub evicted_stalled: AtomicU64,
-    /// Clients that did not answer a ping.
-    pub ping_timeouts: AtomicU64,
-    /// Sessions that ended in any other way.
-    pub ended_otherwise: AtomicU64,
-}
-
-impl Counters {
-    /// Counts the end of a session.
-    pub fn ended(&self, end: End) {
-        let counter = match end {
-            End::Backlog => &self.evicted_backlog,
-            End::Stalled => &self.evicted_stalled,
-            End::PingTimeout => &self.ping_timeouts,
-            _ => &self.ended_otherwise,
-        };
-        counter.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -165,7 +123,12 @@ impl Server {
             context.settings.clone(),
             Arc::clone(&context.hub),
             Arc::clone(&counters),
-            context.instance.started,
+            clients::handlers(&clients::Parts {
+                hub: Arc::clone(&context.hub),
+                store: Arc::clone(&context.store),
+                counters: Arc::clone(&counters),
+                instance: Arc::clone(&context.instance),
+            }),
         );
         context.hub.attach(Arc::clone(&sio) as Arc<dyn Outlet>);
         let app = routes::App {

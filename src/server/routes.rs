@@ -16,6 +16,7 @@ use tokio::sync::watch;
 
 use super::accept::Phase;
 use super::answer::{Refusal, json, json_bytes, read_body};
+use super::counters::Path;
 use super::socketio::{SocketIo, polling};
 use super::{Context, Counters};
 use crate::build;
@@ -106,27 +107,29 @@ fn readiness(waiting: &[&str], phase: Phase) -> (StatusCode, serde_json::Value) 
 /// 204 only when the store has the event: what is acknowledged survives.
 async fn post_event(State(app): State<Arc<App>>, request: Request<Body>) -> Response {
     match accept(&app, request).await {
-        Ok(()) => {
-            app.counters.accepted.fetch_add(1, Ordering::Relaxed);
+        Ok(name) => {
+            app.counters.accepted(Path::Http, &name);
             StatusCode::NO_CONTENT.into_response()
         }
         Err(refusal) => {
-            app.counters.rejected.fetch_add(1, Ordering::Relaxed);
+            app.counters.rejected(Path::Http, refusal.code);
             tracing::debug!(code = refusal.code, reason = %refusal.message, "event refused");
             refusal.into_response()
         }
     }
 }
 
-async fn accept(app: &App, request: Request<Body>) -> Result<(), Refusal> {
+/// Takes an event; its name.
+async fn accept(app: &App, request: Request<Body>) -> Result<String, Refusal> {
     let (limit, dialect) = {
         let settings = app.context.settings.borrow();
         (settings.max_body, settings.dialect)
     };
     let body = read_body(request, limit).await?;
     let draft = ingest::draft(&body, dialect, jiff::Timestamp::now())?;
+    let name = draft.name.clone();
     app.context.store.append(draft).await?;
-    Ok(())
+    Ok(name)
 }
 
 /// What a request for events asks for.

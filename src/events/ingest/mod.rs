@@ -2,6 +2,7 @@
 //!
 //! The rules are those of the original monitor, as far as its clients can see them; `docs/protocol.md` has the table.
 
+pub mod client;
 mod scan;
 #[cfg(test)]
 mod tests;

@@ -23,9 +23,10 @@ pub(super) enum Field {
     Correlation,
     Cwd,
     WorkingDirectory,
+    Metadata,
 }
 
-const FIELDS: [(&str, Field); 11] = [
+const FIELDS: [(&str, Field); 12] = [
     ("event", Field::Event),
     ("data", Field::Data),
     ("type", Field::Type),
@@ -37,6 +38,7 @@ const FIELDS: [(&str, Field); 11] = [
     ("correlation_id", Field::Correlation),
     ("cwd", Field::Cwd),
     ("working_directory", Field::WorkingDirectory),
+    ("metadata", Field::Metadata),
 ];
 
 /// One object of the chain `body`, `body.data`, `body.data.data` and so on.

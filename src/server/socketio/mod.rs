@@ -59,21 +59,14 @@ pub struct SocketIo {
 }
 
 impl SocketIo {
-    /// Without clients yet; `started` is when the process did.
+    /// Without clients yet; `handlers` are what they may ask, in the order in which they are asked.
     pub fn new(
         settings: watch::Receiver<Arc<Settings>>,
         hub: Arc<Hub>,
         counters: Arc<Counters>,
-        started: Instant,
+        handlers: Vec<Box<dyn Handler>>,
     ) -> Arc<Self> {
-        Arc::new(Self {
-            registry: Registry::default(),
-            counters,
-            settings,
-            hub,
-            handlers: namespace::handlers(started),
-            past: Mutex::new(None),
-        })
+        Arc::new(Self { registry: Registry::default(), counters, settings, hub, handlers, past: Mutex::new(None) })
     }
 
     /// The settings of this moment.
@@ -84,6 +77,11 @@ impl SocketIo {
     /// Sends an event to one client.
     pub fn emit(&self, session: &Arc<Session>, name: &str, payload: &Value) {
         self.send(session, &Outgoing::packets(vec![Outgoing::event(name, payload.to_string().as_bytes())]));
+    }
+
+    /// Sends an event whose payload is JSON already to one client.
+    pub fn emit_json(&self, session: &Arc<Session>, name: &str, payload: &[u8]) {
+        self.send(session, &Outgoing::packets(vec![Outgoing::event(name, payload)]));
     }
 
     /// Sends an event to every client in the default namespace.
@@ -242,12 +240,30 @@ impl SocketIo {
         let (name, arguments) = packet.event().map_err(|_| End::Protocol)?;
         let socket = Socket { sio: self, session };
         let event = Incoming { name: &name, arguments: &arguments };
-        let handled = self.handlers.iter().any(|h| h.event(socket, event) == Handled::Yes);
-        if let (true, Some(ack)) = (handled, packet.ack) {
-            let ack = Packet { ack: Some(ack), ..Packet::new(Kind::Ack, "[]") };
-            self.send(session, &Outgoing::packets(vec![("4", ack.encode().into())]));
+        let handled = self.handlers.iter().map(|h| h.event(socket, event)).find(|h| !matches!(h, Handled::No));
+        match handled {
+            Some(Handled::Yes) => self.acknowledge(session, packet.ack),
+            Some(Handled::Later(work)) => {
+                let (sio, session, ack) = (Arc::clone(self), Arc::clone(session), packet.ack);
+                session.begin();
+                // A task of its own: it goes on when the client leaves, and tasks begin in the order of the events.
+                tokio::spawn(async move {
+                    if work.await {
+                        sio.acknowledge(&session, ack);
+                    }
+                    session.settle();
+                });
+            }
+            Some(Handled::No) | None => {}
         }
         Ok(())
+    }
+
+    fn acknowledge(&self, session: &Arc<Session>, ack: Option<u64>) {
+        if ack.is_some() {
+            let ack = Packet { ack, ..Packet::new(Kind::Ack, "[]") };
+            self.send(session, &Outgoing::packets(vec![("4", ack.encode().into())]));
+        }
     }
 
     /// Tells every client that the server goes, and closes it in a way after which clients come back by themselves: a

@@ -1,8 +1,8 @@
-//! The default namespace: what a client is told when it enters, and what it may ask. The only place of the Socket.IO
-//! layer that knows what the server is for; a further group of events is one more [`Handler`].
+//! The default namespace: how the server says what a client is told when it enters, and what it may ask. A group of
+//! events is a [`Handler`]; which ones there are, and what they are for, is in [`crate::server::clients`].
 
+use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Instant;
 
 use bytes::Bytes;
 use serde_json::value::RawValue;
@@ -30,9 +30,46 @@ impl Socket<'_> {
         self.sio.emit(self.session, name, payload);
     }
 
+    /// Sends an event whose payload is JSON already.
+    pub fn emit_json(&self, name: &str, payload: &[u8]) {
+        self.sio.emit_json(self.session, name, payload);
+    }
+
+    /// The same for work that outlives the call.
+    pub fn keep(&self) -> Kept {
+        Kept { sio: Arc::clone(self.sio), session: Arc::clone(self.session) }
+    }
+
+    /// How many clients there are.
+    pub fn clients(&self) -> usize {
+        self.sio.registry.connected()
+    }
+
+    /// Every client in the namespace, in no order.
+    pub fn everyone(&self) -> Vec<Arc<Session>> {
+        let mut all = Vec::new();
+        self.sio.registry.each(|session| all.push(Arc::clone(session)));
+        all.retain(|session| session.is_connected());
+        all
+    }
+
     /// Sends an event to every client, this one included.
     pub fn broadcast(&self, name: &str, payload: &Value) {
         self.sio.broadcast(name, payload);
+    }
+}
+
+/// A [`Socket`] that is kept while an event is dealt with. What is sent after the client has left goes nowhere.
+#[derive(Debug, Clone)]
+pub struct Kept {
+    sio: Arc<SocketIo>,
+    session: Arc<Session>,
+}
+
+impl Kept {
+    /// The client.
+    pub fn socket(&self) -> Socket<'_> {
+        Socket { sio: &self.sio, session: &self.session }
     }
 }
 
@@ -45,13 +82,39 @@ pub struct Incoming<'a> {
     pub arguments: &'a [&'a RawValue],
 }
 
+impl Incoming<'_> {
+    /// The first argument; none of Claude MPM's events has a second one.
+    pub fn argument(&self) -> Option<&RawValue> {
+        self.arguments.first().copied()
+    }
+
+    /// The first argument as a value, when it is an object.
+    pub fn object(&self) -> Option<serde_json::Map<String, Value>> {
+        serde_json::from_str(self.argument()?.get()).ok()
+    }
+}
+
+/// Work that goes on after the event was read; whether the client is sent the acknowledgement it may have asked for.
+pub type Work = Pin<Box<dyn Future<Output = bool> + Send>>;
+
 /// Whether a handler knows an event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Handled {
     /// It does; a client that asked for an acknowledgement gets an empty one, as Claude MPM's server sends it.
     Yes,
+    /// It does, and is not done with it. A client with much such work under way is not read from.
+    Later(Work),
     /// It does not; unless another one does, the event is ignored in silence.
     No,
+}
+
+impl std::fmt::Debug for Handled {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Yes => "Yes",
+            Self::Later(_) => "Later",
+            Self::No => "No",
+        })
+    }
 }
 
 /// A group of events of the default namespace. Handlers run on the server's one thread: they must not block.
@@ -68,40 +131,6 @@ pub trait Handler: Send + Sync {
     /// The client left.
     fn left(&self, session: &Session) {
         let _ = session;
-    }
-}
-
-/// All handlers, in the order in which they are asked.
-pub fn handlers(started: Instant) -> Vec<Box<dyn Handler>> {
-    vec![Box::new(Dashboard { started })]
-}
-
-/// The `dashboard:` events.
-struct Dashboard {
-    started: Instant,
-}
-
-impl Handler for Dashboard {
-    fn greeting(&self, socket: Socket<'_>, clients: usize) -> Vec<(&'static str, Value)> {
-        let welcome = json!({
-            "message": "Connected to Claude MPM Unified Monitor",
-            "session_id": socket.id(),
-            "server_info": {"service": "unified-monitor", "version": crate::build::VERSION},
-        });
-        vec![("dashboard:welcome", welcome), (CLIENT_COUNT, json!({"count": clients}))]
-    }
-
-    fn event(&self, socket: Socket<'_>, event: Incoming<'_>) -> Handled {
-        if event.name != "dashboard:ping" {
-            return Handled::No;
-        }
-        // Clients use it to measure a difference, so any clock that only goes forward serves.
-        let clock = self.started.elapsed().as_secs_f64();
-        let sent: Option<Value> = (event.arguments.first())
-            .and_then(|a| serde_json::from_str::<Value>(a.get()).ok())
-            .and_then(|mut v| v.get_mut("timestamp").map(Value::take));
-        socket.emit("dashboard:pong", &json!({"timestamp": sent.unwrap_or(clock.into()), "server_time": clock}));
-        Handled::Yes
     }
 }
 

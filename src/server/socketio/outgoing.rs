@@ -32,7 +32,7 @@ impl Outgoing {
 
     /// Events from the hub.
     pub fn events(events: &[Shown]) -> Self {
-        Self::packets(events.iter().map(|e| (EVENT, e.array())).collect())
+        Self::packets(events.iter().flat_map(Shown::arrays).map(|array| (EVENT, array)).collect())
     }
 
     /// The packet of one event: its name and its payload, which is JSON.

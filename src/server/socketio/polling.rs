@@ -150,6 +150,8 @@ async fn post(sio: &Arc<SocketIo>, session: &Arc<Session>, request: Request<Body
             }
         }
     }
+    // Its events are stored before the client may send more.
+    session.settled().await;
     text(StatusCode::OK, "ok")
 }
 

@@ -24,6 +24,9 @@ use super::{frame, packet};
 pub const WRITE_DEADLINE: Duration = Duration::from_secs(10);
 /// A client that never asks for a namespace is sent away; the value is that of the reference server (`connectTimeout`).
 pub const CONNECT_DEADLINE: Duration = Duration::from_secs(45);
+/// A client with so many events on their way to the store is read from again when some of them are there: its connection
+/// fills up, and it waits, as it should.
+pub const MAX_UNSETTLED: usize = 256;
 /// The most pieces of one vectored write.
 const SLICES: usize = 32;
 
@@ -54,7 +57,11 @@ pub struct Session {
     pub ping_interval: Duration,
     /// How long the client may take to answer, as announced.
     pub ping_timeout: Duration,
+    /// When it was opened.
+    pub opened: jiff::Timestamp,
     backlog: usize,
+    /// Wakes whoever waits for the client's events to be settled.
+    all_settled: Notify,
     /// Wakes the task that owns the WebSocket.
     pub wake: Notify,
     inner: Mutex<Inner>,
@@ -76,6 +83,8 @@ struct Inner {
     closing: bool,
     end: Option<End>,
     partial: Option<Partial>,
+    /// Events of this client that are not dealt with yet.
+    unsettled: usize,
 }
 
 /// An event whose binary attachments are still on their way.
@@ -99,7 +108,9 @@ impl Session {
             socket_sid: Sid::random()?,
             ping_interval,
             ping_timeout,
+            opened: jiff::Timestamp::now(),
             backlog,
+            all_settled: Notify::new(),
             wake: Notify::new(),
             inner: Mutex::new(Inner {
                 link: socket.map_or(Link::Polling, Link::Socket),
@@ -115,6 +126,7 @@ impl Session {
                 closing: false,
                 end: None,
                 partial: None,
+                unsettled: 0,
             }),
             _slot: slot,
         })
@@ -180,6 +192,47 @@ impl Session {
     /// Whether its packets go over a WebSocket.
     pub fn is_socket(&self) -> bool {
         matches!(self.lock().link, Link::Socket(_))
+    }
+
+    /// How many bytes wait for the client.
+    pub fn queued(&self) -> usize {
+        self.lock().queued
+    }
+
+    /// An event of this client begins to be dealt with.
+    pub fn begin(&self) {
+        self.lock().unsettled += 1;
+    }
+
+    /// An event of this client is dealt with.
+    pub fn settle(&self) {
+        let mut inner = self.lock();
+        inner.unsettled -= 1;
+        let all = inner.unsettled == 0;
+        drop(inner);
+        self.wake.notify_one();
+        if all {
+            self.all_settled.notify_waiters();
+        }
+    }
+
+    /// Whether so many events of this client are not dealt with that no more are read from it.
+    pub fn is_busy(&self) -> bool {
+        self.lock().unsettled >= MAX_UNSETTLED
+    }
+
+    /// Waits until every event of this client is dealt with.
+    pub async fn settled(&self) {
+        loop {
+            let settled = self.all_settled.notified();
+            tokio::pin!(settled);
+            // Registered before the look, so that nothing settles unseen between the two.
+            settled.as_mut().enable();
+            if self.lock().unsettled == 0 {
+                return;
+            }
+            settled.await;
+        }
     }
 
     /// Why it ended, if it has.

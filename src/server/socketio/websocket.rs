@@ -192,6 +192,15 @@ async fn pump(sio: &Arc<SocketIo>, session: &Arc<Session>, stream: &TcpStream, r
         if session.is_closed() {
             return finish(session, stream, reader).await;
         }
+        if session.is_busy() {
+            // Nothing is read, so the client waits; what waits for it is still written.
+            tokio::select! {
+                ready = stream.writable(), if blocked => if ready.is_err() { return End::TransportClosed },
+                () = session.wake.notified() => {}
+            }
+            idle = false;
+            continue;
+        }
         if idle {
             let interest = if blocked { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE };
             tokio::select! {
@@ -246,7 +255,7 @@ fn turn(sio: &Arc<SocketIo>, session: &Arc<Session>, stream: &TcpStream, reader:
         if !reply.is_empty() {
             sio.sent(session, session.reply(reply, Instant::now()));
         }
-        if idle {
+        if idle || session.is_busy() {
             break;
         }
     }

@@ -1,0 +1,78 @@
+//! What Socket.IO clients may say and ask in the default namespace, a group of events a file. `docs/protocol.md` lists
+//! them; an event that is in none of them is ignored in silence, as Claude MPM's server ignores it.
+
+mod dashboard;
+mod hooks;
+mod past;
+mod roster;
+mod sessions;
+
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::Counters;
+use super::counters::Path;
+use super::socketio::namespace::{Handled, Handler, Kept};
+use crate::events::hub::Hub;
+use crate::events::model::Draft;
+use crate::events::store::Store;
+
+/// What the handlers work with.
+#[derive(Debug, Clone)]
+pub struct Parts {
+    /// The events in memory.
+    pub hub: Arc<Hub>,
+    /// Where events go.
+    pub store: Arc<Store>,
+    /// What happened so far.
+    pub counters: Arc<Counters>,
+    /// Who this process is.
+    pub instance: Arc<super::Instance>,
+}
+
+/// All handlers, in the order in which they are asked.
+pub fn handlers(parts: &Parts) -> Vec<Box<dyn Handler>> {
+    let sessions = Arc::<sessions::Book>::default();
+    vec![
+        Box::new(dashboard::Dashboard { parts: parts.clone() }),
+        Box::new(hooks::Hooks { parts: parts.clone(), sessions: Arc::clone(&sessions) }),
+        Box::new(sessions::Sessions { parts: parts.clone(), book: sessions }),
+        Box::new(past::Past { parts: parts.clone() }),
+        Box::new(roster::Roster::default()),
+    ]
+}
+
+/// The event that tells a client that its event was not taken.
+const HOOK_ERROR: &str = "hook:error";
+
+impl Parts {
+    /// Stores an event. `then` is called once it is committed, before the client hears of it; a failure is told to the
+    /// client alone, and is not acknowledged.
+    fn take(&self, from: Kept, draft: Draft, then: impl FnOnce() + Send + 'static) -> Handled {
+        let parts = self.clone();
+        Handled::Later(Box::pin(async move {
+            let name = draft.name.clone();
+            match parts.store.append(draft).await {
+                Ok(_) => {
+                    parts.counters.accepted(Path::SocketIo, &name);
+                    then();
+                    true
+                }
+                Err(error) => {
+                    parts.counters.rejected(Path::SocketIo, error.code());
+                    tracing::debug!(code = error.code(), %error, "event of a client refused");
+                    from.socket().emit(HOOK_ERROR, &json!({"error": error.to_string()}));
+                    false
+                }
+            }
+        }))
+    }
+
+    /// Tells a client that its event cannot be taken. Not acknowledged: an acknowledgement means that it is stored.
+    fn refuse(&self, from: Kept, code: &'static str, message: &str) -> Handled {
+        self.counters.rejected(Path::SocketIo, code);
+        from.socket().emit(HOOK_ERROR, &json!({"error": message}));
+        Handled::Later(Box::pin(std::future::ready(false)))
+    }
+}

@@ -1,0 +1,81 @@
+//! Who is connected: `client:register` gives a client a name, `client:list` tells all of them.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use serde_json::{Value, json};
+
+use crate::server::socketio::namespace::{Handled, Handler, Incoming, Socket};
+use crate::server::socketio::session::Session;
+
+/// The longest name or type that is kept, characters.
+const LONGEST: usize = 200;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Name {
+    name: String,
+    kind: String,
+}
+
+/// The names that clients gave themselves, by their Socket.IO session id.
+#[derive(Debug, Default)]
+pub(super) struct Roster(Mutex<HashMap<String, Name>>);
+
+impl Roster {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Name>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Handler for Roster {
+    fn event(&self, socket: Socket<'_>, event: Incoming<'_>) -> Handled {
+        match event.name {
+            "client:register" => {
+                let Some(said) = event.object() else { return Handled::No };
+                let id = socket.id();
+                let text = |key: &str| {
+                    let text = said.get(key).and_then(Value::as_str);
+                    text.map(|t| t.chars().take(LONGEST).collect::<String>())
+                };
+                let name = text("name").unwrap_or_else(|| default_name(id));
+                let kind = text("type").unwrap_or_else(|| "dashboard".to_owned());
+                socket.emit("client:registered", &json!({"name": name, "type": kind, "session_id": id}));
+                self.lock().insert(id.to_owned(), Name { name, kind });
+                Handled::Yes
+            }
+            "client:list" => {
+                if event.argument().is_none() {
+                    return Handled::No;
+                }
+                let mut everyone = socket.everyone();
+                everyone.sort_by_key(|s| (s.opened, s.socket_sid.as_str().to_owned()));
+                let names = self.lock();
+                let clients: Vec<Value> = everyone.iter().map(|s| entry(s, names.get(s.socket_sid.as_str()))).collect();
+                drop(names);
+                let total = clients.len();
+                socket.emit("client:list:response", &json!({"clients": clients, "total": total}));
+                Handled::Yes
+            }
+            _ => Handled::No,
+        }
+    }
+
+    fn left(&self, session: &Session) {
+        self.lock().remove(session.socket_sid.as_str());
+    }
+}
+
+fn entry(session: &Session, name: Option<&Name>) -> Value {
+    let id = session.socket_sid.as_str();
+    json!({
+        "session_id": id,
+        "name": name.map_or_else(|| default_name(id), |n| n.name.clone()),
+        "type": name.map_or("unknown", |n| n.kind.as_str()),
+        "connected_at": format!("{:.6}", session.opened),
+        "registered": name.is_some(),
+    })
+}
+
+fn default_name(id: &str) -> String {
+    format!("Client-{}", id.get(..8).unwrap_or(id))
+}
