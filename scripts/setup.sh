@@ -12,8 +12,8 @@ cd "$(dirname "$0")/.."
 . scripts/lib.sh
 
 RUST_MINOR=89 # as rust-version in Cargo.toml; a test compares them
-# The clients that the tests drive the server with; exact, so that a failure is ours.
-PYTHON_CLIENT="python-socketio==5.18.1 python-engineio==4.15.1 aiohttp==3.14.5"
+# The clients that the tests drive the server with, and the parser that reads its metrics; exact, so that a failure is ours.
+PYTHON_CLIENT="python-socketio==5.18.1 python-engineio==4.15.1 aiohttp==3.14.5 prometheus-client==0.26.0"
 
 # missing PACKAGE...: those that Debian has not installed
 missing() {
@@ -89,7 +89,7 @@ system_python() { if [ -x /usr/bin/python3 ]; then echo /usr/bin/python3; else c
 python_client() {
     venv=$(target_dir)/test-venv
     stamp=$venv/.installed
-    [ "$(cat "$stamp" 2>/dev/null)" = "$PYTHON_CLIENT" ] && "$venv/bin/python3" -c 'import socketio, aiohttp' 2>/dev/null && return 0
+    [ "$(cat "$stamp" 2>/dev/null)" = "$PYTHON_CLIENT" ] && "$venv/bin/python3" -c 'import socketio, aiohttp, prometheus_client' 2>/dev/null && return 0
     say "making $venv with $PYTHON_CLIENT"
     rm -rf "$venv"
     mkdir -p "$(target_dir)"

@@ -20,4 +20,5 @@ pub mod pulse;
 pub mod readiness;
 pub mod shutdown;
 pub mod sockets;
+pub mod usage;
 pub mod watchdog;

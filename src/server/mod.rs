@@ -5,14 +5,18 @@
 
 pub mod accept;
 pub mod answer;
+pub mod beat;
 pub mod clients;
 pub mod counters;
 pub mod guard;
 pub mod io;
+pub mod metrics;
 pub mod page;
+pub mod project;
 pub mod routes;
 pub mod site;
 pub mod socketio;
+pub mod stats;
 
 use std::fmt;
 use std::sync::Arc;
@@ -97,7 +101,7 @@ pub struct Server {
     pulse: Pulse,
     probe: Arc<Probe>,
     accepting: JoinHandle<()>,
-    helpers: [JoinHandle<()>; 2],
+    helpers: [JoinHandle<()>; 3],
 }
 
 /// After the cut, tasks need a turn of the runtime to let go of their connections.
@@ -135,14 +139,17 @@ impl Server {
             context: context.clone(),
             sio: Arc::clone(&sio),
             counters: Arc::clone(&counters),
+            open: Arc::clone(&open),
             phase: watched.clone(),
         };
+        let instance = Arc::clone(&app.context.instance);
         let site = Arc::new(Site::new(context, Arc::clone(&counters), routes::router(Arc::new(app))));
         let probe = pulse.register("accept");
         let accepting = tokio::spawn(accept::run(listeners, site, Arc::clone(&open), watched, Arc::clone(&probe)));
         let helpers = [
             tokio::spawn(socketio::heartbeat::run(Arc::clone(&sio))),
             tokio::spawn(socketio::count_clients(Arc::clone(&sio))),
+            tokio::spawn(beat::run(Arc::clone(&sio), instance)),
         ];
         components.set(accept::COMPONENT, State::Ok);
         Ok(Self { sio, counters, open, phase, components, pulse, probe, accepting, helpers })

@@ -10,7 +10,7 @@ use axum::routing::get;
 
 /// What an event says is text that anybody may have written; should any of it ever get past the page's care, this keeps it
 /// from running or loading anything.
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; connect-src 'self'; \
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 /// Changes with the build, and so with the page.
 const TAG: &str = concat!("\"", env!("MPM_MONITOR_BUILD_ID"), "\"");
@@ -20,9 +20,11 @@ pub fn router<S: Clone + Send + Sync + 'static>() -> Router<S> {
     let html = include_str!("../../dashboard/index.html");
     let css = include_str!("../../dashboard/dashboard.css");
     let js = include_str!("../../dashboard/dashboard.js");
+    let icon = include_str!("../../dashboard/favicon.svg");
     Router::new()
         .route("/", get(move |h: HeaderMap| async move { asset(&h, "text/html; charset=utf-8", html) }))
         .route("/dashboard.css", get(move |h: HeaderMap| async move { asset(&h, "text/css; charset=utf-8", css) }))
+        .route("/favicon.svg", get(move |h: HeaderMap| async move { asset(&h, "image/svg+xml", icon) }))
         .route("/dashboard.js", get(move |h: HeaderMap| async move { asset(&h, "text/javascript; charset=utf-8", js) }))
 }
 

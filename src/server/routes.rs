@@ -14,7 +14,7 @@ use axum::routing::{any, get};
 use serde_json::json;
 use tokio::sync::watch;
 
-use super::accept::Phase;
+use super::accept::{Open, Phase};
 use super::answer::{Refusal, json, json_bytes, read_body};
 use super::counters::Path;
 use super::socketio::{SocketIo, polling};
@@ -37,6 +37,8 @@ pub struct App {
     pub sio: Arc<SocketIo>,
     /// What happened so far.
     pub counters: Arc<Counters>,
+    /// The open connections.
+    pub open: Arc<Open>,
     /// How far the server is on its way down.
     pub phase: watch::Receiver<Phase>,
 }
@@ -49,6 +51,8 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/api/events", get(events_after).post(post_event))
         .route("/socket.io/", any(socket_io))
         .merge(super::page::router())
+        .merge(super::project::router())
+        .merge(super::stats::router())
         .fallback(not_found)
         .method_not_allowed_fallback(wrong_method)
         .with_state(app)

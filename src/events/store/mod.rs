@@ -300,6 +300,11 @@ impl Store {
         &self.epoch
     }
 
+    /// How many events wait to be committed.
+    pub fn waiting(&self) -> usize {
+        self.writer.as_ref().map_or(0, |writer| writer.queue.waiting())
+    }
+
     /// What the store did since it was opened.
     pub fn counters(&self) -> &Counters {
         &self.shared.counters

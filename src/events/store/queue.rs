@@ -92,6 +92,11 @@ impl Queue {
         Ok(())
     }
 
+    /// How many events wait for the writer.
+    pub(super) fn waiting(&self) -> usize {
+        self.lock().waiting.len()
+    }
+
     /// The watchdog asks.
     pub(super) fn tick(&self) {
         self.lock().tick = true;

@@ -1,0 +1,120 @@
+//! The figures in OpenMetrics text, <https://prometheus.io/docs/specs/om/open_metrics_spec/>. `docs/metrics.md` is the
+//! list for people; a test holds the two together.
+
+use std::fmt;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, text};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::{Registry, Unit};
+
+use super::stats::Figures;
+use crate::build;
+
+/// The media type of the text.
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// The text.
+///
+/// # Errors
+/// None that a string as the target can cause.
+pub fn render(figures: Figures) -> Result<String, fmt::Error> {
+    let mut registry = Registry::with_prefix("mpm_monitor");
+    registry.register_collector(Box::new(figures));
+    let mut out = String::with_capacity(8192);
+    text::encode(&mut out, &registry)?;
+    Ok(out)
+}
+
+/// Writes one metric after the other.
+struct Writer<'a>(DescriptorEncoder<'a>);
+
+impl Writer<'_> {
+    fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
+        ConstCounter::new(value).encode(self.0.encode_descriptor(name, help, None, MetricType::Counter)?)
+    }
+
+    /// One counter for each set of labels.
+    fn counters<const N: usize>(
+        &mut self,
+        name: &str,
+        help: &str,
+        values: impl Iterator<Item = ([(&'static str, &'static str); N], u64)>,
+    ) -> fmt::Result {
+        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for (labels, value) in values {
+            ConstCounter::new(value).encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, unit: Option<&Unit>, value: u64) -> fmt::Result {
+        // Encoded as signed; nothing here comes near the bound.
+        let value = i64::try_from(value).unwrap_or(i64::MAX);
+        ConstGauge::new(value).encode(self.0.encode_descriptor(name, help, unit, MetricType::Gauge)?)
+    }
+}
+
+impl Collector for Figures {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut w = Writer(encoder);
+        let mut info = w.0.encode_descriptor("build", "Version and build of the program", None, MetricType::Gauge)?;
+        ConstGauge::new(1_i64).encode(info.encode_family(&[("version", build::VERSION), ("build", build::ID)])?)?;
+        let uptime =
+            w.0.encode_descriptor("uptime", "Time since the start", Some(&Unit::Seconds), MetricType::Gauge)?;
+        ConstGauge::new(self.uptime).encode(uptime)?;
+        w.gauge("ready", "1 while it is ready to serve", None, self.ready.into())?;
+        let generation = self.config_generation;
+        w.gauge("config_generation", "How often the configuration was read", None, generation)?;
+        let mut family =
+            w.0.encode_descriptor("component_ok", "1 while the component does all its work", None, MetricType::Gauge)?;
+        for (name, component) in &self.components {
+            let ok = i64::from(component.state == crate::runtime::components::State::Ok);
+            ConstGauge::new(ok).encode(family.encode_family(&[("component", *name)])?)?;
+        }
+        w.gauge("watchdog_silent_parts", "Parts that have not answered the last question yet", None, self.silent)?;
+
+        let accepted = self.ingest.accepted.iter();
+        let accepted = accepted.map(|((path, name), n)| ([("path", path.name()), ("category", *name)], *n));
+        w.counters("events_accepted", "Events stored, by how they came and by category", accepted)?;
+        let refused = self.ingest.rejected.iter();
+        let refused = refused.map(|((path, code), n)| ([("path", path.name()), ("code", *code)], *n));
+        w.counters("events_refused", "Events refused, by how they came and by the refusal's code", refused)?;
+        w.counter("events_sent", "Events passed on to all clients", self.events_sent)?;
+        w.gauge("hub_queue_events", "Events that wait for the fan-out", None, self.hub_queue)?;
+
+        w.gauge("clients", "Clients in the Socket.IO namespace", None, self.clients)?;
+        w.gauge("sessions", "Engine.IO sessions", None, self.sessions)?;
+        w.gauge("client_backlog", "What waits for all clients together", Some(&Unit::Bytes), self.backlog)?;
+        w.counter("sessions_opened", "Engine.IO sessions opened", self.sessions_opened)?;
+        w.counter("clients_refused", "Handshakes refused because of max_clients", self.clients_refused)?;
+        let ended = self.sessions_ended.iter().map(|(reason, n)| ([("reason", *reason)], *n));
+        w.counters("sessions_ended", "Ends of sessions; backlog and stalled are evictions", ended)?;
+
+        w.gauge("connections", "Open connections of any kind", None, self.connections)?;
+        w.counter("connections_accepted", "Connections that came in", self.connections_accepted)?;
+        w.counter("connections_refused", "Of them, refused because of max_connections", self.connections_refused)?;
+        w.counter("accept_errors", "Times that accept failed for want of descriptors or memory", self.accept_errors)?;
+
+        w.counter("store_events", "Events committed", self.store_events)?;
+        w.counter("store_batches", "Transactions that committed them", self.store_batches)?;
+        w.counter("store_errors", "Transactions that failed", self.store_errors)?;
+        w.counter("store_pruned_events", "Old events removed", self.store_pruned)?;
+        w.gauge("store_queue_events", "Events that wait for the store", None, self.store_queue)?;
+        w.gauge("last_seq", "The number of the last event", None, self.last_seq)?;
+
+        let usage = self.usage;
+        if let Some(bytes) = usage.resident {
+            w.gauge("resident_memory", "Memory of the process", Some(&Unit::Bytes), bytes)?;
+        }
+        if let Some(threads) = usage.threads {
+            w.gauge("threads", "Threads of the process", None, threads)?;
+        }
+        if let Some(count) = usage.descriptors {
+            w.gauge("open_fds", "Open file descriptors of the process", None, count)?;
+        }
+        Ok(())
+    }
+}

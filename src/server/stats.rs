@@ -1,0 +1,225 @@
+//! The server's figures, gathered once and shown as `/api/status` and `/metrics`; `/api/clients` lists who is connected.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use serde_json::{Value, json};
+
+use super::accept::Phase;
+use super::answer::json;
+use super::counters::{Ingest, Path};
+use super::routes::App;
+use super::socketio::session::Session;
+use super::{answer, metrics};
+use crate::build;
+use crate::runtime::components::Component;
+use crate::runtime::usage::Usage;
+
+/// The routes.
+pub fn router() -> Router<Arc<App>> {
+    Router::new().route("/api/status", get(status)).route("/api/clients", get(clients)).route("/metrics", get(metrics))
+}
+
+/// All figures of one moment.
+#[derive(Debug, Clone, Default)]
+pub struct Figures {
+    /// Seconds since the process began.
+    pub uptime: f64,
+    /// Whether it is ready, and not on its way down.
+    pub ready: bool,
+    /// Clients in the namespace.
+    pub clients: u64,
+    /// Engine.IO sessions.
+    pub sessions: u64,
+    /// Bytes that wait for clients.
+    pub backlog: u64,
+    /// Engine.IO sessions opened so far.
+    pub sessions_opened: u64,
+    /// Handshakes refused for want of a place.
+    pub clients_refused: u64,
+    /// Ends of sessions by reason.
+    pub sessions_ended: [(&'static str, u64); 4],
+    /// Open connections of any kind.
+    pub connections: u64,
+    /// Connections that came in so far.
+    pub connections_accepted: u64,
+    /// Of them, refused for want of a place.
+    pub connections_refused: u64,
+    /// Times that accept failed.
+    pub accept_errors: u64,
+    /// Events taken and refused.
+    pub ingest: Ingest,
+    /// Events sent on to the clients.
+    pub events_sent: u64,
+    /// Events that wait for the store.
+    pub store_queue: u64,
+    /// Events that wait for the fan-out.
+    pub hub_queue: u64,
+    /// Events committed.
+    pub store_events: u64,
+    /// Transactions.
+    pub store_batches: u64,
+    /// Transactions that failed.
+    pub store_errors: u64,
+    /// Old events removed.
+    pub store_pruned: u64,
+    /// The number of the last event.
+    pub last_seq: u64,
+    /// How often the configuration was read.
+    pub config_generation: u64,
+    /// The components.
+    pub components: BTreeMap<&'static str, Component>,
+    /// Parts that have not answered the watchdog's last question.
+    pub silent: u64,
+    /// What the process takes of the machine.
+    pub usage: Usage,
+}
+
+impl Figures {
+    /// As of now.
+    pub fn of(app: &App) -> Self {
+        let (context, counters, store) = (&app.context, &app.counters, app.context.store.counters());
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let mut backlog = 0;
+        app.sio.registry.each(|session| backlog += session.queued() as u64);
+        Self {
+            uptime: context.instance.started.elapsed().as_secs_f64(),
+            ready: context.readiness.is_ready() && *app.phase.borrow() == Phase::Serving,
+            clients: app.sio.registry.connected() as u64,
+            sessions: app.sio.registry.sessions() as u64,
+            backlog,
+            sessions_opened: read(&counters.opened),
+            clients_refused: read(&counters.clients_refused),
+            sessions_ended: [
+                ("backlog", read(&counters.evicted_backlog)),
+                ("stalled", read(&counters.evicted_stalled)),
+                ("ping_timeout", read(&counters.ping_timeouts)),
+                ("other", read(&counters.ended_otherwise)),
+            ],
+            connections: app.open.count() as u64,
+            connections_accepted: read(&counters.connections),
+            connections_refused: read(&counters.connections_refused),
+            accept_errors: read(&counters.accept_errors),
+            ingest: counters.ingest(),
+            events_sent: read(&counters.events),
+            store_queue: context.store.waiting() as u64,
+            hub_queue: context.hub.waiting() as u64,
+            store_events: read(&store.events),
+            store_batches: read(&store.batches),
+            store_errors: read(&store.errors),
+            store_pruned: read(&store.pruned),
+            last_seq: context.store.last_seq(),
+            config_generation: context.config_generation.load(Ordering::Acquire),
+            components: context.components.snapshot(),
+            silent: context.pulse.silent().len() as u64,
+            usage: Usage::now(),
+        }
+    }
+
+    /// The part of `/api/status` that is figures.
+    fn summary(&self) -> Value {
+        let [backlog, stalled, ping_timeout, other] = self.sessions_ended.map(|(_, count)| count);
+        json!({
+            "success": true,
+            "ready": self.ready,
+            "uptime_seconds": self.uptime.floor() as u64,
+            "clients": {
+                "connected": self.clients,
+                "sessions": self.sessions,
+                "opened": self.sessions_opened,
+                "refused": self.clients_refused,
+                "backlog_bytes": self.backlog,
+                "ended": {"backlog": backlog, "stalled": stalled, "ping_timeout": ping_timeout, "other": other},
+            },
+            "connections": {
+                "open": self.connections,
+                "accepted": self.connections_accepted,
+                "refused": self.connections_refused,
+                "accept_errors": self.accept_errors,
+            },
+            "events": {
+                "accepted": by_path(&self.ingest.accepted),
+                "refused": by_path(&self.ingest.rejected),
+                "sent": self.events_sent,
+                "waiting": self.hub_queue,
+            },
+            "store": {
+                "events": self.store_events,
+                "batches": self.store_batches,
+                "errors": self.store_errors,
+                "pruned": self.store_pruned,
+                "waiting": self.store_queue,
+                "last_seq": self.last_seq,
+            },
+            "process": {
+                "resident_memory_bytes": self.usage.resident,
+                "threads": self.usage.threads,
+                "open_fds": self.usage.descriptors,
+            },
+            "components": self.components,
+            "config_generation": self.config_generation,
+        })
+    }
+}
+
+fn by_path(counts: &BTreeMap<(Path, &'static str), u64>) -> BTreeMap<&'static str, BTreeMap<&'static str, u64>> {
+    let mut all = BTreeMap::from([(Path::Http.name(), BTreeMap::new()), (Path::SocketIo.name(), BTreeMap::new())]);
+    for ((path, name), count) in counts {
+        all.entry(path.name()).or_default().insert(*name, *count);
+    }
+    all
+}
+
+async fn status(State(app): State<Arc<App>>) -> Response {
+    let mut body = Figures::of(&app).summary();
+    let instance = &app.context.instance;
+    body["service"] = build::SERVICE.into();
+    body["version"] = build::VERSION.into();
+    body["build"] = build::ID.into();
+    body["instance_id"] = instance.id.as_str().into();
+    body["pid"] = instance.pid.into();
+    body["port"] = instance.port.into();
+    body["store"]["epoch"] = app.context.store.epoch().into();
+    json(StatusCode::OK, &body)
+}
+
+async fn clients(State(app): State<Arc<App>>) -> Response {
+    let mut sessions = Vec::new();
+    app.sio.registry.each(|session| sessions.push(Arc::clone(session)));
+    sessions.sort_by_key(|s| (s.opened, s.socket_sid.as_str().to_owned()));
+    let clients: Vec<Value> = sessions.iter().map(|s| client(s)).collect();
+    json(StatusCode::OK, &json!({"success": true, "total": clients.len(), "clients": clients}))
+}
+
+/// The Engine.IO id is not told: whoever knows it can read the client's packets.
+fn client(session: &Session) -> Value {
+    json!({
+        "session_id": session.socket_sid.as_str(),
+        "transport": if session.is_socket() { "websocket" } else { "polling" },
+        "in_namespace": session.is_connected(),
+        "connected_at": format!("{:.6}", session.opened),
+        "backlog_bytes": session.queued(),
+        "ping_interval_ms": session.ping_interval.as_millis() as u64,
+        "ping_timeout_ms": session.ping_timeout.as_millis() as u64,
+    })
+}
+
+async fn metrics(State(app): State<Arc<App>>) -> Response {
+    match metrics::render(Figures::of(&app)) {
+        Ok(text) => {
+            let mut response = text.into_response();
+            let headers = response.headers_mut();
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(metrics::CONTENT_TYPE));
+            headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+            headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+            response
+        }
+        Err(error) => answer::Refusal::internal(format!("the metrics cannot be encoded: {error}")).into_response(),
+    }
+}
