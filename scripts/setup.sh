@@ -3,7 +3,7 @@
 #
 #   scripts/setup.sh build    to build and run: a C compiler, libsystemd (Linux), Rust
 #   scripts/setup.sh test     to test: the above, a D-Bus and logind for the throw-away systemd, tmux, a Python
-#                             with a real Socket.IO client, cargo-nextest
+#                             and a Node with real Socket.IO clients, cargo-nextest
 #   scripts/setup.sh lint     shellcheck, rustfmt, clippy
 #   scripts/setup.sh mac      a compiler and its standard library's source, to check the macOS code on Debian
 set -eu
@@ -99,22 +99,39 @@ python_client() {
     printf '%s\n' "$PYTHON_CLIENT" >"$stamp"
 }
 
+# The JavaScript clients, exactly as the lock file says, beside what cargo builds; nothing of them runs here.
+js_clients() {
+    js=$(target_dir)/test-js
+    wanted=$(cksum <tests/clients/js/package-lock.json)
+    [ "$(cat "$js/.installed" 2>/dev/null)" = "$wanted" ] && [ -d "$js/node_modules/socket.io-client" ] && return 0
+    say "installing the JavaScript clients in $js"
+    rm -rf "$js"
+    mkdir -p "$js"
+    cp tests/clients/js/package.json tests/clients/js/package-lock.json "$js"
+    (cd "$js" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error </dev/null >/dev/null)
+    printf '%s\n' "$wanted" >"$js/.installed"
+}
+
 for_tests() {
     build
     if is_mac; then
         have tmux || { have brew && brew install tmux; } || die "the tests need tmux: 'brew install tmux' (https://brew.sh)"
         need_by_hand python3 "Python 3"
+        have npm || { have brew && brew install node; } || die "the tests need Node: 'brew install node' (https://brew.sh)"
     elif is_debian; then
         debian systemd dbus libpam-systemd dbus-user-session util-linux mount mawk findutils procps \
             python3-venv tmux curl
+        # Node may have come from elsewhere, with npm in it.
+        have npm || debian nodejs npm
     else
-        for tool in python3 tmux curl unshare dbus-daemon; do need_by_hand "$tool" "$tool"; done
+        for tool in python3 npm tmux curl unshare dbus-daemon; do need_by_hand "$tool" "$tool"; done
     fi
     if ! cargo nextest --version >/dev/null 2>&1; then
         say "building cargo-nextest, once (some minutes)"
         cargo install --locked cargo-nextest
     fi
     python_client
+    js_clients
 }
 
 lint() {
