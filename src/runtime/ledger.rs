@@ -54,6 +54,12 @@ pub struct Life {
     pub ready: bool,
 }
 
+/// Now, to the second: nobody reads more of it.
+pub fn now() -> Timestamp {
+    let now = Timestamp::now();
+    now.round(jiff::Unit::Second).unwrap_or(now)
+}
+
 impl Ledger {
     /// A new life begins. If the one before left no word, says so for it.
     pub fn begin(&mut self, pid: u32, boot_id: &str, now: Timestamp) {
@@ -150,14 +156,14 @@ impl LedgerFile {
 mod tests {
     use super::*;
 
-    fn now() -> Timestamp {
+    fn at_ten() -> Timestamp {
         "2026-11-22T10:00:00Z".parse().unwrap()
     }
 
     #[test]
     fn a_life_that_ends_well_leaves_no_failure() {
         let mut ledger = Ledger::default();
-        ledger.begin(1, "b", now());
+        ledger.begin(1, "b", at_ten());
         ledger.ready();
         ledger.end();
         assert_eq!((ledger.starts, ledger.consecutive_good, ledger.consecutive_failures), (1, 1, 0));
@@ -167,13 +173,13 @@ mod tests {
     #[test]
     fn a_killed_life_is_written_down_by_the_next() {
         let mut ledger = Ledger::default();
-        ledger.begin(1, "b", now());
+        ledger.begin(1, "b", at_ten());
         ledger.ready();
-        ledger.begin(2, "b", now());
+        ledger.begin(2, "b", at_ten());
         let failure = ledger.last_failure.clone().unwrap();
         assert_eq!(failure.reason, "pid 1 ended without a word: killed, by the watchdog or another, or out of memory");
         assert_eq!((failure.was_ready, ledger.consecutive_failures, ledger.consecutive_good), (true, 1, 1));
-        ledger.begin(3, "another boot", now());
+        ledger.begin(3, "another boot", at_ten());
         let failure = ledger.last_failure.clone().unwrap();
         assert_eq!(failure.reason, "pid 2 ended without a word before it was ready: the machine went down");
         assert_eq!((ledger.consecutive_failures, ledger.consecutive_good), (2, 0));
@@ -183,12 +189,12 @@ mod tests {
     fn a_crash_says_why_and_a_good_end_ends_the_row() {
         let mut ledger = Ledger::default();
         for pid in 1..=3 {
-            ledger.begin(pid, "b", now());
+            ledger.begin(pid, "b", at_ten());
             ledger.ready();
-            ledger.crash("panic in hub", now());
+            ledger.crash("panic in hub", at_ten());
         }
         assert_eq!((ledger.consecutive_failures, ledger.consecutive_good), (3, 3));
-        ledger.begin(4, "b", now());
+        ledger.begin(4, "b", at_ten());
         ledger.ready();
         ledger.end();
         assert_eq!(ledger.consecutive_failures, 0);
@@ -200,7 +206,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = LedgerFile::in_dir(dir.path());
         fs::write(dir.path().join(FILE), "{\"starts\":").unwrap();
-        let ledger = file.update(|l| l.begin(1, "b", now()));
+        let ledger = file.update(|l| l.begin(1, "b", at_ten()));
         assert_eq!(ledger.starts, 1);
         assert_eq!(file.read(), ledger);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary file is left");

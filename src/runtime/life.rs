@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
@@ -13,7 +12,7 @@ use super::components::{Components, State};
 use super::failpoint::Failpoint;
 use super::fatal::Fatal;
 use super::identity::Identity;
-use super::ledger::LedgerFile;
+use super::ledger::{self, LedgerFile};
 use super::logging::Level;
 use super::notify::Notifier;
 use super::pulse::Pulse;
@@ -93,7 +92,7 @@ fn begin(start: Start, notifier: &Notifier, fatal: &Fatal) -> Result<Exit, BootE
     notifier.status("starting: taking the port");
     let claim = boot::claim(&start.settings, &identity)?;
     let ledger = LedgerFile::in_dir(&claim.dir);
-    let before = ledger.update(|l| l.begin(identity.pid, &identity.boot_id, Timestamp::now()));
+    let before = ledger.update(|l| l.begin(identity.pid, &identity.boot_id, ledger::now()));
     if let (Some(failure), true) = (&before.last_failure, before.consecutive_failures > 0) {
         tracing::warn!(
             reason = failure.reason,
@@ -189,7 +188,7 @@ impl Life {
         let running = match booted {
             Ok(running) => running,
             Err(error) => {
-                self.ledger.update(|l| l.crash(error.to_string(), Timestamp::now()));
+                self.ledger.update(|l| l.crash(error.to_string(), ledger::now()));
                 let _ = lock.release();
                 return Err(error);
             }
@@ -206,7 +205,7 @@ impl Life {
         let ledger = self.ledger.clone();
         let give_up = move |silent: &[&'static str]| {
             // The runtime hangs, so no orderly way is left: write down why, and go.
-            ledger.update(|l| l.crash(format!("stalled: {} did not answer", silent.join(", ")), Timestamp::now()));
+            ledger.update(|l| l.crash(format!("stalled: {} did not answer", silent.join(", ")), ledger::now()));
             std::process::exit(Exit::Software.code().into());
         };
         Watchdog::start(Plan::new(settings), self.pulse.clone(), self.notifier.clone(), give_up)
@@ -424,7 +423,7 @@ impl Life {
                 Exit::Ok
             }
             Some(reason) => {
-                self.ledger.update(|l| l.crash(reason, Timestamp::now()));
+                self.ledger.update(|l| l.crash(reason, ledger::now()));
                 Exit::Software
             }
         };

@@ -64,7 +64,9 @@ pub fn passed() -> Result<Option<Listeners>, SocketError> {
     let fds = sd_notify::listen_fds_with_names().map_err(|e| SocketError::Passed(e.to_string()))?;
     let mut sockets = Vec::new();
     for (fd, name) in fds {
-        let fd = crate::sys::adopt_passed_fd(fd);
+        let Some(fd) = crate::sys::adopt_passed_fd(fd) else {
+            return Err(SocketError::Passed(format!("descriptor {fd}, named {name:?} by LISTEN_FDS, is not open")));
+        };
         if name == NAME {
             sockets.push(checked(fd).map_err(SocketError::Passed)?);
         } else {

@@ -161,7 +161,14 @@ pub fn decide(facts: &Facts) -> (Exit, String, bool) {
         }
         // Between two attempts: no process, but the manager is at it.
         Phase::Starting => (Exit::NotReady, format!("about to be started again; the last time {}", ended(job)), true),
-        Phase::Failed => (Exit::NotRunning, format!("failed: {}{}", ended(job), taken()), false),
+        Phase::Failed => {
+            // The result only names the last end; that the manager tried before it gave up is the other half of the story.
+            let tries = match job.restarts {
+                None | Some(0) => String::new(),
+                Some(n) => format!("; the manager gave up after {n} restart{}", if n == 1 { "" } else { "s" }),
+            };
+            (Exit::NotRunning, format!("failed: {}{tries}{}", ended(job), taken()), false)
+        }
         _ if !job.loaded || (!facts.receipt && job.enabled == "disabled") => {
             (Exit::NotRunning, format!("not installed{}", taken()), false)
         }

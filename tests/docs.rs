@@ -1,0 +1,57 @@
+//! The documents say what is there: tests that they name exist, and so do the files they link to.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// All files below `dir` with this ending.
+fn files(dir: &Path, ending: &str, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        let hidden = path.file_name().is_some_and(|n| n.to_string_lossy().starts_with('.'));
+        if path.is_dir() && !hidden && path.file_name().is_some_and(|n| n != "target") {
+            files(&path, ending, found);
+        } else if path.extension().is_some_and(|e| e == ending) {
+            found.push(path);
+        }
+    }
+}
+
+#[test]
+fn tests_that_the_findings_cite_exist() {
+    let mut sources = Vec::new();
+    files(&root().join("src"), "rs", &mut sources);
+    files(&root().join("tests"), "rs", &mut sources);
+    let code: String = sources.iter().map(|p| fs::read_to_string(p).unwrap()).collect();
+    let findings = fs::read_to_string(root().join("docs/findings.md")).unwrap();
+    let mut cited = 0;
+    for name in findings.split('`').skip(1).step_by(2) {
+        let is_test = name.len() > 20 && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+        if is_test {
+            cited += 1;
+            assert!(code.contains(&format!("fn {name}(")), "docs/findings.md cites {name}, which is no test");
+        }
+    }
+    assert!(cited > 50, "only {cited} tests are cited; did the form of the table change?");
+}
+
+#[test]
+fn links_between_the_documents_lead_somewhere() {
+    let mut documents = Vec::new();
+    files(root(), "md", &mut documents);
+    assert!(documents.len() > 5);
+    for document in documents {
+        let text = fs::read_to_string(&document).unwrap();
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let path = link.split('#').next().unwrap_or_default();
+            if path.is_empty() || path.contains("://") {
+                continue;
+            }
+            let target = document.parent().unwrap().join(path);
+            assert!(target.exists(), "{} links to {path}, which is not there", document.display());
+        }
+    }
+}
