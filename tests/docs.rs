@@ -29,7 +29,8 @@ fn tests_that_the_findings_cite_exist() {
     let findings = fs::read_to_string(root().join("docs/findings.md")).unwrap();
     let mut cited = 0;
     for name in findings.split('`').skip(1).step_by(2) {
-        let is_test = name.len() > 20 && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+        let is_test =
+            name.len() > 20 && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
         if is_test {
             cited += 1;
             assert!(code.contains(&format!("fn {name}(")), "docs/findings.md cites {name}, which is no test");

@@ -238,3 +238,20 @@ async fn status_and_the_list_of_clients() {
     assert_eq!(list["clients"][1]["name"], format!("Client-{}", &id[..8]));
     assert_eq!(list["clients"][0]["session_id"], registered["session_id"]);
 }
+
+#[tokio::test]
+async fn every_event_that_the_protocols_page_lists_is_known() {
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/protocol.md")).unwrap();
+    let section = page.split("### What clients may send").nth(1).unwrap().split("\n## ").next().unwrap();
+    let first_cells = section.lines().filter_map(|l| l.strip_prefix("| `")?.split(" |").next());
+    let names: Vec<&str> = first_cells.flat_map(|c| c.split(", ")).map(|n| n.trim_matches('`')).collect();
+    assert!(names.len() >= 15, "{names:?}");
+    let rig = start(settings());
+    let mut ws = joined(&rig).await;
+    let argument = json!({"type": "t", "timestamp": 1, "session_id": "s"});
+    for (ack, name) in (1..).zip(names) {
+        ws.send(&format!("42{ack}[\"{name}\",{argument}]")).await;
+        // One that is not known is never acknowledged.
+        up_to_ack(&mut ws, ack).await;
+    }
+}
