@@ -1,6 +1,8 @@
 //! `list`.
 
 use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -9,11 +11,16 @@ use super::exit::Exit;
 use super::service::{Context, is_root, print_json, print_text};
 use super::status;
 use crate::config::settings::DEFAULT_PORT;
+use crate::probe;
+use crate::runtime::identity::Manager;
+use crate::runtime::lock;
 use crate::service::Scope;
-use crate::service::observe::{lock_file, lock_held};
 use crate::service::receipt::Receipt;
 use crate::service::report::report;
-use crate::service::systemd::Systemd;
+use crate::service::systemd::{Systemd, name_of};
+
+/// How long an instance of another user may take to answer.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// One instance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -26,9 +33,13 @@ struct Row {
     pid: Option<u32>,
     version: Option<String>,
     summary: String,
+    /// Whose it is, where it is another user's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user: Option<String>,
 }
 
-/// Lists all instances on this machine that this user may know of: the machine's, and the user's own.
+/// Lists all instances on this machine that this user may know of: the machine's, the user's own, and for root those of the
+/// others that run.
 ///
 /// # Errors
 /// When standard output fails.
@@ -37,7 +48,7 @@ pub fn run(args: &List) -> anyhow::Result<Exit> {
     let mut notes = Vec::new();
     for scope in [Scope::System, Scope::User] {
         let flags = ScopeArgs { user: scope == Scope::User, system: scope == Scope::System };
-        let target = Target { scope: flags, port: DEFAULT_PORT, timeout: std::time::Duration::ZERO, json: args.json };
+        let target = Target { scope: flags, port: DEFAULT_PORT, timeout: Duration::ZERO, json: args.json };
         // Without a home there are no instances of this user's.
         let Ok(mut context) = Context::new(&target, "list") else { continue };
         let (ports, note) = ports(&context);
@@ -55,6 +66,7 @@ pub fn run(args: &List) -> anyhow::Result<Exit> {
                 pid: report.process.as_ref().map(|p| p.pid),
                 version: report.versions.running,
                 summary: report.summary,
+                user: None,
             };
             let known = row.managed || row.enabled || report.installed;
             // One process seen from both scopes, or a unit that only has a definition, is one row or none.
@@ -67,6 +79,7 @@ pub fn run(args: &List) -> anyhow::Result<Exit> {
     // Where a process is managed by one scope, the other scope's view of it says nothing new.
     let managed: Vec<(u16, Option<u32>)> = rows.iter().filter(|r| r.managed).map(|r| (r.port, r.pid)).collect();
     rows.retain(|r| r.managed || r.enabled || !managed.contains(&(r.port, r.pid)));
+    rows.extend(of_other_users(Path::new("/run/user")));
     if args.json {
         print_json(&serde_json::json!({ "schema_version": 1, "instances": rows, "notes": notes }))?;
     } else {
@@ -90,12 +103,45 @@ fn ports(context: &Context) -> (BTreeSet<u16>, Option<String>) {
     let files = std::fs::read_dir(&paths.runtime).into_iter().flatten().flatten().map(|e| e.path());
     for path in files.filter(|p| p.extension().is_some_and(|x| x == "lock")) {
         // A lock nobody holds is what a killed process left.
-        if lock_held(&path) != Some(false) {
+        if lock::is_held(&path) != Some(false) {
             let name = path.file_stem().and_then(|s| s.to_str()).and_then(|s| s.parse().ok());
-            ports.extend(lock_file(&path).map(|l| l.port).or(name));
+            ports.extend(lock::read(&path).map(|l| l.port).or(name));
         }
     }
     (ports, note)
+}
+
+/// The running instances of other users, as far as this one may look: root may. Their managers cannot be asked from here,
+/// so what does not run is not seen.
+fn of_other_users(users: &Path) -> Vec<Row> {
+    let mut rows = Vec::new();
+    let entries = |dir: &Path| std::fs::read_dir(dir).into_iter().flatten().flatten();
+    for user in entries(users) {
+        let uid = user.file_name().to_str().and_then(|name| name.parse::<u32>().ok());
+        let Some(uid) = uid.filter(|uid| *uid != rustix::process::geteuid().as_raw()) else { continue };
+        for file in entries(&user.path().join("mpm-monitor")) {
+            let Some(holder) = lock::holder(&file.path()) else { continue };
+            let address = holder.addresses.iter().find_map(|a| a.parse().ok());
+            let health = address.and_then(|a| probe::health_blocking(a, LOOK).ok()).filter(|h| h.pid == holder.pid);
+            rows.push(Row {
+                port: holder.port,
+                scope: Scope::User,
+                state: match health.and_then(|h| h.ready) {
+                    Some(true) => "ready",
+                    Some(false) => "not-ready",
+                    None => "unknown",
+                },
+                managed: holder.managed_by == Manager::SystemdUser,
+                enabled: false,
+                pid: Some(holder.pid),
+                version: Some(holder.version),
+                summary: "another user's".to_owned(),
+                user: Some(name_of(uid).unwrap_or_else(|| uid.to_string())),
+            });
+        }
+    }
+    rows.sort_by_key(|row| row.port);
+    rows
 }
 
 fn table(rows: &[Row]) -> String {
@@ -107,10 +153,11 @@ fn table(rows: &[Row]) -> String {
     for row in rows {
         let pid = row.pid.map_or("-".to_owned(), |p| p.to_string());
         let version = row.version.as_deref().unwrap_or("-");
-        let starts = match (row.enabled, row.managed) {
-            (true, _) => "by itself",
-            (false, true) => "by hand",
-            (false, false) => "not managed",
+        let starts = match (&row.user, row.enabled, row.managed) {
+            (Some(user), _, _) => format!("of {user}"),
+            (None, true, _) => "by itself".to_owned(),
+            (None, false, true) => "by hand".to_owned(),
+            (None, false, false) => "not managed".to_owned(),
         };
         text.push_str(&format!(
             "{:<6} {:<7} {:<12} {:<8} {:<10} {}\n",
@@ -140,6 +187,7 @@ mod tests {
             pid: Some(4_194_304),
             version: Some("10.20.30".into()),
             summary: String::new(),
+            user: None,
         };
         let text = table(&[row]);
         assert!(text.lines().all(|l| l.chars().count() <= 80), "{text}");

@@ -154,16 +154,25 @@ pub fn path_of(dir: &Path, port: u16) -> PathBuf {
     dir.join(format!("{port}.lock"))
 }
 
+/// What the lock file at `path` says, held or not; nothing if it is missing, unreadable or no lock file.
+pub fn read(path: &Path) -> Option<Holder> {
+    serde_json::from_slice(&fs::read(path).ok()?).ok()
+}
+
+/// Whether somebody holds the lock file at `path`; nothing if it cannot be opened.
+pub fn is_held(path: &Path) -> Option<bool> {
+    let file = File::open(path).ok()?;
+    // A shared lock that can be had proves that nobody holds the exclusive one.
+    match flock(&file, FlockOperation::NonBlockingLockShared) {
+        Ok(()) => Some(false),
+        Err(e) if e == rustix::io::Errno::WOULDBLOCK => Some(true),
+        Err(_) => None,
+    }
+}
+
 /// Who holds the lock file at `path`; nothing if nobody does, whatever the file says.
 pub fn holder(path: &Path) -> Option<Holder> {
-    let mut file = File::open(path).ok()?;
-    // A shared lock that can be had proves that nobody holds the exclusive one.
-    if flock(&file, FlockOperation::NonBlockingLockShared).is_ok() {
-        return None;
-    }
-    let mut text = String::new();
-    file.read_to_string(&mut text).ok()?;
-    serde_json::from_str(&text).ok()
+    if is_held(path)? { read(path) } else { None }
 }
 
 #[cfg(test)]

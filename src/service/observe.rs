@@ -3,12 +3,8 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::Duration;
-
-use rustix::fs::{FlockOperation, flock};
-use serde::{Deserialize, Serialize};
 
 use super::Scope;
 use super::definition::Definition;
@@ -18,6 +14,7 @@ use super::plan::Observed;
 use super::receipt::{Receipt, ReceiptError};
 use super::{apply, files};
 use crate::probe::{self, Health, ProbeError};
+use crate::runtime::lock;
 
 /// How long one look at `/health` may take; loopback answers in a millisecond.
 pub const LOOK: Duration = Duration::from_secs(1);
@@ -34,21 +31,6 @@ pub enum ObserveError {
     /// The manager.
     #[error(transparent)]
     Manager(#[from] ManagerError),
-}
-
-/// What the lock file of a running instance says; see `runtime`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LockFile {
-    /// The port.
-    pub port: u16,
-    /// The process.
-    pub pid: u32,
-    /// Where it listens.
-    #[serde(default)]
-    pub addresses: Vec<SocketAddr>,
-    /// Who manages it: `systemd-system`, `systemd-user`, `launchd`, `none`.
-    #[serde(default)]
-    pub managed_by: Option<String>,
 }
 
 /// Everything that the plans of one instance need; `manager` is `None` where there is none to ask.
@@ -126,24 +108,10 @@ pub fn needs_directories(definition: &Definition, paths: &Paths, observed: &mut 
     }
 }
 
-/// What a lock file says; `None` if it is not there, not readable or not one.
-pub fn lock_file(path: &Path) -> Option<LockFile> {
-    serde_json::from_str(&files::read(path).ok()??).ok()
-}
-
-/// Whether somebody holds the lock; `None` if the file cannot be opened.
-pub fn lock_held(path: &Path) -> Option<bool> {
-    let file = std::fs::File::open(path).ok()?;
-    match flock(file.as_fd(), FlockOperation::NonBlockingLockShared) {
-        Ok(()) => Some(false),
-        Err(e) if e == rustix::io::Errno::WOULDBLOCK => Some(true),
-        Err(_) => None,
-    }
-}
-
 /// The addresses to ask for an instance: where its lock file says it listens, else loopback in both families.
 pub fn addresses(port: u16, paths: &Paths) -> Vec<SocketAddr> {
-    let mut all = lock_file(&paths.lock(port)).map(|l| l.addresses).unwrap_or_default();
+    let named = lock::read(&paths.lock(port)).map(|holder| holder.addresses).unwrap_or_default();
+    let mut all: Vec<SocketAddr> = named.iter().filter_map(|address| address.parse().ok()).collect();
     for address in &mut all {
         // 0.0.0.0 and [::] are places to listen on, not to call.
         if address.ip().is_unspecified() {
@@ -180,24 +148,20 @@ pub fn health(port: u16, paths: &Paths) -> Result<Health, ProbeError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::runtime::identity::Identity;
+    use crate::runtime::lock::InstanceLock;
     use crate::service::paths::UserDirs;
 
     #[test]
-    fn a_lock_file_tells_where_to_ask_and_its_lock_whether_anybody_is_there() {
+    fn a_lock_file_tells_where_to_ask() {
         let root = tempfile::tempdir().unwrap();
         let dirs = UserDirs { runtime: Some(root.path().to_owned()), ..UserDirs::default() };
         let paths = Paths::user(&dirs);
-        std::fs::create_dir_all(&paths.runtime).unwrap();
-        let path = paths.lock(9000);
-        assert_eq!(lock_held(&path), None);
-        std::fs::write(&path, r#"{"port":9000,"pid":1,"addresses":["0.0.0.0:9000"],"future":1}"#).unwrap();
+        let mut held = InstanceLock::take(&paths.runtime, 9000).unwrap();
+        held.describe(9000, vec!["0.0.0.0:9000".into()], &Identity::new().unwrap()).unwrap();
         let first = addresses(9000, &paths);
         assert_eq!(first, ["127.0.0.1:9000".parse().unwrap(), "[::1]:9000".parse().unwrap()]);
-        assert_eq!(lock_held(&path), Some(false));
-        let holder = std::fs::File::open(&path).unwrap();
-        flock(holder.as_fd(), FlockOperation::LockExclusive).unwrap();
-        assert_eq!(lock_held(&path), Some(true));
-        std::fs::write(&path, "not json").unwrap();
-        assert_eq!(lock_file(&path), None);
+        std::fs::write(paths.lock(9000), "not json").unwrap();
+        assert_eq!(addresses(9000, &paths), first);
     }
 }

@@ -60,8 +60,11 @@ fn four_instances_live_side_by_side(scope: Scope) {
     assert_eq!(daemons(&machine), 4);
     super::story::post(&machine, 9001, "only here");
     let list = machine.program_with(&["list", "--json"]).ok();
+    // Root sees those of all users.
+    let of_root = machine.root(&[&machine.program(), "list"]).ok();
     for port in PORTS {
         assert!(list.stdout.contains(&port.to_string()), "{list}");
+        assert!(of_root.stdout.contains(&port.to_string()), "{of_root}");
         let events = machine.get(port, "/api/events?after=0").to_string();
         assert_eq!(events.contains("only here"), port == 9001, "{events}");
     }

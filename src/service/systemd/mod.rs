@@ -151,15 +151,20 @@ impl Surroundings {
 
 /// The name of the user this process runs as, or its number.
 pub fn user_name() -> String {
-    let uid = rustix::process::geteuid().as_raw().to_string();
-    let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
-    let named = passwd.lines().find_map(|l| {
-        let mut fields = l.split(':');
+    let uid = rustix::process::geteuid().as_raw();
+    // Users of LDAP and the like are in no file; the login's own word is as good as any for a message.
+    let said = || std::env::var("USER").ok().filter(|u| !u.is_empty());
+    name_of(uid).or_else(said).unwrap_or_else(|| uid.to_string())
+}
+
+/// The name of the user with that number, where `/etc/passwd` knows it.
+pub fn name_of(uid: u32) -> Option<String> {
+    let (uid, passwd) = (uid.to_string(), std::fs::read_to_string("/etc/passwd").ok()?);
+    passwd.lines().find_map(|line| {
+        let mut fields = line.split(':');
         let name = fields.next()?;
         (fields.nth(1)? == uid).then(|| name.to_owned())
-    });
-    // Users of LDAP and the like are in no file; the login's own word is as good as any for a message.
-    named.or_else(|| std::env::var("USER").ok().filter(|u| !u.is_empty())).unwrap_or(uid)
+    })
 }
 
 impl Manager for Systemd {
