@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::identity::Identity;
 use super::lock::{InstanceLock, LockError};
@@ -19,6 +19,10 @@ use crate::probe;
 
 /// How long the self-probe may take; a healthy process answers within a millisecond.
 const SELF_PROBE: Duration = Duration::from_secs(5);
+/// How often a long recovery speaks up; well below the units' `TimeoutStartSec=`.
+const TELL_EVERY: Duration = Duration::from_secs(5);
+/// How much more time each word asks for: three words may get lost.
+const EXTENSION: Duration = Duration::from_secs(15);
 
 /// Why the process cannot serve.
 #[derive(Debug, thiserror::Error)]
@@ -152,21 +156,24 @@ pub async fn open_store(
 ) -> Result<Store, BootError> {
     let patience = recovery_time(&config.path);
     let opening = tokio::task::spawn_blocking(move || Store::open(config, &shared.0, &shared.1, on_commit));
-    tokio::pin!(opening);
-    let began = Instant::now();
+    let opened = while_it_lasts(opening, |elapsed| {
+        tracing::info!(elapsed_s = elapsed.as_secs(), "still opening the event store");
+        if elapsed < patience {
+            notifier.extend(EXTENSION);
+            notifier.status(&format!("recovering the event store ({} s)", elapsed.as_secs()));
+        }
+    });
+    Ok(opened.await.map_err(|e| BootError::Fatal(format!("opening the store failed: {e}")))??)
+}
+
+/// Waits for `work`, and tells every [`TELL_EVERY`] how long it has taken so far.
+async fn while_it_lasts<T>(work: impl Future<Output = T>, mut tell: impl FnMut(Duration)) -> T {
+    tokio::pin!(work);
+    let began = tokio::time::Instant::now();
     loop {
         tokio::select! {
-            opened = &mut opening => {
-                return Ok(opened.map_err(|e| BootError::Fatal(format!("opening the store failed: {e}")))??);
-            }
-            () = tokio::time::sleep(Duration::from_secs(5)) => {
-                let elapsed = began.elapsed();
-                tracing::info!(elapsed_s = elapsed.as_secs(), "still opening the event store");
-                if elapsed < patience {
-                    notifier.extend(Duration::from_secs(15));
-                    notifier.status(&format!("recovering the event store ({} s)", elapsed.as_secs()));
-                }
-            }
+            done = &mut work => return done,
+            () = tokio::time::sleep(TELL_EVERY) => tell(began.elapsed()),
         }
     }
 }
@@ -208,4 +215,27 @@ pub fn store_config(settings: &Settings, dir: &Path) -> StoreConfig {
 pub fn urls(addresses: &[SocketAddr]) -> String {
     let urls: Vec<String> = addresses.iter().map(|a| format!("http://{a}")).collect();
     urls.join(" and ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_long_recovery_speaks_up_and_a_short_one_does_not() {
+        let mut told = Vec::new();
+        while_it_lasts(tokio::time::sleep(Duration::from_secs(12)), |elapsed| told.push(elapsed.as_secs())).await;
+        assert_eq!(told, [5, 10]);
+        while_it_lasts(async {}, |_| panic!("there was nothing to tell")).await;
+    }
+
+    /// A hang is ended by the start's time limit: only a store that is large may take long.
+    #[test]
+    fn patience_is_for_large_stores_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("events.db");
+        assert_eq!(recovery_time(&path), Duration::from_secs(10));
+        fs::File::create(&path).unwrap().set_len(2_000_000_000).unwrap();
+        assert_eq!(recovery_time(&path), Duration::from_secs(110));
+    }
 }
