@@ -202,7 +202,7 @@ measure() { # measure PEER WHAT
     esac
     start "$1"
     case $2 in
-    idle) generate --clients 500 --idle --duration 3 ;;
+    idle) generate --clients 500 --idle ;;
     rate) generate --clients 500 --rate 200 ;;
     sat50) generate --clients 50 --rate 0 ;;
     sat500) generate --clients 500 --rate 0 ;;
