@@ -64,7 +64,8 @@ class Results:
         for value in self.lines[peer, what]:
             for part in field.split("."):
                 value = value.get(part) if isinstance(value, dict) else None
-            if value is not None:
+            # No latency is that of events which did not arrive within the measured time at all.
+            if value is not None and not (field.startswith("lat_ms") and value == 0):
                 found.append(value)
         return found
 
