@@ -33,7 +33,7 @@ for peer in $peers; do
     case $peer in ours | raw | socketioxide | node | python | claude-mpm) ;; *) die "there is no peer $peer" ;; esac
 done
 [ "$(uname -s)" = Linux ] || die "the generator needs Linux (epoll)"
-for tool in cargo curl python3 taskset; do have $tool || die "this needs $tool"; done
+for tool in cargo curl python3 ss taskset; do have $tool || die "this needs $tool"; done
 [ "$(nproc)" -ge 2 ] || die "this needs two processors, one for the server and one for the generator"
 # shellcheck disable=SC3045 # dash, bash and busybox have it
 ulimit -n 20000 2>/dev/null || ulimit -n "$(ulimit -H -n)"
