@@ -5,7 +5,7 @@
 #
 # Arguments: make run ARGS="--port auto"   make test ARGS="crash_loop"
 
-.PHONY: help run test lint mac figures
+.PHONY: help run test lint mac figures bench
 
 .DEFAULT_GOAL := help
 
@@ -31,3 +31,7 @@ mac:
 # The numbers of docs/figures.md, measured here with the release build.
 figures:
 	@scripts/figures.sh
+
+# Beside the peers under the same load, as docs/performance.md shows it: make bench ARGS=--quick
+bench:
+	@benches/run.sh $(ARGS)
