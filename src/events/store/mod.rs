@@ -262,7 +262,12 @@ impl Store {
         };
         let room = writer.queue.room(&draft).await?;
         let (answer, answered) = oneshot::channel();
-        writer.queue.push(Request { draft, answer, _room: room })?;
+        if let Some(wake) = writer.queue.push(Request { draft, answer, _room: room })? {
+            // One turn for the others first: what they append meanwhile is committed together with this, and the writer
+            // woken once. Should this future be dropped here, it is woken all the same.
+            tokio::task::yield_now().await;
+            drop(wake);
+        }
         answered.await.unwrap_or(Err(StoreError::Closed))
     }
 

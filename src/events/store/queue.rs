@@ -81,15 +81,16 @@ impl Queue {
         Arc::clone(&self.room).acquire_many_owned(units).await.map_err(|_| StoreError::Closed)
     }
 
-    pub(super) fn push(&self, request: Request) -> Result<(), StoreError> {
+    /// Puts an event into the queue. Whoever finds it empty gets the duty to wake the writer, which dropping does; what
+    /// is put in until then is woken for as well.
+    pub(super) fn push(&self, request: Request) -> Result<Option<Wake<'_>>, StoreError> {
         let mut state = self.lock();
         if state.closing {
             return Err(StoreError::Closed);
         }
+        let first = state.waiting.is_empty();
         state.waiting.push_back(request);
-        drop(state);
-        self.wake.notify_one();
-        Ok(())
+        Ok(first.then_some(Wake(self)))
     }
 
     /// How many events wait for the writer.
@@ -161,6 +162,16 @@ impl Queue {
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The duty to wake the writer; see [`Queue::push`].
+#[derive(Debug)]
+pub(super) struct Wake<'a>(&'a Queue);
+
+impl Drop for Wake<'_> {
+    fn drop(&mut self) {
+        self.0.wake.notify_one();
     }
 }
 
