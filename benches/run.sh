@@ -22,7 +22,7 @@ while [ $# -gt 0 ]; do
     --peers) peers=${2:?--peers needs a list} && shift ;;
     --seconds) seconds=${2:?--seconds needs a number} && shift ;;
     --rounds) rounds=${2:?--rounds needs a number} && shift ;;
-    --program) program=${2:?--program needs a file} && shift ;;
+    --program) program=$(realpath "${2:?--program needs a file}") && shift ;;
     --port) port=${2:?--port needs a number} && shift ;;
     *) sed -n '2,/^set -eu/s/^# \{0,1\}//p' "$0" | sed '$d' >&2 && exit 2 ;;
     esac
