@@ -4,6 +4,7 @@ use std::io::Write;
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
+use crate::harness::command::Running;
 use crate::harness::daemon::{Place, SOON, ready, signal};
 use crate::harness::{eventually, http};
 
@@ -24,23 +25,25 @@ fn term_and_int_end_it_cleanly_with_a_report() {
     }
 }
 
-/// A client that never ends its request holds up the drain; whoever asks twice does not want to wait for it.
-#[test]
-fn a_second_signal_ends_it_at_once() {
-    let place = Place::new();
+/// A ready daemon with that drain deadline, and a client that never ends its request and so holds up the drain.
+#[track_caller]
+fn held_up(place: &Place, drain: &str) -> (Running, TcpStream) {
     let port = http::free_port();
-    let mut daemon = crate::harness::command::Running::start(&mut place.command([
-        "run",
-        "--port",
-        &port.to_string(),
-        "--set",
-        "server.drain_timeout=12s",
-    ]));
+    let drain = format!("server.drain_timeout={drain}");
+    let daemon = Running::start(&mut place.command(["run", "--port", &port.to_string(), "--set", &drain]));
     ready(port, daemon.pid());
     let mut slow = TcpStream::connect(("127.0.0.1", port)).unwrap();
     write!(slow, "POST /api/events HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Length: 100\r\n\r\n{{").unwrap();
     // It must have seen the head of that request, or there is nothing to wait for.
     assert!(http::get(port, "/health").is_ok());
+    (daemon, slow)
+}
+
+/// A client that never ends its request holds up the drain; whoever asks twice does not want to wait for it.
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    let place = Place::new();
+    let (mut daemon, slow) = held_up(&place, "12s");
     signal(daemon.pid(), "TERM");
     daemon.until(SOON, "the beginning of the shutdown", |l| l.contains("told to stop").then_some(()));
     let began = Instant::now();
@@ -54,18 +57,7 @@ fn a_second_signal_ends_it_at_once() {
 #[test]
 fn the_drain_has_a_deadline() {
     let place = Place::new();
-    let port = http::free_port();
-    let mut daemon = crate::harness::command::Running::start(&mut place.command([
-        "run",
-        "--port",
-        &port.to_string(),
-        "--set",
-        "server.drain_timeout=1s",
-    ]));
-    ready(port, daemon.pid());
-    let mut slow = TcpStream::connect(("127.0.0.1", port)).unwrap();
-    write!(slow, "POST /api/events HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Length: 100\r\n\r\n{{").unwrap();
-    assert!(http::get(port, "/health").is_ok());
+    let (mut daemon, slow) = held_up(&place, "1s");
     signal(daemon.pid(), "TERM");
     assert_eq!(daemon.end(Duration::from_secs(10)), 0, "{:?}", daemon.seen);
     assert!(daemon.seen.join("\n").contains("cleanup completed"), "{:?}", daemon.seen);
@@ -78,13 +70,8 @@ fn hup_applies_a_good_configuration_and_keeps_the_old_for_a_bad_one() {
     let file = place.path("config.toml");
     std::fs::write(&file, "[history]\non_connect = 5\n").unwrap();
     let port = http::free_port();
-    let mut daemon = crate::harness::command::Running::start(&mut place.command([
-        "run",
-        "--port",
-        &port.to_string(),
-        "--config",
-        file.to_str().unwrap(),
-    ]));
+    let mut daemon =
+        Running::start(&mut place.command(["run", "--port", &port.to_string(), "--config", file.to_str().unwrap()]));
     let before = ready(port, daemon.pid());
     assert_eq!(before["config_generation"], 1);
 
