@@ -34,7 +34,7 @@ const MAX_HEAD: usize = 64 << 10;
 /// What a connection reads that is one too many.
 const FULL: &str = concat!(
     "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json; charset=utf-8\r\n",
-    "Connection: close\r\nRetry-After: 1\r\nContent-Length: 124\r\n\r\n",
+    "Connection: close\r\nRetry-After: 1\r\nContent-Length: 125\r\n\r\n",
     r#"{"success":false,"error":"as many connections as `max_connections` allows are open; try again","#,
     r#""code":"too_many_connections"}"#
 );
