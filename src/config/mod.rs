@@ -14,7 +14,7 @@ use std::path::Path;
 use crate::cli::args::Run;
 use keys::Raw;
 use layers::{Layer, Origin, Problem};
-pub use settings::{Directories, LogFormat, PortChoice, Provenance, Settings};
+pub use settings::{Directories, LocalAccess, LogFormat, PortChoice, Provenance, Settings};
 pub use token::Token;
 use token::TokenError;
 

@@ -45,6 +45,17 @@ pub enum LogFormat {
     Json,
 }
 
+/// What programs of this machine may do without the token, where one is set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LocalAccess {
+    /// Nothing but ask how the monitor is.
+    None,
+    /// See everything.
+    Read,
+    /// Post events, too: hooks cannot send a token.
+    All,
+}
+
 /// What one process does, complete and checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
@@ -76,8 +87,8 @@ pub struct Settings {
     pub token: Option<Token>,
     /// Where the token is read from, if a file is named.
     pub token_file: Option<PathBuf>,
-    /// Whether programs of this machine may change things without the token.
-    pub trust_local: bool,
+    /// What programs of this machine may do without the token.
+    pub local: LocalAccess,
     /// The numbers of the users, beyond our own and root, that may use the Unix socket.
     pub unix_users: Vec<u32>,
     /// How posted events are shown to clients.
@@ -160,7 +171,11 @@ pub fn settle(mut merged: Merged, directories: &Directories) -> Result<(Settings
         unix_socket: optional_path(values, "server.unix_socket"),
         token: None,
         token_file: optional_path(values, "access.token_file"),
-        trust_local: truth(values, "access.trust_local"),
+        local: match text(values, "access.local").as_str() {
+            "all" => LocalAccess::All,
+            "none" => LocalAccess::None,
+            _ => LocalAccess::Read,
+        },
         unix_users: list(values, "access.unix_users").iter().filter_map(|u| u.parse().ok()).collect(),
         dialect: if text(values, "events.dialect") == "wrapped" { Dialect::Wrapped } else { Dialect::PassThrough },
         durable: truth(values, "events.durable"),

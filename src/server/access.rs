@@ -1,19 +1,20 @@
 //! What a client may do, once the [guard](super::guard) has let its request pass: everything as long as no token is set.
 //!
-//! With a token, programs of this machine may read and need it to change anything (unless `access.trust_local` says that
-//! they need not: hooks cannot send one); clients of other machines need it for everything. A request that a proxy passed
-//! on counts as one of another machine. Whoever comes over the Unix socket is known by its user and needs no token.
+//! With a token, programs of this machine may do without it what `access.local` says; clients of other machines need it
+//! for everything. A request that a proxy passed on counts as one of another machine. Whoever comes over the Unix socket is known by its user and needs no token.
 
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 
 use super::answer::Refusal;
 use super::stream::Ends;
-use crate::config::{Settings, Token};
+use crate::config::{LocalAccess, Settings, Token};
 
 /// What a client may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Access {
+    /// Ask who and how the monitor is.
+    pub look: bool,
     /// See events, figures, files.
     pub read: bool,
     /// Bring events in, and change things.
@@ -22,9 +23,9 @@ pub struct Access {
 
 impl Access {
     /// All of it.
-    pub const FULL: Self = Self { read: true, write: true };
+    pub const FULL: Self = Self { look: true, read: true, write: true };
     /// None of it.
-    pub const NONE: Self = Self { read: false, write: false };
+    pub const NONE: Self = Self { look: false, read: false, write: false };
 
     /// What the sender of a request with these headers may do.
     pub fn of(headers: &HeaderMap, ends: Ends, settings: &Settings) -> Self {
@@ -33,7 +34,8 @@ impl Access {
             return Self::FULL;
         }
         if ends.is_local() && !is_passed_on(headers) {
-            return Self { read: true, write: settings.trust_local };
+            let local = settings.local;
+            return Self { look: true, read: local != LocalAccess::None, write: local == LocalAccess::All };
         }
         Self::NONE
     }
@@ -56,7 +58,11 @@ impl Access {
 pub fn check(head: &Parts, access: Access) -> Result<(), Refusal> {
     let path = head.uri.path();
     let reads = matches!(head.method, Method::GET | Method::HEAD);
-    let may = path == "/socket.io/" || (reads && (access.read || is_public(path))) || (!reads && access.write);
+    let may = match reads {
+        _ if path == "/socket.io/" => true,
+        true => access.read || is_public(path) || (access.look && path == "/health"),
+        false => access.write,
+    };
     if may { Ok(()) } else { Err(refusal(bearer(&head.headers).is_some())) }
 }
 
@@ -107,7 +113,7 @@ mod tests {
         Ends::Tcp { local: [192, 168, 1, 5].into(), peer: [192, 168, 1, 6].into() }
     }
 
-    fn settings(trust_local: bool) -> Settings {
+    fn settings(local: LocalAccess) -> Settings {
         let directories = crate::config::Directories {
             system_config: "/c".into(),
             user_config: None,
@@ -115,7 +121,7 @@ mod tests {
             runtime: "/r".into(),
         };
         let (settings, _) = crate::config::settings::settle(Default::default(), &directories).unwrap();
-        Settings { token: Some(Token::new(TOKEN).unwrap()), trust_local, ..settings }
+        Settings { token: Some(Token::new(TOKEN).unwrap()), local, ..settings }
     }
 
     fn may(method: &str, path: &str, header: Option<(&str, &str)>, ends: Ends, settings: &Settings) -> bool {
@@ -129,26 +135,29 @@ mod tests {
 
     #[test]
     fn without_a_token_nothing_is_asked() {
-        let open = Settings { token: None, ..settings(false) };
+        let open = Settings { token: None, ..settings(LocalAccess::Read) };
         assert!(may("POST", "/api/events", None, HOME, &open));
     }
 
     #[test]
     fn programs_of_this_machine_read_and_need_the_token_to_write() {
-        let strict = settings(false);
+        let strict = settings(LocalAccess::Read);
         assert!(may("GET", "/api/events", None, HOME, &strict));
         for method in ["POST", "PUT", "PATCH", "DELETE"] {
             assert!(!may(method, "/api/events", None, HOME, &strict), "{method}");
             assert!(may(method, "/api/events", Some(("authorization", "bearer 0123456789abcdef")), HOME, &strict));
         }
-        assert!(may("POST", "/api/events", None, HOME, &settings(true)));
+        assert!(may("POST", "/api/events", None, HOME, &settings(LocalAccess::All)));
         let same = Ends::Tcp { local: [192, 168, 1, 5].into(), peer: [192, 168, 1, 5].into() };
         assert!(may("GET", "/api/events", None, same, &strict), "our own address is this machine");
+        let closed = settings(LocalAccess::None);
+        assert!(!may("GET", "/api/events", None, HOME, &closed) && !may("GET", "/metrics", None, HOME, &closed));
+        assert!(may("GET", "/health", None, HOME, &closed), "the proof of readiness goes on");
     }
 
     #[test]
     fn other_machines_need_it_for_all_but_the_page() {
-        for settings in [settings(false), settings(true)] {
+        for settings in [LocalAccess::None, LocalAccess::Read, LocalAccess::All].map(settings) {
             for path in ["/api/events", "/health", "/metrics", "/api/status", "/api/config", "/static", "/nothing"] {
                 assert!(!may("GET", path, None, away(), &settings), "{path}");
                 assert!(!may("HEAD", path, Some(("authorization", "Bearer wrong")), away(), &settings), "{path}");
@@ -164,21 +173,21 @@ mod tests {
     #[test]
     fn what_a_proxy_passes_on_comes_from_another_machine() {
         for name in ["forwarded", "x-forwarded-for", "x-real-ip", "via"] {
-            assert!(!may("GET", "/api/events", Some((name, "127.0.0.1")), HOME, &settings(true)), "{name}");
+            assert!(!may("GET", "/api/events", Some((name, "127.0.0.1")), HOME, &settings(LocalAccess::All)), "{name}");
         }
     }
 
     #[test]
     fn the_unix_socket_is_its_own_proof() {
-        assert!(may("POST", "/api/events", None, Ends::Unix { uid: 7 }, &settings(false)));
+        assert!(may("POST", "/api/events", None, Ends::Unix { uid: 7 }, &settings(LocalAccess::None)));
     }
 
     #[test]
     fn a_refusal_tells_a_wrong_token_from_none() {
         assert_eq!((refusal(true).code, refusal(false).code), ("token_wrong", "token_required"));
-        let later = Access::NONE.with(Some(TOKEN), settings(false).token.as_ref());
+        let later = Access::NONE.with(Some(TOKEN), settings(LocalAccess::Read).token.as_ref());
         assert_eq!(later, Access::FULL);
-        assert_eq!(Access::NONE.with(Some("wrong"), settings(false).token.as_ref()), Access::NONE);
+        assert_eq!(Access::NONE.with(Some("wrong"), settings(LocalAccess::Read).token.as_ref()), Access::NONE);
         assert_eq!(Access::NONE.with(None, None), Access::FULL);
     }
 }
