@@ -128,6 +128,9 @@ pub const KEYS: &[Key] = &[
     key("history.on_connect", Kind::Count(0, 10_000), "50", true, "events a client gets when it connects"),
     key("log.level", Kind::LogLevel, "info", true, "which log lines are written"),
     key("log.format", Kind::OneOf(&["auto", "human", "json"]), "auto", false, "their shape"),
+    key("log.file", Kind::OptionalPath, "", false, "where they go instead of to standard error"),
+    key("log.file_bytes", Kind::Bytes(4096, 1 << 30), "10 MiB", false, "the largest log file; then a new one is begun"),
+    key("log.older_files", Kind::Count(0, 100), "5", false, "older log files that are kept, as NAME.1 and so on"),
     key("watchdog.exit", Kind::Bool, "false", false, "end the process when it stalls, without a manager too"),
     key("watchdog.timeout", Kind::Time(1, 3600), "30s", false, "the stall that ends it, where no manager says"),
 ];

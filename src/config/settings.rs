@@ -10,6 +10,7 @@ use super::keys::{KEYS, Kind, Raw, Value, show_bytes};
 use super::layers::{Merged, Origin, Problem};
 use super::token::Token;
 use crate::events::model::Dialect;
+use crate::runtime::logfile::Bounds;
 
 /// The port that clients expect a monitor on.
 pub const DEFAULT_PORT: u16 = 8765;
@@ -113,6 +114,10 @@ pub struct Settings {
     pub log_level: String,
     /// Their shape.
     pub log_format: LogFormat,
+    /// Where they go instead of to standard error.
+    pub log_file: Option<PathBuf>,
+    /// How that file is bounded.
+    pub log_bounds: Bounds,
     /// Whether a stall ends the process where no manager would.
     pub watchdog_exit: bool,
     /// How long a stall may last before [`Settings::watchdog_exit`] acts, where no manager says.
@@ -132,6 +137,8 @@ impl Settings {
             header_timeout: running.header_timeout,
             durable: running.durable,
             log_format: running.log_format,
+            log_file: running.log_file.clone(),
+            log_bounds: running.log_bounds.clone(),
             watchdog_exit: running.watchdog_exit,
             watchdog_timeout: running.watchdog_timeout,
             ..self
@@ -192,6 +199,8 @@ pub fn settle(mut merged: Merged, directories: &Directories) -> Result<(Settings
             "json" => LogFormat::Json,
             _ => LogFormat::Auto,
         },
+        log_file: optional_path(values, "log.file"),
+        log_bounds: Bounds { bytes: number(values, "log.file_bytes"), older: count(values, "log.older_files") },
         watchdog_exit: truth(values, "watchdog.exit"),
         watchdog_timeout: time(values, "watchdog.timeout"),
     };

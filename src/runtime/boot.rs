@@ -130,12 +130,16 @@ pub fn claim(settings: &Settings, identity: &Identity) -> Result<Claim, BootErro
     };
     lock.describe(listeners.port, addresses.iter().map(ToString::to_string).collect(), identity)?;
     let dir = settings.state_dir.join(listeners.port.to_string());
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(&dir)
-        .map_err(|source| BootError::Directory { path: dir.clone(), source })?;
+    make_private(&dir).map_err(|source| BootError::Directory { path: dir.clone(), source })?;
     Ok(Claim { lock, listeners, addresses, unix, dir })
+}
+
+/// Makes a directory for this user alone, where it is missing.
+///
+/// # Errors
+/// What the system says.
+pub fn make_private(dir: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
 }
 
 /// Lets nobody in unasked: an address that other machines reach needs a token. The Unix socket, where one is wanted.

@@ -13,6 +13,7 @@ pub mod identity;
 pub mod ledger;
 pub mod life;
 pub mod lock;
+pub mod logfile;
 pub mod logging;
 pub mod notify;
 pub mod ports;

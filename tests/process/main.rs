@@ -3,6 +3,7 @@
 
 mod access;
 mod cli;
+mod launchd;
 mod life;
 #[cfg(target_os = "linux")]
 mod manager;
