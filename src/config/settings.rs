@@ -61,6 +61,10 @@ pub struct Settings {
     pub header_timeout: Duration,
     /// The most bytes that wait for one slow client before it is cut off.
     pub client_backlog: usize,
+    /// How many packets a second one client may send in the long run.
+    pub client_rate: u32,
+    /// How many it may send at once before that holds.
+    pub client_burst: u32,
     /// The time between two Engine.IO pings.
     pub ping_interval: Duration,
     /// How long a client may stay silent after a ping.
@@ -140,6 +144,8 @@ pub fn settle(mut merged: Merged, directories: &Directories) -> Result<(Settings
             max_body: count(values, "server.max_body"),
             header_timeout: time(values, "server.header_timeout"),
             client_backlog: count(values, "server.client_backlog"),
+            client_rate: u32::try_from(number(values, "server.client_rate")).unwrap_or(u32::MAX),
+            client_burst: u32::try_from(number(values, "server.client_burst")).unwrap_or(u32::MAX),
             ping_interval: time(values, "socketio.ping_interval"),
             ping_timeout: time(values, "socketio.ping_timeout"),
             allow_origin: get(values, "server.allow_origin", |v| {

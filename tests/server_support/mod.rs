@@ -79,6 +79,8 @@ pub fn settings() -> Settings {
         max_body: 2 << 20,
         header_timeout: Duration::from_secs(10),
         client_backlog: 4 << 20,
+        client_rate: 2000,
+        client_burst: 4000,
         ping_interval: Duration::from_secs(30),
         ping_timeout: Duration::from_secs(60),
         allow_origin: vec![],

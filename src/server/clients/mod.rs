@@ -6,6 +6,7 @@ mod hooks;
 mod past;
 mod roster;
 mod sessions;
+mod subscribe;
 
 use std::sync::Arc;
 
@@ -13,7 +14,8 @@ use serde_json::json;
 
 use super::Counters;
 use super::counters::Path;
-use super::socketio::namespace::{Handled, Handler, Kept};
+use super::socketio::namespace::{Handled, Handler, Kept, Namespace};
+use super::socketio::outgoing::Arguments;
 use crate::events::hub::Hub;
 use crate::events::model::Draft;
 use crate::events::store::Store;
@@ -31,8 +33,13 @@ pub struct Parts {
     pub instance: Arc<super::Instance>,
 }
 
-/// All handlers, in the order in which they are asked.
-pub fn handlers(parts: &Parts) -> Vec<Box<dyn Handler>> {
+/// All namespaces: there is the default one.
+pub fn namespaces(parts: &Parts) -> Vec<Namespace> {
+    vec![Namespace::new("/").with(handlers(parts)).with_events()]
+}
+
+/// Its handlers, in the order in which they are asked.
+fn handlers(parts: &Parts) -> Vec<Box<dyn Handler>> {
     let sessions = Arc::<sessions::Book>::default();
     vec![
         Box::new(dashboard::Dashboard { parts: parts.clone() }),
@@ -40,6 +47,7 @@ pub fn handlers(parts: &Parts) -> Vec<Box<dyn Handler>> {
         Box::new(sessions::Sessions { parts: parts.clone(), book: sessions }),
         Box::new(past::Past { parts: parts.clone() }),
         Box::new(roster::Roster::default()),
+        Box::new(subscribe::Subscribe),
     ]
 }
 
@@ -57,13 +65,13 @@ impl Parts {
                 Ok(_) => {
                     parts.counters.accepted(Path::SocketIo, &name);
                     then();
-                    true
+                    Some(Arguments::default())
                 }
                 Err(error) => {
                     parts.counters.rejected(Path::SocketIo, error.code());
                     tracing::debug!(code = error.code(), %error, "event of a client refused");
                     from.socket().emit(HOOK_ERROR, &json!({"error": error.to_string()}));
-                    false
+                    None
                 }
             }
         }))
@@ -73,6 +81,6 @@ impl Parts {
     fn refuse(&self, from: Kept, code: &'static str, message: &str) -> Handled {
         self.counters.rejected(Path::SocketIo, code);
         from.socket().emit(HOOK_ERROR, &json!({"error": message}));
-        Handled::Later(Box::pin(std::future::ready(false)))
+        Handled::Later(Box::pin(std::future::ready(None)))
     }
 }
