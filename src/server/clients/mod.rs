@@ -2,6 +2,7 @@
 //! them; an event that is in none of them is ignored in silence, as Claude MPM's server ignores it.
 
 mod dashboard;
+mod door;
 mod hooks;
 mod past;
 mod roster;
@@ -11,11 +12,13 @@ mod subscribe;
 use std::sync::Arc;
 
 use serde_json::json;
+use tokio::sync::watch;
 
-use super::Counters;
 use super::counters::Path;
 use super::socketio::namespace::{Handled, Handler, Kept, Namespace};
 use super::socketio::outgoing::Arguments;
+use super::{Counters, access};
+use crate::config::Settings;
 use crate::events::hub::Hub;
 use crate::events::model::Draft;
 use crate::events::store::Store;
@@ -29,13 +32,16 @@ pub struct Parts {
     pub store: Arc<Store>,
     /// What happened so far.
     pub counters: Arc<Counters>,
+    /// The live settings.
+    pub settings: watch::Receiver<Arc<Settings>>,
     /// Who this process is.
     pub instance: Arc<super::Instance>,
 }
 
 /// All namespaces: there is the default one.
 pub fn namespaces(parts: &Parts) -> Vec<Namespace> {
-    vec![Namespace::new("/").with(handlers(parts)).with_events()]
+    let door = door::Door { settings: parts.settings.clone() };
+    vec![Namespace::new("/").guarded_by(Box::new(door)).with(handlers(parts)).with_events()]
 }
 
 /// Its handlers, in the order in which they are asked.
@@ -58,6 +64,10 @@ impl Parts {
     /// Stores an event. `then` is called once it is committed, before the client hears of it; a failure is told to the
     /// client alone, and is not acknowledged.
     fn take(&self, from: Kept, draft: Draft, then: impl FnOnce() + Send + 'static) -> Handled {
+        if !from.socket().session().access().write {
+            let refusal = access::refusal(false);
+            return self.refuse(from, refusal.code, &refusal.message);
+        }
         let parts = self.clone();
         Handled::Later(Box::pin(async move {
             let name = draft.name.clone();

@@ -167,7 +167,7 @@ impl SocketIo {
 
 /// What the client is told when it is not let in.
 fn admit(namespace: &Namespace, session: &Session, auth: &Map<String, Value>) -> Result<(), Value> {
-    let entry = Entry { namespace: &namespace.name, handshake: &session.handshake, auth };
+    let entry = Entry { namespace: &namespace.name, session, auth };
     for middleware in &namespace.middlewares {
         if let Err(refused) = middleware.admit(entry) {
             tracing::debug!(client = %session.socket_sid, code = refused.code, "client not let into {}", namespace.name);

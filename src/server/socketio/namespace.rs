@@ -8,10 +8,10 @@ use bytes::Bytes;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
-use super::handshake::Handshake;
 use super::outgoing::{Arguments, Outgoing, Piece};
 use super::packet::{Engine, Kind, Packet};
 use super::rooms::Rooms;
+use super::session::Session;
 pub use super::socket::{Kept, Socket};
 
 /// A part of the server that clients enter and leave by itself, over the one connection they have.
@@ -63,8 +63,8 @@ impl fmt::Debug for Namespace {
 pub struct Entry<'a> {
     /// The namespace.
     pub namespace: &'a str,
-    /// What is kept of the request that opened the client's session.
-    pub handshake: &'a Handshake,
+    /// The client's session; what is kept of the request that opened it is in it.
+    pub session: &'a Session,
     /// The payload that came with the wish; empty when there was none.
     pub auth: &'a Map<String, Value>,
 }

@@ -16,6 +16,8 @@ use super::payload::{self, Part};
 use super::session::{End, Polled, Session, open_packet};
 use super::sid::Sid;
 use super::{MAX_PAYLOAD, SocketIo, websocket};
+use crate::server::accept::Connection;
+use crate::server::access::Access;
 use crate::server::answer::{Refusal, method_not_allowed, read_body};
 
 /// What the protocol answers to a client of another version.
@@ -61,7 +63,9 @@ pub async fn serve(sio: Arc<SocketIo>, request: Request<Body>) -> Response {
 
 /// What is kept of the request that opens a session.
 pub fn handshake(request: &Request<Body>) -> Handshake {
-    Handshake::new(None, request.uri(), request.headers())
+    let ends = request.extensions().get::<Arc<Connection>>().map(|connection| connection.ends);
+    let access = request.extensions().get().copied().unwrap_or(Access::NONE);
+    Handshake::new(ends, access, request.uri(), request.headers())
 }
 
 fn open(sio: &Arc<SocketIo>, handshake: Handshake) -> Response {

@@ -1,6 +1,5 @@
 //! One client: its transport, what waits to be sent to it, its heartbeat. No task of its own: whoever has something
 //! for the client writes it, and only what the kernel does not take at once waits in the backlog, bounded in bytes.
-
 //!
 //! [`link`] is how packets get to the client, [`members`] the namespaces it is in, [`parts`] the binary attachments that
 //! it has not sent yet, [`asks`] what it was asked.
@@ -17,13 +16,12 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
 use self::asks::Asks;
 pub use self::asks::{AskError, Asked, Reply};
 use self::link::Link;
-pub use self::link::{Polled, reset_on_close};
+pub use self::link::Polled;
 pub use self::members::Feed;
 use self::members::Members;
 use self::parts::Partial;
@@ -35,6 +33,8 @@ use super::outgoing::Outgoing;
 use super::registry::Slot;
 use super::sid::Sid;
 use super::{frame, packet};
+use crate::server::access::Access;
+use crate::server::stream::Stream;
 
 /// A client that takes nothing for so long, although something waits for it, is cut off.
 pub const WRITE_DEADLINE: Duration = Duration::from_secs(10);
@@ -85,6 +85,7 @@ struct Inner {
     /// Events of this client that are not dealt with yet.
     unsettled: usize,
     bucket: Bucket,
+    access: Access,
     /// Whoever waits until nothing waits for the client.
     drained: Option<Waker>,
 }
@@ -92,13 +93,14 @@ struct Inner {
 impl Session {
     /// A session that polls, or owns `socket` from the start.
     pub fn new(
-        socket: Option<Arc<TcpStream>>,
+        socket: Option<Arc<Stream>>,
         (ping_interval, ping_timeout): (Duration, Duration),
         backlog: usize,
         handshake: Handshake,
         slot: Slot,
         now: Instant,
     ) -> Result<Self, getrandom::Error> {
+        let access = handshake.access;
         Ok(Self {
             sid: Sid::random()?,
             socket_sid: Sid::random()?,
@@ -126,6 +128,7 @@ impl Session {
                 asks: None,
                 unsettled: 0,
                 bucket: Bucket::new(now),
+                access,
                 drained: None,
             }),
             _slot: slot,
@@ -205,7 +208,7 @@ impl Session {
         if let Link::Socket(stream) = std::mem::replace(&mut inner.link, Link::Polling)
             && (abort || end.is_abortive())
         {
-            reset_on_close(&stream);
+            stream.reset_on_close();
         }
         inner.wake_waiting();
         drop(inner);
@@ -270,6 +273,16 @@ impl Session {
             next = next.min(by);
         }
         Ok(next)
+    }
+
+    /// What the client may do.
+    pub fn access(&self) -> Access {
+        self.lock().access
+    }
+
+    /// Remembers what the client may do, once it has said more than its request did.
+    pub fn set_access(&self, access: Access) {
+        self.lock().access = access;
     }
 
     /// Counts one packet of the client, and says until when no more are read from it if it sends more than its settings

@@ -4,14 +4,14 @@ use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::{Buf, Bytes};
-use tokio::net::TcpStream;
 
 use super::{End, Inner, Session};
 use crate::server::socketio::outgoing::Outgoing;
 use crate::server::socketio::payload;
+use crate::server::stream::Stream;
 
 /// The most pieces of one vectored write.
 const SLICES: usize = 32;
@@ -21,7 +21,7 @@ pub(super) enum Link {
     Polling,
     /// Still polling, while the client tries the WebSocket.
     Probing,
-    Socket(Arc<TcpStream>),
+    Socket(Arc<Stream>),
 }
 
 /// What a poll gets.
@@ -142,7 +142,7 @@ impl Session {
     }
 
     /// The client has moved: what waits becomes frames, and all else follows on the WebSocket.
-    pub fn move_to(&self, stream: Arc<TcpStream>, now: Instant) {
+    pub fn move_to(&self, stream: Arc<Stream>, now: Instant) {
         let mut inner = self.lock();
         if inner.end.is_some() {
             return;
@@ -249,10 +249,4 @@ impl Inner {
         }
         Ok(false)
     }
-}
-
-/// Makes the close of a connection a reset (`SO_LINGER` 0): a FIN would queue behind what the peer does not read.
-pub fn reset_on_close(stream: &TcpStream) {
-    // It fails only on a socket that is closed already.
-    let _ = socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO));
 }
