@@ -210,8 +210,11 @@ impl SocketIo {
     }
 }
 
-/// Tells the clients how many they are, whenever that changed.
+/// Tells the clients how many they are, whenever that changed, where they get events at all.
 pub async fn count_clients(sio: Arc<SocketIo>) {
+    if !sio.namespaces[DEFAULT].events {
+        return;
+    }
     loop {
         sio.registry.count_changed.notified().await;
         tokio::task::yield_now().await;

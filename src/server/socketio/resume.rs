@@ -124,7 +124,8 @@ fn from_memory(sio: &Arc<SocketIo>, session: &Arc<Session>, task: u64, at: &mut 
     sio.source.hub.resume(at.cursor, PIECE_BYTES, |tail: Tail| {
         let reaches = tail.oldest.is_some_and(|oldest| oldest <= at.cursor + 1);
         // What the store had is sent; what it gets from now on has not been through the hub yet.
-        if !reaches && !(at.read && tail.last_seq <= at.cursor) {
+        let is_at_the_end = at.read && tail.last_seq <= at.cursor;
+        if !reaches && !is_at_the_end {
             return Step::Read;
         }
         at.sent(&tail.events);

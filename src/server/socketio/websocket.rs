@@ -291,24 +291,13 @@ async fn finish(session: &Session, stream: &Stream, reader: &mut Reader) -> End 
     session.ended().unwrap_or(End::ClientClosed)
 }
 
-/// Returns on the peer's close frame or the end of its stream. What cannot be parsed any more is thrown away.
+/// Returns on the peer's close frame or the end of its stream.
 async fn await_close(stream: &Stream, reader: &mut Reader) {
-    let mut broken = false;
-    let mut rest = [0; 1024];
     loop {
-        let next = match broken {
-            false => reader.next(stream),
-            true => match stream.try_read(&mut rest) {
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => Next::Idle,
-                Ok(1..) => continue,
-                Ok(0) | Err(_) => Next::Closed,
-            },
-        };
-        match next {
-            Next::Message(_) => {}
+        match reader.next(stream) {
+            Next::Message(_) | Next::Failed(..) => {}
             Next::Idle if stream.readable().await.is_ok() => {}
             Next::Idle | Next::Closed => return,
-            Next::Failed(..) => broken = true,
         }
     }
 }
@@ -328,6 +317,8 @@ enum Next {
 struct Reader {
     parser: WebSocketContext,
     reply: Vec<u8>,
+    /// The parser has met what it cannot parse, and must not be asked again: what comes is thrown away.
+    failed: bool,
 }
 
 impl Reader {
@@ -338,10 +329,19 @@ impl Reader {
             .max_message_size(Some(MAX_PAYLOAD))
             .max_frame_size(Some(MAX_PAYLOAD));
         let parser = WebSocketContext::from_partially_read(early.to_vec(), Role::Server, Some(config));
-        Self { parser, reply: Vec::new() }
+        Self { parser, reply: Vec::new(), failed: false }
     }
 
     fn next(&mut self, stream: &Stream) -> Next {
+        if self.failed {
+            return throw_away(stream);
+        }
+        let next = self.parse(stream);
+        self.failed = matches!(next, Next::Failed(..));
+        next
+    }
+
+    fn parse(&mut self, stream: &Stream) -> Next {
         let mut tap = Tap { stream, reply: &mut self.reply };
         match self.parser.read(&mut tap) {
             Ok(Message::Close(_)) => {
@@ -364,6 +364,19 @@ impl Reader {
     fn take_reply(&mut self) -> Bytes {
         mem::take(&mut self.reply).into()
     }
+}
+
+/// Reads and forgets a little of what is there.
+fn throw_away(stream: &Stream) -> Next {
+    let mut rest = [0; 4096];
+    for _ in 0..TURN {
+        match stream.try_read(&mut rest) {
+            Ok(1..) => {}
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
+            Ok(0) | Err(_) => return Next::Closed,
+        }
+    }
+    Next::Idle
 }
 
 /// Lets the parser read the socket, and keeps what it writes.
