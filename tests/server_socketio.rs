@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use mpm_monitor::config::Settings;
 use serde_json::{Value, json};
 use server_support::*;
 
@@ -337,4 +338,38 @@ fn resident_kib() -> u64 {
     let pid = std::process::id().to_string();
     let ps = std::process::Command::new("ps").args(["-o", "rss=", "-p", &pid]).output().unwrap();
     String::from_utf8(ps.stdout).unwrap().trim().parse().unwrap()
+}
+
+#[tokio::test]
+async fn a_token_in_the_auth_payload_opens_the_namespace_and_the_right_to_write() {
+    use mpm_monitor::config::{LocalAccess, Token};
+    let strict = |local| Settings { token: Some(Token::new("0123456789abcdef").unwrap()), local, ..settings() };
+    let rig = start(strict(LocalAccess::None));
+    for (auth, code) in [("", "token_required"), (r#"{"token":"wrong-wrong-wrong"}"#, "token_wrong")] {
+        let sid = rig.open().await;
+        rig.send(&sid, &format!("40{auth}")).await;
+        let refused = packets(&rig.poll(&sid).await).remove(0);
+        let refused: Value = serde_json::from_str(refused.strip_prefix("44").unwrap()).unwrap();
+        assert_eq!(refused["data"]["code"], code);
+        assert!(refused["message"].as_str().unwrap().contains("token"), "{refused}");
+    }
+    assert_eq!(rig.server().clients(), 0);
+    let mut ws = Ws::open(&rig, "", "").await.unwrap();
+    ws.text().await;
+    ws.send(r#"40{"token":"0123456789abcdef"}"#).await;
+    ws.event("history").await;
+    ws.send(r#"421["claude_event",{"mine":1}]"#).await;
+    ws.event("claude_event").await;
+    let mut by_header = Ws::open(&rig, "", "Authorization: Bearer 0123456789abcdef\r\n").await.unwrap();
+    by_header.text().await;
+    by_header.send("40").await;
+    by_header.event("history").await;
+
+    // Who may only read is not acknowledged, and nothing is stored.
+    rig.settings.send_replace(strict(LocalAccess::Read).into());
+    let mut reader = Ws::join(&rig).await;
+    reader.event("history").await;
+    reader.send(r#"421["claude_event",{"mine":2}]"#).await;
+    assert!(reader.event("hook:error").await["error"].as_str().unwrap().contains("token"));
+    assert_eq!(rig.events.store.last_seq(), 1);
 }

@@ -74,6 +74,10 @@ pub struct Settings {
     pub header_timeout: Duration,
     /// The most bytes that wait for one slow client before it is cut off.
     pub client_backlog: usize,
+    /// How many packets a second one client may send in the long run.
+    pub client_rate: u32,
+    /// How many it may send at once before that holds.
+    pub client_burst: u32,
     /// The time between two Engine.IO pings.
     pub ping_interval: Duration,
     /// How long a client may stay silent after a ping.
@@ -171,6 +175,8 @@ pub fn settle(mut merged: Merged, directories: &Directories) -> Result<(Settings
         max_body: count(values, "server.max_body"),
         header_timeout: time(values, "server.header_timeout"),
         client_backlog: count(values, "server.client_backlog"),
+        client_rate: rate(values, "server.client_rate"),
+        client_burst: rate(values, "server.client_burst"),
         ping_interval: time(values, "socketio.ping_interval"),
         ping_timeout: time(values, "socketio.ping_timeout"),
         allow_origin: list(values, "server.allow_origin"),
@@ -270,6 +276,10 @@ fn number(values: &Values, name: &str) -> u64 {
 
 fn count(values: &Values, name: &str) -> usize {
     usize::try_from(number(values, name)).unwrap_or(usize::MAX)
+}
+
+fn rate(values: &Values, name: &str) -> u32 {
+    u32::try_from(number(values, name)).unwrap_or(u32::MAX)
 }
 
 fn time(values: &Values, name: &str) -> Duration {

@@ -27,6 +27,8 @@ pub struct Counters {
     pub clients_refused: AtomicU64,
     /// Times a client entered the namespace.
     pub joined: AtomicU64,
+    /// Times a client had to wait because it sent more than it may.
+    pub throttled: AtomicU64,
     /// Clients cut off because too much waited for them.
     pub evicted_backlog: AtomicU64,
     /// Clients cut off because they took nothing for too long.

@@ -46,7 +46,7 @@ impl Handler for Dashboard {
             ("dashboard:info", Some(_)) => socket.emit("dashboard:info:response", &info(instance.port)),
             _ => return Handled::No,
         }
-        Handled::Yes
+        Handled::done()
     }
 }
 

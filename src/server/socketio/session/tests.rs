@@ -1,12 +1,15 @@
 //! What a session does with time given to it and with a real socket.
 
+use std::task::{Context, Poll};
+
 use super::*;
+use crate::server::socketio::handshake::Handshake;
 use crate::server::socketio::registry::Registry;
 
 const PING: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(60));
 
 fn polling(backlog: usize, now: Instant) -> Session {
-    Session::new(None, PING, backlog, Registry::default().reserve(1).unwrap(), now).unwrap()
+    Session::new(None, PING, backlog, Handshake::default(), Registry::default().reserve(1).unwrap(), now).unwrap()
 }
 
 fn poll(session: &Session, now: Instant) -> Poll<Polled> {
@@ -24,9 +27,10 @@ async fn stalled(size: usize, backlog: usize, now: Instant) -> (Session, tokio::
     let (stream, _) = listener.accept().await.unwrap();
     stream.writable().await.unwrap();
     let slot = Registry::default().reserve(1).unwrap();
-    let session = Session::new(Some(Arc::new(Stream::Tcp(stream))), PING, backlog, slot, now).unwrap();
+    let session =
+        Session::new(Some(Arc::new(Stream::Tcp(stream))), PING, backlog, Handshake::default(), slot, now).unwrap();
     let greeting = Outgoing::packet("x".repeat(size));
-    assert_eq!(session.join(&greeting, 1, now), Ok(true), "some of it waits");
+    assert_eq!(session.enter((0, session.socket_sid), Feed::Off, &greeting, 1, now), Ok(true), "some of it waits");
     (session, peer)
 }
 
