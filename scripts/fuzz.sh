@@ -21,15 +21,15 @@ scripts/setup.sh fuzz
 # The coverage that libFuzzer steers by needs compiler flags that stable Rust keeps for itself; nothing else does, and
 # memory is looked after by the language (src/sys.rs has the only unsafe code, and no parser in it).
 export RUSTC_BOOTSTRAP=1
-build() { cargo fuzz build --sanitizer none --release --debug-assertions "$@"; }
-run() { # run TARGET
-    mkdir -p "fuzz/corpus/$1"
-    cargo fuzz run --sanitizer none --release --debug-assertions "$1" "fuzz/corpus/$1" "fuzz/seeds/$1" -- \
+host=$(rustc -vV | sed -n 's/^host: //p')
+run() { # run TARGET: what was built, so that an edit in between does not make the rest wait for the compiler
+    mkdir -p "fuzz/corpus/$1" "fuzz/artifacts/$1"
+    "fuzz/target/$host/release/$1" "fuzz/corpus/$1" "fuzz/seeds/$1" -artifact_prefix="fuzz/artifacts/$1/" \
         -max_total_time="$seconds" -max_len=4096 -timeout=10 -rss_limit_mb=1024 -print_final_stats=1
 }
 
 say "building"
-build >&2
+cargo fuzz build --sanitizer none --release --debug-assertions >&2
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 for target in "$@"; do
