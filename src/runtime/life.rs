@@ -24,6 +24,7 @@ use crate::config::layers::Problem;
 use crate::config::{Provenance, Settings};
 use crate::events::hub::{self, Hub};
 use crate::events::store::Store;
+use crate::probe::Target;
 use crate::server::{Context, Instance, Server};
 
 /// How long the store may take for its last commit and checkpoint.
@@ -172,10 +173,13 @@ struct Running {
 impl Life {
     async fn run(mut self, settings: Settings, claim: Claim, mut signals: Signals) -> Result<Exit, BootError> {
         let watchdog = self.watchdog(&settings)?;
-        let Claim { lock, listeners, addresses, dir } = claim;
-        let urls = boot::urls(&addresses);
+        // The Unix socket's path goes when this life ends, whichever way.
+        let Claim { lock, listeners, addresses, unix, dir } = claim;
+        let urls = boot::urls(&addresses, unix.as_ref());
+        let targets: Vec<Target> =
+            addresses.into_iter().map(Target::from).chain(unix.iter().map(|u| u.path().into())).collect();
         let booted = tokio::select! {
-            booted = self.boot(settings, listeners, &addresses, &dir) => booted,
+            booted = self.boot(settings, listeners, targets, &dir) => booted,
             reason = self.fatal.raised() => Err(BootError::Fatal(reason)),
             () = signals.stop.asked_to_stop() => {
                 tracing::info!("told to stop before it was ready");
@@ -216,7 +220,7 @@ impl Life {
         &self,
         settings: Settings,
         listeners: super::sockets::Listeners,
-        addresses: &[std::net::SocketAddr],
+        targets: Vec<Target>,
         dir: &std::path::Path,
     ) -> Result<Running, BootError> {
         let began = Instant::now();
@@ -272,7 +276,7 @@ impl Life {
             hang();
         }
         self.notifier.status("starting: asking ourselves through the socket");
-        boot::probe_self(addresses, &self.identity).await?;
+        boot::probe_self(targets, &self.identity).await?;
         drop(probe_latch);
         phase("self-probe", began);
         Ok(Running { settings, server, hub_task, store })

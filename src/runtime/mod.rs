@@ -20,5 +20,6 @@ pub mod pulse;
 pub mod readiness;
 pub mod shutdown;
 pub mod sockets;
+pub mod unix_socket;
 pub mod usage;
 pub mod watchdog;

@@ -56,7 +56,8 @@ fn clients_that_stop_reading_are_reset_while_all_others_get_everything() {
     let settings = ["server.max_clients=200", "history.on_connect=0", "server.drain_timeout=2s"];
     let mut daemon = place.serve_with(port, &settings);
     let healthy: Vec<Sio> = (0..HEALTHY).map(|_| Sio::join(connect(port).unwrap()).unwrap()).collect();
-    let stall = || -> Vec<TcpStream> { (0..STALLED).map(|_| Sio::join(narrow(port).unwrap()).unwrap().stream).collect() };
+    let stall =
+        || -> Vec<TcpStream> { (0..STALLED).map(|_| Sio::join(narrow(port).unwrap()).unwrap().stream).collect() };
     let mut stalled = stall();
     eventually(SLACK, "all to be there", || {
         let clients = metric(port, "clients", "") as usize;
@@ -68,8 +69,10 @@ fn clients_that_stop_reading_are_reset_while_all_others_get_everything() {
     let readers: Vec<_> = healthy.into_iter().map(|c| std::thread::spawn(move || hears_all(c, 0))).collect();
     publish(port, 0);
     let published = began.elapsed();
-    let healthy: Vec<Sio> =
-        readers.into_iter().map(|r| r.join().unwrap().expect("a client that reads gets everything, in order")).collect();
+    let healthy: Vec<Sio> = readers
+        .into_iter()
+        .map(|r| r.join().unwrap().expect("a client that reads gets everything, in order"))
+        .collect();
     let with_stalled = resident(daemon.pid());
     assert_eq!(metric(port, "sessions_ended_total", "backlog"), 0.0, "the deadline is what is tested here");
     let evicted = eventually(DEADLINE + SLACK, "those that stall to be cut off", || {
@@ -101,7 +104,11 @@ fn clients_that_stop_reading_are_reset_while_all_others_get_everything() {
     signal(daemon.pid(), "TERM");
     let began = Instant::now();
     let closed = healthy.into_iter().filter_map(|mut c| c.until("never sent").err());
-    assert_eq!(closed.filter(|e| e.kind() == io::ErrorKind::ConnectionAborted).count(), HEALTHY, "told by a close frame");
+    assert_eq!(
+        closed.filter(|e| e.kind() == io::ErrorKind::ConnectionAborted).count(),
+        HEALTHY,
+        "told by a close frame"
+    );
     assert_eq!(daemon.end(SLACK), 0, "{:?}", daemon.seen);
     figure("stalled_clients_drain", began.elapsed().as_millis(), "ms (server.drain_timeout 2 s)");
     assert!(began.elapsed() < Duration::from_secs(4), "took {:?}", began.elapsed());

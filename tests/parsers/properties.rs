@@ -5,22 +5,26 @@ use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
+use std::sync::OnceLock;
 
+use axum::http::request::Parts;
 use axum::http::{Request, Uri};
 use bytes::Bytes;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use mpm_monitor::config::{Directories, layers, settings};
+use mpm_monitor::config::{Directories, Settings, Token, layers, settings};
 use mpm_monitor::events::ingest::{self, client};
 use mpm_monitor::events::model::{Dialect, Draft, Event};
 use mpm_monitor::events::shown::Shown;
 use mpm_monitor::runtime::ledger::Ledger;
+use mpm_monitor::server::access::Access;
 use mpm_monitor::server::guard::{self, Allowed};
 use mpm_monitor::server::routes::Wanted;
 use mpm_monitor::server::socketio::MAX_PAYLOAD;
 use mpm_monitor::server::socketio::packet::{Engine, Kind, MAX_ATTACHMENTS, Packet};
 use mpm_monitor::server::socketio::payload::{self, Part};
 use mpm_monitor::server::socketio::websocket::{Next, Reader};
+use mpm_monitor::server::stream::Ends;
 use mpm_monitor::service::journal::{ctl, since};
 use mpm_monitor::service::receipt::Receipt;
 use mpm_monitor::service::systemd::show;
@@ -238,6 +242,21 @@ fn names_this_machine(authority: &str) -> bool {
     matches!(address, Ok(IpAddr::V4(Ipv4Addr::LOCALHOST))) || address.is_ok_and(|a| a.is_loopback() && a.is_ipv6())
 }
 
+/// Only who says the token may write, and only who says it may do anything from elsewhere.
+fn token(head: &Parts, settings: &Settings, local: IpAddr) {
+    let said = head.headers.get_all("authorization").iter().any(|v| {
+        v.to_str().is_ok_and(|v| v.split_once(' ').is_some_and(|(_, token)| token.trim() == "0123456789abcdef"))
+    });
+    let far = Ends::Tcp { local, peer: IpAddr::from([192, 0, 2, 7]) };
+    let near = Ends::Tcp { local, peer: local };
+    assert!(said || Access::of(&head.headers, far, settings) == Access::NONE);
+    assert!(said || !Access::of(&head.headers, near, settings).write);
+}
+
+fn nowhere() -> Directories {
+    Directories { system_config: "/c".into(), user_config: None, state: "/s".into(), runtime: "/r".into() }
+}
+
 /// The first line is method and target, each further one a header.
 fn guard(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
@@ -250,8 +269,15 @@ fn guard(data: &[u8]) {
     let Ok(request) = request.body(()) else { return };
     let (head, ()) = request.into_parts();
     let listed = "https://board.example";
-    let verdict = guard::check(&head, Ipv4Addr::LOCALHOST.into(), &[listed.to_owned()]);
-    let Ok(allowed) = verdict else { return };
+    static SETTINGS: OnceLock<Settings> = OnceLock::new();
+    let settings = SETTINGS.get_or_init(|| Settings {
+        allow_origin: vec![listed.to_owned()],
+        token: Token::new("0123456789abcdef").ok(),
+        ..settings::settle(layers::Merged::default(), &nowhere()).unwrap().0
+    });
+    let local = IpAddr::from(Ipv4Addr::LOCALHOST);
+    token(&head, settings, local);
+    let Ok(allowed) = guard::check(&head, Ends::Tcp { local, peer: local }, settings) else { return };
     let hosts: Vec<_> = head.headers.get_all("host").iter().collect();
     assert_eq!(hosts.len(), 1, "exactly one host");
     assert!(names_this_machine(hosts[0].to_str().unwrap()), "{hosts:?}");
@@ -275,13 +301,12 @@ fn guard(data: &[u8]) {
 /// What is valid means the same after it was shown and read again, and listens on loopback only.
 fn config_file(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
-    let directories =
-        Directories { system_config: "/c".into(), user_config: None, state: "/s".into(), runtime: "/r".into() };
+    let directories = nowhere();
     let settle =
         |text: &str| settings::settle(layers::merge(vec![layers::from_toml(Path::new("/c"), text)]), &directories);
     match settle(text) {
         Ok((settings, provenance)) => {
-            assert!(settings.bind.iter().all(IpAddr::is_loopback));
+            assert!(!settings.bind.is_empty() && settings.max_clients <= settings.max_connections);
             let (again, _) = settle(&provenance.to_toml(true)).expect("what is shown can be read");
             assert_eq!(again, settings);
         }
