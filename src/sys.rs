@@ -66,6 +66,20 @@ pub unsafe fn activated(activate: ActivateSocket, name: &CStr) -> io::Result<Vec
     Ok(taken)
 }
 
+/// Gives memory that is free, but lies between what is still in use, back to the system. The C library keeps it by itself,
+/// so that a crowd of clients would be seen in the process's memory long after it has left. Takes about a millisecond for
+/// each 100 MiB; does nothing where the allocator is another one.
+pub fn give_back_memory() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    {
+        unsafe extern "C" {
+            // malloc_trim(3)
+            safe fn malloc_trim(pad: usize) -> std::ffi::c_int;
+        }
+        malloc_trim(0);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::fd::{AsRawFd, IntoRawFd};
