@@ -59,6 +59,10 @@ pub enum Kind {
     OneOf(&'static [&'static str]),
     /// Web origins: scheme, host, optional port.
     Origins,
+    /// An absolute path, `auto`, or nothing.
+    Dashboard,
+    /// Absolute paths; may be none.
+    Directories,
 }
 
 /// One setting.
@@ -100,6 +104,13 @@ pub const KEYS: &[Key] = &[
         "bytes that may wait for one slow client",
     ),
     key("server.allow_origin", Kind::Origins, "", true, "web origins beyond this machine's own"),
+    key(
+        "server.dashboard_dir",
+        Kind::Dashboard,
+        "",
+        false,
+        "serve an installed Claude MPM's dashboard at /: its folder, or auto; empty: our own page",
+    ),
     key("server.drain_timeout", Kind::Time(0, 12), "5s", true, "how long shutdown waits for clients"),
     key("socketio.ping_interval", Kind::Time(1, 3600), "30s", true, "between two pings"),
     key("socketio.ping_timeout", Kind::Time(1, 3600), "120s", true, "silence after a ping that ends a client"),
@@ -109,6 +120,13 @@ pub const KEYS: &[Key] = &[
     key("history.bytes", Kind::Bytes(MIB, 1 << 40), "256 MiB", true, "the most bytes of events kept"),
     key("history.age", Kind::Time(60, 315_360_000), "30days", true, "how long events are kept"),
     key("history.on_connect", Kind::Count(0, 10_000), "50", true, "events a client gets when it connects"),
+    key(
+        "compat.pid_files_in",
+        Kind::Directories,
+        "",
+        false,
+        "projects in which `claude-mpm monitor status` and `stop` find this process",
+    ),
     key("log.level", Kind::LogLevel, "info", true, "which log lines are written"),
     key("log.format", Kind::OneOf(&["auto", "human", "json"]), "auto", false, "their shape"),
     key("watchdog.exit", Kind::Bool, "false", false, "end the process when it stalls, without a manager too"),
@@ -176,6 +194,15 @@ impl Key {
                     Err(format!("{text:?} is none of {}", words.join(", ")))
                 }
             }
+            Kind::Dashboard => match text()? {
+                word @ ("" | "auto") => Ok(Value::Text(word.to_owned())),
+                path => read_path(path).map(Value::Path).map_err(|e| format!("{e}, nor auto")),
+            },
+            Kind::Directories => items()
+                .iter()
+                .map(|i| read_path(i).map(|p| p.display().to_string()))
+                .collect::<Result<_, _>>()
+                .map(Value::List),
             Kind::Origins => items().iter().map(|o| read_origin(o)).collect::<Result<_, _>>().map(Value::List),
         }
     }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::keys::{KEYS, Kind, Raw, Value, show_bytes};
 use super::layers::{Merged, Origin, Problem};
 use crate::events::model::Dialect;
+use crate::server::dashboard::Choice;
 
 /// The port that clients expect a monitor on.
 pub const DEFAULT_PORT: u16 = 8765;
@@ -67,6 +68,10 @@ pub struct Settings {
     pub ping_timeout: Duration,
     /// Origins of web pages beyond this machine's own that may post events and connect.
     pub allow_origin: Vec<String>,
+    /// Whose page is served at `/`.
+    pub dashboard: Choice,
+    /// The projects in whose `.claude-mpm` the PID file of Claude MPM is kept.
+    pub pid_files_in: Vec<PathBuf>,
     /// How posted events are shown to clients.
     pub dialect: Dialect,
     /// Whether an event is accepted only once it is on the disk, not merely in the kernel.
@@ -105,6 +110,8 @@ impl Settings {
             state_dir: running.state_dir.clone(),
             runtime_dir: running.runtime_dir.clone(),
             header_timeout: running.header_timeout,
+            dashboard: running.dashboard.clone(),
+            pid_files_in: running.pid_files_in.clone(),
             durable: running.durable,
             log_format: running.log_format,
             watchdog_exit: running.watchdog_exit,
@@ -144,6 +151,14 @@ pub fn settle(mut merged: Merged, directories: &Directories) -> Result<(Settings
             ping_timeout: time(values, "socketio.ping_timeout"),
             allow_origin: get(values, "server.allow_origin", |v| {
                 if let Value::List(l) = v { Some(l.clone()) } else { None }
+            }),
+            dashboard: get(values, "server.dashboard_dir", |v| match v {
+                Value::Path(dir) => Some(Choice::At(dir.clone())),
+                Value::Text(word) if word == "auto" => Some(Choice::Auto),
+                _ => Some(Choice::Own),
+            }),
+            pid_files_in: get(values, "compat.pid_files_in", |v| {
+                if let Value::List(l) = v { Some(l.iter().map(PathBuf::from).collect()) } else { None }
             }),
             dialect: if text(values, "events.dialect") == "wrapped" { Dialect::Wrapped } else { Dialect::PassThrough },
             durable: truth(values, "events.durable"),
@@ -365,6 +380,8 @@ mod tests {
                 Kind::LogLevel => "debug",
                 Kind::OneOf(words) => words[1],
                 Kind::Origins => "https://a.example",
+                Kind::Dashboard => "auto",
+                Kind::Directories => "/a, /b",
             };
             let other = if key.name == "history.age" { "90s" } else { other };
             let raw = (key.name.to_owned(), Raw::Text(other.to_owned()), String::new());

@@ -15,6 +15,7 @@ pub mod life;
 pub mod lock;
 pub mod logging;
 pub mod notify;
+pub mod pid_files;
 pub mod ports;
 pub mod pulse;
 pub mod readiness;

@@ -2,6 +2,7 @@
 //! in the foreground, with no manager there.
 
 mod cli;
+mod compat;
 mod life;
 #[cfg(target_os = "linux")]
 mod manager;

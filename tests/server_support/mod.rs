@@ -14,6 +14,7 @@ use mpm_monitor::events::store::{Store, StoreConfig};
 use mpm_monitor::runtime::components::Components;
 use mpm_monitor::runtime::pulse::Pulse;
 use mpm_monitor::runtime::readiness::Readiness;
+use mpm_monitor::server::dashboard::{Choice, Machine, resolve};
 use mpm_monitor::server::{Context, Instance, Server};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -82,6 +83,8 @@ pub fn settings() -> Settings {
         ping_interval: Duration::from_secs(30),
         ping_timeout: Duration::from_secs(60),
         allow_origin: vec![],
+        dashboard: Choice::Own,
+        pid_files_in: vec![],
         dialect: Dialect::Wrapped,
         durable: false,
         history_events: 1000,
@@ -106,6 +109,7 @@ pub fn start(settings: Settings) -> Rig {
 pub fn start_in(settings: Settings, dir: Arc<tempfile::TempDir>) -> Rig {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
+    let dashboard = resolve(&settings.dashboard, &Machine::default()).unwrap().map(Arc::new);
     let (sender, receiver) = watch::channel(Arc::new(settings));
     let (readiness, pulse) = (Readiness::new(), Pulse::new());
     let events = Arc::new(keep(&pulse, dir));
@@ -118,6 +122,7 @@ pub fn start_in(settings: Settings, dir: Arc<tempfile::TempDir>) -> Rig {
         store: Arc::clone(&events.store),
         instance: Arc::new(Instance { id: "me".into(), port: address.port(), pid: 1, started: Instant::now() }),
         config_generation: Arc::new(AtomicU64::new(1)),
+        dashboard,
     };
     let server = Some(Server::start(vec![listener], context).unwrap());
     Rig { server, address, events, readiness, pulse, settings: sender }
