@@ -17,6 +17,7 @@ use super::ledger::{self, BURST, INTERVAL, LedgerFile};
 use super::logfile;
 use super::logging::Level;
 use super::notify::Notifier;
+use super::pid_files::{PidFileError, PidFiles};
 use super::pulse::Pulse;
 use super::readiness::Readiness;
 use super::shutdown::Report;
@@ -27,12 +28,18 @@ use crate::config::{PortChoice, Provenance, Settings};
 use crate::events::hub::{self, Hub};
 use crate::events::store::Store;
 use crate::probe::Target;
+use crate::server::dashboard::{self, Dashboard};
 use crate::server::{Context, Instance, Server};
 
 /// How long the store may take for its last commit and checkpoint.
 const STORE_CLOSE: Duration = Duration::from_secs(2);
 /// How often the status line is renewed, if it changed.
 const STATUS_EVERY: Duration = Duration::from_secs(5);
+
+/// How long the PID files of Claude MPM may take.
+const PID_FILES_DEADLINE: Duration = Duration::from_secs(2);
+/// The name under which their state is told.
+const PID_FILES: &str = "pid_files";
 
 /// Reads the configuration again, from the same sources as at the start.
 pub type Load = Box<dyn Fn() -> Result<(Settings, Provenance), Vec<Problem>> + Send>;
@@ -125,6 +132,10 @@ fn begin(start: Start, notifier: &Notifier, fatal: &Fatal) -> Result<Exit, BootE
         managed_by = ?identity.managed_by,
         "starting"
     );
+    let dashboard = dashboard::resolve(&start.settings.dashboard, &dashboard::Machine::this())?;
+    if let Some(dashboard) = &dashboard {
+        tracing::info!(dir = %dashboard.page.display(), "the page at / is that of the installed Claude MPM");
+    }
     notifier.status("starting: taking the port");
     let claim = boot::claim(&start.settings, &identity)?;
     let ledger = LedgerFile::in_dir(&claim.dir);
@@ -158,6 +169,7 @@ fn begin(start: Start, notifier: &Notifier, fatal: &Fatal) -> Result<Exit, BootE
         provenance: start.provenance,
         load: start.load,
         level: start.level,
+        dashboard: dashboard.map(Arc::new),
     };
     let ended = runtime.block_on(life.run(start.settings, claim, signals));
     // What is left are readers of the store in the middle of a query; they hold nothing that could be lost.
@@ -204,6 +216,7 @@ struct Life {
     provenance: Provenance,
     load: Load,
     level: Level,
+    dashboard: Option<Arc<Dashboard>>,
 }
 
 /// Everything that runs and must be ended.
@@ -212,6 +225,7 @@ struct Running {
     server: Server,
     hub_task: tokio::task::JoinHandle<()>,
     store: Arc<Store>,
+    pid_files: PidFiles,
 }
 
 impl Life {
@@ -315,6 +329,7 @@ impl Life {
                 started: self.identity.since,
             }),
             config_generation: Arc::clone(&self.generation),
+            dashboard: self.dashboard.clone(),
         };
         let server = Server::start(listeners.sockets, context)
             .map_err(|e| BootError::Fatal(format!("cannot serve on the sockets: {e}")))?;
@@ -328,7 +343,18 @@ impl Life {
         boot::probe_self(targets, &self.identity).await?;
         drop(probe_latch);
         phase("self-probe", began);
-        Ok(Running { settings, server, hub_task, store })
+        let pid_files = PidFiles::new(&settings.borrow().pid_files_in, port, self.identity.pid);
+        if !pid_files.is_empty() {
+            // Before READY=1, so that who waited for that finds them.
+            let problems = keep(&pid_files, PidFiles::write).await;
+            if problems.is_empty() {
+                self.components.set(PID_FILES, State::Ok);
+            } else {
+                tracing::warn!("cannot write {problems}; `claude-mpm monitor` will not find this process there");
+                self.components.set_because(PID_FILES, State::Degraded, format!("cannot write {problems}"));
+            }
+        }
+        Ok(Running { settings, server, hub_task, store, pid_files })
     }
 
     /// A task whose only work is to show that the runtime turns.
@@ -457,6 +483,16 @@ impl Life {
         let drained = running.server.drain(drain, "shutdown").await;
         report.add("server", step, drained.cut == 0);
 
+        if !running.pid_files.is_empty() {
+            let step = Instant::now();
+            // While the port's lock is held, so that no other process of ours can have written its own.
+            let problems = keep(&running.pid_files, PidFiles::remove).await;
+            if !problems.is_empty() {
+                tracing::warn!("cannot remove {problems}");
+            }
+            report.add("pid files", step, problems.is_empty());
+        }
+
         let step = Instant::now();
         // Its subscribers are gone; it waits for events that nobody would see.
         running.hub_task.abort();
@@ -499,6 +535,18 @@ impl Stop {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
         }
+    }
+}
+
+/// Does something with the PID files, off the runtime's thread and for a bounded time, as a project may lie on a network's
+/// disk: what went wrong, in a sentence, or nothing.
+async fn keep(files: &PidFiles, act: fn(&PidFiles) -> Result<(), Vec<PidFileError>>) -> String {
+    let files = files.clone();
+    match tokio::time::timeout(PID_FILES_DEADLINE, tokio::task::spawn_blocking(move || act(&files))).await {
+        Ok(Ok(Ok(()))) => String::new(),
+        Ok(Ok(Err(errors))) => errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => "the PID files in time".to_owned(),
     }
 }
 

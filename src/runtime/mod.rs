@@ -16,6 +16,7 @@ pub mod lock;
 pub mod logfile;
 pub mod logging;
 pub mod notify;
+pub mod pid_files;
 pub mod ports;
 pub mod pulse;
 pub mod readiness;

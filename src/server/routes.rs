@@ -45,12 +45,13 @@ pub struct App {
 
 /// All routes.
 pub fn router(app: Arc<App>) -> Router {
+    let page = super::page::router(app.context.dashboard.as_ref(), app.context.instance.port);
     Router::new()
         .route("/health", get(health))
         .route("/ready", get(ready))
         .route("/api/events", get(events_after).post(post_event))
         .route("/socket.io/", any(socket_io))
-        .merge(super::page::router())
+        .merge(page)
         .merge(super::project::router())
         .merge(super::stats::router())
         .fallback(not_found)
