@@ -15,6 +15,7 @@ pub mod io;
 pub mod metrics;
 pub mod page;
 pub mod project;
+pub mod room;
 pub mod routes;
 pub mod site;
 pub mod socketio;

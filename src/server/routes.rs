@@ -11,12 +11,14 @@ use axum::extract::{Query, State};
 use axum::http::{Request, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
+use bytes::Bytes;
 use serde_json::json;
 use tokio::sync::watch;
 
 use super::accept::{Open, Phase};
 use super::answer::{Refusal, json, json_bytes, read_body};
 use super::counters::Path;
+use super::room;
 use super::socketio::{SocketIo, polling};
 use super::{Context, Counters};
 use crate::build;
@@ -188,14 +190,17 @@ fn wanted(query: HashMap<String, String>) -> Result<Wanted, Refusal> {
 }
 
 async fn events_after(State(app): State<Arc<App>>, uri: Uri) -> Response {
-    let wanted = match Wanted::parse(&uri) {
-        Ok(wanted) => wanted,
-        Err(refusal) => return refusal.into_response(),
-    };
-    match app.context.store.after(wanted.after, wanted.limit, &wanted.filter).await {
-        Ok(page) => json_bytes(StatusCode::OK, render(&page, wanted.after, app.context.store.epoch()).into_bytes()),
-        Err(error) => Refusal::from(error).into_response(),
+    match page(&app, &uri).await {
+        Ok(page) => json_bytes(StatusCode::OK, page),
+        Err(refusal) => refusal.into_response(),
     }
+}
+
+async fn page(app: &App, uri: &Uri) -> Result<Bytes, Refusal> {
+    let wanted = Wanted::parse(uri)?;
+    let room = room::for_answer().await?;
+    let page = app.context.store.after(wanted.after, wanted.limit, &wanted.filter).await?;
+    Ok(room.held_by(render(&page, wanted.after, app.context.store.epoch()).into_bytes()))
 }
 
 /// Payloads are JSON already and go out as they are. `next` is what to pass as `after` to go on: where more

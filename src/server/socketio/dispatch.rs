@@ -143,13 +143,14 @@ impl SocketIo {
             Some(Handled::Yes(answer)) => self.acknowledge(session, at, packet.ack, &answer),
             Some(Handled::Later(work)) => {
                 let (sio, session, ack) = (Arc::clone(self), Arc::clone(session), packet.ack);
-                session.begin();
+                let bytes = packet.data.len() + attachments.iter().map(Bytes::len).sum::<usize>();
+                session.begin(bytes);
                 // A task of its own: it goes on when the client leaves, and tasks begin in the order of the events.
                 tokio::spawn(async move {
                     if let Some(answer) = work.await {
                         sio.acknowledge(&session, at, ack, &answer);
                     }
-                    session.settle();
+                    session.settle(bytes);
                 });
             }
             Some(Handled::No) | None => {}

@@ -151,6 +151,9 @@ async fn post(sio: &Arc<SocketIo>, session: &Arc<Session>, request: Request<Body
             tokio::task::yield_now().await;
         }
         pause(session).await;
+        if session.is_busy() {
+            session.settled().await;
+        }
         let result = match part {
             Part::Text(packet) => sio.receive(session, packet),
             Part::Binary(data) => sio.receive_binary(session, data),
