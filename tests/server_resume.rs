@@ -184,6 +184,11 @@ impl Roamer {
         self.visits
     }
 
+    async fn connect(&self) -> std::io::Result<TcpStream> {
+        let address = *self.address.borrow();
+        TcpStream::connect(address).await
+    }
+
     /// Takes the packets of one write; the number of events in it.
     fn take<'a>(&mut self, packets: impl Iterator<Item = &'a str>) -> u64 {
         let mut count = 0;
@@ -205,7 +210,7 @@ impl Roamer {
     }
 
     async fn listen(&mut self, stay: u64, all: u64) -> Option<()> {
-        let stream = TcpStream::connect(*self.address.borrow()).await.ok()?;
+        let stream = self.connect().await.ok()?;
         let mut ws = Ws { stream, buffer: Vec::new() };
         let request = "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n\
                        Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
@@ -233,7 +238,7 @@ impl Roamer {
     }
 
     async fn request(&self, method: &str, sid: &str, body: &str) -> Option<String> {
-        let mut stream = TcpStream::connect(*self.address.borrow()).await.ok()?;
+        let mut stream = self.connect().await.ok()?;
         let length = body.len();
         let request = format!(
             "{method} /socket.io/?EIO=4&transport=polling{sid} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
