@@ -3,8 +3,9 @@
 #
 #   scripts/setup.sh build    to build and run: a C compiler, libsystemd (Linux), Rust
 #   scripts/setup.sh test     to test: the above, a D-Bus and logind for the throw-away systemd, tmux, a Python
-#                             and a Node with real Socket.IO clients, cargo-nextest
+#                             and a Node with real Socket.IO clients, the real Claude MPM, a browser, cargo-nextest
 #   scripts/setup.sh lint     shellcheck, rustfmt, clippy
+#   scripts/setup.sh fuzz     cargo-fuzz and a C++ compiler
 #   scripts/setup.sh mac      a compiler and its standard library's source, to check the macOS code on Debian
 set -eu
 cd "$(dirname "$0")/.."
@@ -99,6 +100,20 @@ python_client() {
     printf '%s\n' "$PYTHON_CLIENT" >"$stamp"
 }
 
+# The package whose server this one replaces: its hooks, its commands and its dashboard are driven against ours. In an
+# environment of its own, as it brings much along.
+claude_mpm() {
+    venv=$(target_dir)/test-claude-mpm
+    requirements=tests/clients/claude_mpm/requirements.txt
+    cmp -s "$requirements" "$venv/.installed" && "$venv/bin/python3" -c 'import claude_mpm' 2>/dev/null && return 0
+    say "making $venv with Claude MPM"
+    rm -rf "$venv"
+    mkdir -p "$(target_dir)"
+    "$(system_python)" -m venv "$venv"
+    "$venv/bin/python3" -m pip install --quiet --disable-pip-version-check --requirement "$requirements" </dev/null
+    cp "$requirements" "$venv/.installed"
+}
+
 # The JavaScript clients, exactly as the lock file says, beside what cargo builds; nothing of them runs here.
 js_clients() {
     js=$(target_dir)/test-js
@@ -120,7 +135,7 @@ for_tests() {
         have npm || { have brew && brew install node; } || die "the tests need Node: 'brew install node' (https://brew.sh)"
     elif is_debian; then
         debian systemd dbus libpam-systemd dbus-user-session util-linux mount mawk findutils procps \
-            python3-venv tmux curl iproute2
+            python3-venv tmux curl iproute2 ruby chromium
         # Node may have come from elsewhere, with npm in it.
         have npm || debian nodejs npm
     else
@@ -131,6 +146,7 @@ for_tests() {
         cargo install --locked cargo-nextest
     fi
     python_client
+    claude_mpm
     js_clients
 }
 
@@ -148,6 +164,16 @@ lint() {
     done
 }
 
+fuzz() {
+    build
+    # libFuzzer is C++, built with the fuzz targets; build-essential has the compiler.
+    need_by_hand c++ "a C++ compiler"
+    if ! cargo fuzz --version >/dev/null 2>&1; then
+        say "building cargo-fuzz, once (a minute)"
+        cargo install --locked cargo-fuzz
+    fi
+}
+
 mac() {
     is_mac && die "this is a Mac: 'cargo clippy --all-targets' checks the code that this is for"
     is_debian || die "checking the macOS code needs Debian's rust-web-src"
@@ -159,6 +185,7 @@ case ${1-} in
 build) build ;;
 test) for_tests ;;
 lint) lint ;;
+fuzz) fuzz ;;
 mac) mac ;;
 *)
     sed -n '2,/^set /{/^#/s/^# \{0,1\}//p;}' "$0" >&2

@@ -239,6 +239,9 @@ pub struct Run {
     /// Where the events are kept
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
+    /// Serve an installed Claude MPM's dashboard at `/`: its folder, or `auto` to search for it
+    #[arg(long, value_name = "DIR|auto")]
+    pub dashboard_dir: Option<PathBuf>,
     /// Which log lines: error, warn, info, debug, trace
     #[arg(long, value_name = "LEVEL")]
     pub log_level: Option<String>,

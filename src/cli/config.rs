@@ -2,7 +2,8 @@
 
 use super::args::{ConfigArgs, ConfigVerb, Run};
 use super::exit::{Exit, failed};
-use crate::config::{self, Directories, Provenance};
+use crate::config::{self, Directories, Provenance, Settings};
+use crate::server::dashboard;
 
 /// Shows or checks.
 ///
@@ -11,25 +12,27 @@ use crate::config::{self, Directories, Provenance};
 pub fn run(args: &ConfigArgs) -> anyhow::Result<Exit> {
     match &args.verb {
         ConfigVerb::Show { origin, json, run } => {
-            let provenance = settle(run)?;
+            let (_, provenance) = settle(run)?;
             let text = if *json { format!("{:#}\n", provenance.to_json()) } else { provenance.to_toml(*origin) };
             super::print(text.as_bytes())?;
         }
         ConfigVerb::Check { run } => {
-            settle(run)?;
+            let (settings, _) = settle(run)?;
+            dashboard::resolve(&settings.dashboard, &dashboard::Machine::this())
+                .map_err(|e| failed(Exit::Config, e.to_string()))?;
             super::print(b"the configuration is good\n")?;
         }
     }
     Ok(Exit::Ok)
 }
 
-fn settle(run: &Run) -> anyhow::Result<Provenance> {
+fn settle(run: &Run) -> anyhow::Result<(Settings, Provenance)> {
     let variables = config::variables();
     for name in config::layers::unknown_variables(&variables) {
         eprintln!("mpm-monitor: warning: {name} names no setting of this version; it is ignored");
     }
     match config::load(run, &variables, &Directories::of_this_user()) {
-        Ok((_, provenance)) => Ok(provenance),
+        Ok((settings, provenance)) => Ok((settings, provenance)),
         Err(problems) => Err(failed(Exit::Config, super::problems(&problems))),
     }
 }

@@ -65,6 +65,10 @@ pub enum Kind {
     Hosts,
     /// Numbers of users.
     Users,
+    /// An absolute path, `auto`, or nothing.
+    Dashboard,
+    /// Absolute paths; may be none.
+    Directories,
 }
 
 /// One setting.
@@ -116,6 +120,13 @@ pub const KEYS: &[Key] = &[
     key("server.allow_origin", Kind::Origins, "", true, "web origins beyond this machine's own"),
     key("server.allow_host", Kind::Hosts, "", true, "names of this machine that requests may call it by"),
     key("server.unix_socket", Kind::OptionalPath, "", false, "a Unix socket to listen on as well"),
+    key(
+        "server.dashboard_dir",
+        Kind::Dashboard,
+        "",
+        false,
+        "serve an installed Claude MPM's dashboard at /: its folder, or auto; empty: our own page",
+    ),
     key("server.drain_timeout", Kind::Time(0, 12), "5s", true, "how long shutdown waits for clients"),
     key("access.token_file", Kind::OptionalPath, "", true, "holds the token that clients must know, mode 0600"),
     key(
@@ -134,8 +145,18 @@ pub const KEYS: &[Key] = &[
     key("history.bytes", Kind::Bytes(MIB, 1 << 40), "256 MiB", true, "the most bytes of events kept"),
     key("history.age", Kind::Time(60, 315_360_000), "30days", true, "how long events are kept"),
     key("history.on_connect", Kind::Count(0, 10_000), "50", true, "events a client gets when it connects"),
+    key(
+        "compat.pid_files_in",
+        Kind::Directories,
+        "",
+        false,
+        "projects in which `claude-mpm monitor status` and `stop` find this process",
+    ),
     key("log.level", Kind::LogLevel, "info", true, "which log lines are written"),
     key("log.format", Kind::OneOf(&["auto", "human", "json"]), "auto", false, "their shape"),
+    key("log.file", Kind::OptionalPath, "", false, "where they go instead of to standard error"),
+    key("log.file_bytes", Kind::Bytes(4096, 1 << 30), "10 MiB", false, "the largest log file; then a new one is begun"),
+    key("log.older_files", Kind::Count(0, 100), "5", false, "older log files that are kept, as NAME.1 and so on"),
     key("watchdog.exit", Kind::Bool, "false", false, "end the process when it stalls, without a manager too"),
     key("watchdog.timeout", Kind::Time(1, 3600), "30s", false, "the stall that ends it, where no manager says"),
 ];
@@ -207,6 +228,15 @@ impl Key {
             },
             Kind::Hosts => items().iter().map(|h| read_host(h)).collect::<Result<_, _>>().map(Value::List),
             Kind::Users => items().iter().map(|u| read_user(u)).collect::<Result<_, _>>().map(Value::List),
+            Kind::Dashboard => match text()? {
+                word @ ("" | "auto") => Ok(Value::Text(word.to_owned())),
+                path => read_path(path).map(Value::Path).map_err(|e| format!("{e}, nor auto")),
+            },
+            Kind::Directories => items()
+                .iter()
+                .map(|i| read_path(i).map(|p| p.display().to_string()))
+                .collect::<Result<_, _>>()
+                .map(Value::List),
             Kind::Origins => items().iter().map(|o| read_origin(o)).collect::<Result<_, _>>().map(Value::List),
         }
     }

@@ -99,6 +99,13 @@ fn file(path: &Path, must_exist: bool) -> Layer {
     }
 }
 
+/// A folder named on the command line is meant as seen from here.
+fn absolute(dir: &Path) -> String {
+    let word = dir == Path::new("auto") || dir.as_os_str().is_empty();
+    let dir = if word { dir.to_owned() } else { std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned()) };
+    dir.display().to_string()
+}
+
 fn from_run(run: &Run) -> Layer {
     let mut flags = Vec::new();
     let mut text = |name: &str, value: Option<String>, flag: &str| {
@@ -108,6 +115,7 @@ fn from_run(run: &Run) -> Layer {
     };
     text("port", run.port.clone(), "--port");
     text("state_dir", run.state_dir.as_ref().map(|p| p.display().to_string()), "--state-dir");
+    text("server.dashboard_dir", run.dashboard_dir.as_deref().map(absolute), "--dashboard-dir");
     text("log.level", run.log_level.clone(), "--log-level");
     text("log.format", run.log_format.clone(), "--log-format");
     text("watchdog.exit", run.watchdog_exit.then(|| "true".to_owned()), "--watchdog-exit");

@@ -10,6 +10,8 @@ use super::keys::{KEYS, Kind, Raw, Value, show_bytes};
 use super::layers::{Merged, Origin, Problem};
 use super::token::Token;
 use crate::events::model::Dialect;
+use crate::runtime::logfile::Bounds;
+use crate::server::dashboard::Choice;
 
 /// The port that clients expect a monitor on.
 pub const DEFAULT_PORT: u16 = 8765;
@@ -95,6 +97,10 @@ pub struct Settings {
     pub local: LocalAccess,
     /// The numbers of the users, beyond our own and root, that may use the Unix socket.
     pub unix_users: Vec<u32>,
+    /// Whose page is served at `/`.
+    pub dashboard: Choice,
+    /// The projects in whose `.claude-mpm` the PID file of Claude MPM is kept.
+    pub pid_files_in: Vec<PathBuf>,
     /// How posted events are shown to clients.
     pub dialect: Dialect,
     /// Whether an event is accepted only once it is on the disk, not merely in the kernel.
@@ -117,6 +123,10 @@ pub struct Settings {
     pub log_level: String,
     /// Their shape.
     pub log_format: LogFormat,
+    /// Where they go instead of to standard error.
+    pub log_file: Option<PathBuf>,
+    /// How that file is bounded.
+    pub log_bounds: Bounds,
     /// Whether a stall ends the process where no manager would.
     pub watchdog_exit: bool,
     /// How long a stall may last before [`Settings::watchdog_exit`] acts, where no manager says.
@@ -134,8 +144,12 @@ impl Settings {
             state_dir: running.state_dir.clone(),
             runtime_dir: running.runtime_dir.clone(),
             header_timeout: running.header_timeout,
+            dashboard: running.dashboard.clone(),
+            pid_files_in: running.pid_files_in.clone(),
             durable: running.durable,
             log_format: running.log_format,
+            log_file: running.log_file.clone(),
+            log_bounds: running.log_bounds.clone(),
             watchdog_exit: running.watchdog_exit,
             watchdog_timeout: running.watchdog_timeout,
             ..self
@@ -183,6 +197,14 @@ pub fn settle(mut merged: Merged, directories: &Directories) -> Result<(Settings
             _ => LocalAccess::Read,
         },
         unix_users: list(values, "access.unix_users").iter().filter_map(|u| u.parse().ok()).collect(),
+        dashboard: get(values, "server.dashboard_dir", |v| match v {
+            Value::Path(dir) => Some(Choice::At(dir.clone())),
+            Value::Text(word) if word == "auto" => Some(Choice::Auto),
+            _ => Some(Choice::Own),
+        }),
+        pid_files_in: get(values, "compat.pid_files_in", |v| {
+            if let Value::List(l) = v { Some(l.iter().map(PathBuf::from).collect()) } else { None }
+        }),
         dialect: if text(values, "events.dialect") == "wrapped" { Dialect::Wrapped } else { Dialect::PassThrough },
         durable: truth(values, "events.durable"),
         history_events: number(values, "history.events"),
@@ -198,6 +220,8 @@ pub fn settle(mut merged: Merged, directories: &Directories) -> Result<(Settings
             "json" => LogFormat::Json,
             _ => LogFormat::Auto,
         },
+        log_file: optional_path(values, "log.file"),
+        log_bounds: Bounds { bytes: number(values, "log.file_bytes"), older: count(values, "log.older_files") },
         watchdog_exit: truth(values, "watchdog.exit"),
         watchdog_timeout: time(values, "watchdog.timeout"),
     };
@@ -417,6 +441,8 @@ mod tests {
                 Kind::Origins => "https://a.example",
                 Kind::Hosts => "a.example",
                 Kind::Users => "7",
+                Kind::Dashboard => "auto",
+                Kind::Directories => "/a, /b",
             };
             let other = if key.name == "history.age" { "90s" } else { other };
             let raw = (key.name.to_owned(), Raw::Text(other.to_owned()), String::new());

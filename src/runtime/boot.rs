@@ -17,6 +17,7 @@ use crate::config::settings::AUTO_PORTS;
 use crate::config::{PortChoice, Settings};
 use crate::events::store::{OnCommit, Store, StoreConfig, StoreError};
 use crate::probe::{self, Target};
+use crate::server::dashboard::DashboardError;
 
 /// How long the self-probe may take; a healthy process answers within a millisecond.
 const SELF_PROBE: Duration = Duration::from_secs(5);
@@ -56,6 +57,9 @@ pub enum BootError {
         /// What the system says.
         source: io::Error,
     },
+    /// The dashboard that the settings name is not there.
+    #[error(transparent)]
+    Dashboard(#[from] DashboardError),
     /// The store cannot be opened.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -81,7 +85,9 @@ impl BootError {
             Self::Socket(SocketError::Taken { .. } | SocketError::PathTaken(_)) | Self::NoFreePort => Exit::PortTaken,
             Self::Socket(SocketError::Denied(_)) => Exit::NoPermission,
             Self::Socket(SocketError::Bind { .. } | SocketError::Path { .. }) => Exit::CantCreate,
-            Self::Socket(SocketError::Passed(_)) | Self::WrongPort { .. } | Self::Exposed(_) => Exit::Config,
+            Self::Socket(SocketError::Passed(_)) | Self::WrongPort { .. } | Self::Exposed(_) | Self::Dashboard(_) => {
+                Exit::Config
+            }
             Self::SelfProbe { .. } | Self::Fatal(_) => Exit::Software,
         }
     }
@@ -130,12 +136,16 @@ pub fn claim(settings: &Settings, identity: &Identity) -> Result<Claim, BootErro
     };
     lock.describe(listeners.port, addresses.iter().map(ToString::to_string).collect(), identity)?;
     let dir = settings.state_dir.join(listeners.port.to_string());
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(&dir)
-        .map_err(|source| BootError::Directory { path: dir.clone(), source })?;
+    make_private(&dir).map_err(|source| BootError::Directory { path: dir.clone(), source })?;
     Ok(Claim { lock, listeners, addresses, unix, dir })
+}
+
+/// Makes a directory for this user alone, where it is missing.
+///
+/// # Errors
+/// What the system says.
+pub fn make_private(dir: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
 }
 
 /// Lets nobody in unasked: an address that other machines reach needs a token. The Unix socket, where one is wanted.

@@ -1,5 +1,6 @@
 //! One life: boot, serve, and end, under the eyes of a supervisor that outlives every panic.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -11,26 +12,34 @@ use super::boot::{self, BootError, Claim};
 use super::components::{Components, State};
 use super::failpoint::Failpoint;
 use super::fatal::Fatal;
-use super::identity::Identity;
-use super::ledger::{self, LedgerFile};
+use super::identity::{Identity, Manager};
+use super::ledger::{self, BURST, INTERVAL, LedgerFile};
+use super::logfile;
 use super::logging::Level;
 use super::notify::Notifier;
+use super::pid_files::{PidFileError, PidFiles};
 use super::pulse::Pulse;
 use super::readiness::Readiness;
 use super::shutdown::Report;
 use super::watchdog::{Plan, Watchdog};
 use crate::cli::exit::Exit;
 use crate::config::layers::Problem;
-use crate::config::{Provenance, Settings};
+use crate::config::{PortChoice, Provenance, Settings};
 use crate::events::hub::{self, Hub};
 use crate::events::store::Store;
 use crate::probe::Target;
+use crate::server::dashboard::{self, Dashboard};
 use crate::server::{Context, Instance, Server};
 
 /// How long the store may take for its last commit and checkpoint.
 const STORE_CLOSE: Duration = Duration::from_secs(2);
 /// How often the status line is renewed, if it changed.
 const STATUS_EVERY: Duration = Duration::from_secs(5);
+
+/// How long the PID files of Claude MPM may take.
+const PID_FILES_DEADLINE: Duration = Duration::from_secs(2);
+/// The name under which their state is told.
+const PID_FILES: &str = "pid_files";
 
 /// Reads the configuration again, from the same sources as at the start.
 pub type Load = Box<dyn Fn() -> Result<(Settings, Provenance), Vec<Problem>> + Send>;
@@ -61,11 +70,44 @@ pub fn live(start: Start) -> Result<Exit, BootError> {
     let notifier = Notifier::from_environment();
     let fatal = Fatal::default();
     fatal.hook_panics();
+    let manager = Manager::of_this_process();
+    if manager == Manager::Launchd {
+        shorten_caught();
+    }
+    let (port, state_dir) = (start.settings.port, start.settings.state_dir.clone());
     let result = begin(start, &notifier, &fatal);
     if let Err(error) = &result {
         notifier.status(&format!("cannot serve: {error}"));
     }
-    result
+    match result {
+        Err(error) if manager == Manager::Launchd && error.exit().is_permanent() => {
+            give_up(&error, port, &state_dir);
+            Ok(Exit::Ok)
+        }
+        other => other,
+    }
+}
+
+/// launchd tries again after every end but a good one, and no number of tries cures this one: it is told that all is well,
+/// and the reason is where `status` looks for it.
+fn give_up(error: &BootError, port: PortChoice, state_dir: &Path) {
+    tracing::error!(exit_code = error.exit().code(), "{error}; no restart cures this, so launchd is not asked for one");
+    if let (PortChoice::Fixed(port), false) = (port, error.exit() == Exit::AlreadyRunning) {
+        let dir = state_dir.join(port.to_string());
+        // Nobody serves this port, so nobody else writes here; without the directory the log has to do.
+        let _ = boot::make_private(&dir);
+        LedgerFile::in_dir(&dir).update(|l| l.give_up(error.to_string(), ledger::now()));
+    }
+}
+
+fn shorten_caught() {
+    use std::os::fd::AsFd;
+    let stderr = std::io::stderr().as_fd().try_clone_to_owned().map(std::fs::File::from);
+    match stderr.and_then(|file| logfile::shorten_caught(&file)) {
+        Ok(Some(kept)) => tracing::info!(kept = %kept.display(), "what launchd caught of standard error was large"),
+        Ok(None) => {}
+        Err(error) => tracing::warn!(%error, "cannot shorten what launchd caught of standard error"),
+    }
 }
 
 fn begin(start: Start, notifier: &Notifier, fatal: &Fatal) -> Result<Exit, BootError> {
@@ -90,10 +132,23 @@ fn begin(start: Start, notifier: &Notifier, fatal: &Fatal) -> Result<Exit, BootE
         managed_by = ?identity.managed_by,
         "starting"
     );
+    let dashboard = dashboard::resolve(&start.settings.dashboard, &dashboard::Machine::this())?;
+    if let Some(dashboard) = &dashboard {
+        tracing::info!(dir = %dashboard.page.display(), "the page at / is that of the installed Claude MPM");
+    }
     notifier.status("starting: taking the port");
     let claim = boot::claim(&start.settings, &identity)?;
     let ledger = LedgerFile::in_dir(&claim.dir);
-    let before = ledger.update(|l| l.begin(identity.pid, &identity.boot_id, ledger::now()));
+    let now = ledger::now();
+    let before = ledger.update(|l| l.begin(identity.pid, &identity.boot_id, now));
+    if identity.managed_by == Manager::Launchd && before.is_crash_loop(now) {
+        let last = before.last_failure.map_or(String::new(), |f| f.reason);
+        let reason = format!("{BURST} bad ends within {} s; the last one: {last}", INTERVAL.as_secs());
+        tracing::error!("{reason}; launchd is not asked for another start");
+        ledger.update(|l| l.give_up(reason, now));
+        let _ = claim.lock.release();
+        return Ok(Exit::Ok);
+    }
     if let (Some(failure), true) = (&before.last_failure, before.consecutive_failures > 0) {
         tracing::warn!(
             reason = failure.reason,
@@ -114,6 +169,7 @@ fn begin(start: Start, notifier: &Notifier, fatal: &Fatal) -> Result<Exit, BootE
         provenance: start.provenance,
         load: start.load,
         level: start.level,
+        dashboard: dashboard.map(Arc::new),
     };
     let ended = runtime.block_on(life.run(start.settings, claim, signals));
     // What is left are readers of the store in the middle of a query; they hold nothing that could be lost.
@@ -160,6 +216,7 @@ struct Life {
     provenance: Provenance,
     load: Load,
     level: Level,
+    dashboard: Option<Arc<Dashboard>>,
 }
 
 /// Everything that runs and must be ended.
@@ -168,6 +225,7 @@ struct Running {
     server: Server,
     hub_task: tokio::task::JoinHandle<()>,
     store: Arc<Store>,
+    pid_files: PidFiles,
 }
 
 impl Life {
@@ -212,8 +270,13 @@ impl Life {
             ledger.update(|l| l.crash(format!("stalled: {} did not answer", silent.join(", ")), ledger::now()));
             std::process::exit(Exit::Software.code().into());
         };
-        Watchdog::start(Plan::new(settings), self.pulse.clone(), self.notifier.clone(), give_up)
-            .map_err(|e| BootError::Fatal(format!("cannot start the watchdog's thread: {e}")))
+        Watchdog::start(
+            Plan::new(settings, self.identity.managed_by),
+            self.pulse.clone(),
+            self.notifier.clone(),
+            give_up,
+        )
+        .map_err(|e| BootError::Fatal(format!("cannot start the watchdog's thread: {e}")))
     }
 
     async fn boot(
@@ -266,6 +329,7 @@ impl Life {
                 started: self.identity.since,
             }),
             config_generation: Arc::clone(&self.generation),
+            dashboard: self.dashboard.clone(),
         };
         let server = Server::start(listeners.sockets, context)
             .map_err(|e| BootError::Fatal(format!("cannot serve on the sockets: {e}")))?;
@@ -279,7 +343,18 @@ impl Life {
         boot::probe_self(targets, &self.identity).await?;
         drop(probe_latch);
         phase("self-probe", began);
-        Ok(Running { settings, server, hub_task, store })
+        let pid_files = PidFiles::new(&settings.borrow().pid_files_in, port, self.identity.pid);
+        if !pid_files.is_empty() {
+            // Before READY=1, so that who waited for that finds them.
+            let problems = keep(&pid_files, PidFiles::write).await;
+            if problems.is_empty() {
+                self.components.set(PID_FILES, State::Ok);
+            } else {
+                tracing::warn!("cannot write {problems}; `claude-mpm monitor` will not find this process there");
+                self.components.set_because(PID_FILES, State::Degraded, format!("cannot write {problems}"));
+            }
+        }
+        Ok(Running { settings, server, hub_task, store, pid_files })
     }
 
     /// A task whose only work is to show that the runtime turns.
@@ -408,6 +483,16 @@ impl Life {
         let drained = running.server.drain(drain, "shutdown").await;
         report.add("server", step, drained.cut == 0);
 
+        if !running.pid_files.is_empty() {
+            let step = Instant::now();
+            // While the port's lock is held, so that no other process of ours can have written its own.
+            let problems = keep(&running.pid_files, PidFiles::remove).await;
+            if !problems.is_empty() {
+                tracing::warn!("cannot remove {problems}");
+            }
+            report.add("pid files", step, problems.is_empty());
+        }
+
         let step = Instant::now();
         // Its subscribers are gone; it waits for events that nobody would see.
         running.hub_task.abort();
@@ -450,6 +535,18 @@ impl Stop {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
         }
+    }
+}
+
+/// Does something with the PID files, off the runtime's thread and for a bounded time, as a project may lie on a network's
+/// disk: what went wrong, in a sentence, or nothing.
+async fn keep(files: &PidFiles, act: fn(&PidFiles) -> Result<(), Vec<PidFileError>>) -> String {
+    let files = files.clone();
+    match tokio::time::timeout(PID_FILES_DEADLINE, tokio::task::spawn_blocking(move || act(&files))).await {
+        Ok(Ok(Ok(()))) => String::new(),
+        Ok(Ok(Err(errors))) => errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => "the PID files in time".to_owned(),
     }
 }
 

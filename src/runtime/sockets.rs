@@ -100,13 +100,14 @@ fn show(owner: Option<&Owner>) -> String {
     owner.map_or_else(|| "a program that is gone again".into(), ToString::to_string)
 }
 
-/// The sockets that systemd passed under our name; none if it passed none. Takes ownership of them: call it once, first of all.
+/// The sockets that the service manager holds for us under our name; none if it holds none. Takes ownership of them: call it
+/// once, first of all.
 ///
 /// # Errors
 /// When one of them is no listening stream socket, they differ in their port, or none has one.
 pub fn passed() -> Result<Option<Listeners>, SocketError> {
+    let mut sockets = of_launchd()?;
     let fds = sd_notify::listen_fds_with_names().map_err(|e| SocketError::Passed(e.to_string()))?;
-    let mut sockets = Vec::new();
     for (fd, name) in fds {
         let Some(fd) = crate::sys::adopt_passed_fd(fd) else {
             return Err(SocketError::Passed(format!("descriptor {fd}, named {name:?} by LISTEN_FDS, is not open")));
@@ -124,6 +125,25 @@ pub fn passed() -> Result<Option<Listeners>, SocketError> {
     Ok(Some(Listeners { sockets, port, activated: true }))
 }
 
+/// What launchd holds for this job, where `Sockets` in its plist has our name.
+#[cfg(target_os = "macos")]
+fn of_launchd() -> Result<Vec<Listener>, SocketError> {
+    use rustix::io::Errno;
+    match crate::sys::launchd_sockets(c"http") {
+        Ok(fds) => fds.into_iter().map(|fd| checked(fd).map_err(SocketError::Passed)).collect(),
+        // No job of launchd's, or one without such a socket.
+        Err(e) if [Errno::SRCH, Errno::NOENT].iter().any(|errno| e.raw_os_error() == Some(errno.raw_os_error())) => {
+            Ok(Vec::new())
+        }
+        Err(e) => Err(SocketError::Passed(format!("launchd does not give the socket {NAME:?}: {e}"))),
+    }
+}
+
+#[cfg(not(target_os = "macos"))]
+fn of_launchd() -> Result<Vec<Listener>, SocketError> {
+    Ok(Vec::new())
+}
+
 /// The port that all sockets with an address share.
 fn one_port(sockets: &[Listener]) -> Result<u16, String> {
     let mut ports = sockets.iter().filter_map(Listener::address).map(|address| address.port());
@@ -137,6 +157,8 @@ fn one_port(sockets: &[Listener]) -> Result<u16, String> {
 /// Whether this descriptor is what the socket unit promises, as a listener.
 fn checked(fd: OwnedFd) -> Result<Listener, String> {
     let socket = Socket::from(fd);
+    // No child of ours has a use for it; a listener that a child kept would outlive us.
+    let _ = socket.set_cloexec(true);
     let kind = socket.r#type().map_err(|e| format!("not a socket ({e})"))?;
     if kind != Type::STREAM {
         return Err("not a stream socket".into());

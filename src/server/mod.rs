@@ -9,6 +9,7 @@ pub mod answer;
 pub mod beat;
 pub mod clients;
 pub mod counters;
+pub mod dashboard;
 pub mod guard;
 pub mod io;
 pub mod metrics;
@@ -75,6 +76,8 @@ pub struct Context {
     pub instance: Arc<Instance>,
     /// How often the configuration was read.
     pub config_generation: Arc<AtomicU64>,
+    /// The page at `/`, if it is not our own.
+    pub dashboard: Option<Arc<dashboard::Dashboard>>,
 }
 
 impl fmt::Debug for Context {

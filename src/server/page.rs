@@ -1,5 +1,7 @@
 //! The page that the binary carries: it shows the events live.
 
+use std::sync::Arc;
+
 use axum::Router;
 use axum::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, IF_NONE_MATCH, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
@@ -8,6 +10,8 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
+use super::dashboard::{self, Dashboard, Make};
+
 /// What an event says is text that anybody may have written; should any of it ever get past the page's care, this keeps it
 /// from running or loading anything.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
@@ -15,17 +19,26 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
 /// Changes with the build, and so with the page.
 const TAG: &str = concat!("\"", env!("MPM_MONITOR_BUILD_ID"), "\"");
 
-/// The routes of the page and its parts.
-pub fn router<S: Clone + Send + Sync + 'static>() -> Router<S> {
+/// The routes of the page and its parts: always at `/dashboard`, and at `/` unless a `dashboard` of Claude MPM is served there
+/// on `port`.
+pub fn router<S: Clone + Send + Sync + 'static>(dashboard: Option<&Arc<Dashboard>>, port: u16) -> Router<S> {
     let html = include_str!("../../dashboard/index.html");
     let css = include_str!("../../dashboard/dashboard.css");
     let js = include_str!("../../dashboard/dashboard.js");
     let icon = include_str!("../../dashboard/favicon.svg");
-    Router::new()
-        .route("/", get(move |h: HeaderMap| async move { asset(&h, "text/html; charset=utf-8", html) }))
-        .route("/dashboard.css", get(move |h: HeaderMap| async move { asset(&h, "text/css; charset=utf-8", css) }))
-        .route("/favicon.svg", get(move |h: HeaderMap| async move { asset(&h, "image/svg+xml", icon) }))
-        .route("/dashboard.js", get(move |h: HeaderMap| async move { asset(&h, "text/javascript; charset=utf-8", js) }))
+    let part = |kind: &'static str, text: &'static str| get(move |h: HeaderMap| async move { asset(&h, kind, text) });
+    let page = || part("text/html; charset=utf-8", html);
+    let picture = || part("image/svg+xml", icon);
+    let router = Router::new()
+        .route("/dashboard", page())
+        .route("/dashboard.css", part("text/css; charset=utf-8", css))
+        .route("/dashboard.js", part("text/javascript; charset=utf-8", js))
+        .route("/dashboard.svg", picture());
+    match dashboard {
+        Some(theirs) if theirs.make == Make::Built => router.merge(dashboard::router(theirs, port)),
+        Some(theirs) => router.route("/favicon.svg", picture()).merge(dashboard::router(theirs, port)),
+        None => router.route("/", page()).route("/favicon.svg", picture()),
+    }
 }
 
 fn asset(request: &HeaderMap, kind: &'static str, text: &'static str) -> Response {

@@ -45,12 +45,13 @@ pub struct App {
 
 /// All routes.
 pub fn router(app: Arc<App>) -> Router {
+    let page = super::page::router(app.context.dashboard.as_ref(), app.context.instance.port);
     Router::new()
         .route("/health", get(health))
         .route("/ready", get(ready))
         .route("/api/events", get(events_after).post(post_event))
         .route("/socket.io/", any(socket_io))
-        .merge(super::page::router())
+        .merge(page)
         .merge(super::project::router())
         .merge(super::stats::router())
         .fallback(not_found)
@@ -138,10 +139,26 @@ async fn accept(app: &App, request: Request<Body>) -> Result<String, Refusal> {
 
 /// What a request for events asks for.
 #[derive(Debug, PartialEq, Eq)]
-struct Wanted {
-    after: u64,
-    limit: usize,
-    filter: Filter,
+pub struct Wanted {
+    /// Events with greater numbers.
+    pub after: u64,
+    /// At most so many.
+    pub limit: usize,
+    /// Only those that it lets through.
+    pub filter: Filter,
+}
+
+impl Wanted {
+    /// Reads the query of `GET /api/events`.
+    ///
+    /// # Errors
+    /// 400 `bad_parameter`.
+    pub fn parse(uri: &Uri) -> Result<Self, Refusal> {
+        let query = Query::<HashMap<String, String>>::try_from_uri(uri).map_err(|e| {
+            Refusal::new(StatusCode::BAD_REQUEST, "bad_parameter", format!("the query is malformed: {e}"))
+        })?;
+        wanted(query.0)
+    }
 }
 
 fn wanted(query: HashMap<String, String>) -> Result<Wanted, Refusal> {
@@ -171,9 +188,7 @@ fn wanted(query: HashMap<String, String>) -> Result<Wanted, Refusal> {
 }
 
 async fn events_after(State(app): State<Arc<App>>, uri: Uri) -> Response {
-    let query = Query::<HashMap<String, String>>::try_from_uri(&uri)
-        .map_err(|e| Refusal::new(StatusCode::BAD_REQUEST, "bad_parameter", format!("the query is malformed: {e}")));
-    let wanted = match query.and_then(|query| wanted(query.0)) {
+    let wanted = match Wanted::parse(&uri) {
         Ok(wanted) => wanted,
         Err(refusal) => return refusal.into_response(),
     };

@@ -3,6 +3,8 @@
 
 mod access;
 mod cli;
+mod compat;
+mod launchd;
 mod life;
 #[cfg(target_os = "linux")]
 mod manager;

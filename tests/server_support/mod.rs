@@ -16,6 +16,7 @@ use mpm_monitor::events::store::{Store, StoreConfig};
 use mpm_monitor::runtime::components::Components;
 use mpm_monitor::runtime::pulse::Pulse;
 use mpm_monitor::runtime::readiness::Readiness;
+use mpm_monitor::server::dashboard::{Machine, resolve};
 use mpm_monitor::server::{Context, Instance, Server};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -102,6 +103,7 @@ pub fn start_with(
 ) -> Rig {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
+    let dashboard = resolve(&settings.dashboard, &Machine::default()).unwrap().map(Arc::new);
     let (sender, receiver) = watch::channel(Arc::new(settings));
     let (readiness, pulse) = (Readiness::new(), Pulse::new());
     let events = Arc::new(keep(&pulse, dir));
@@ -114,6 +116,7 @@ pub fn start_with(
         store: Arc::clone(&events.store),
         instance: Arc::new(Instance { id: "me".into(), port: address.port(), pid: 1, started: Instant::now() }),
         config_generation: Arc::new(AtomicU64::new(1)),
+        dashboard,
     };
     let server = Some(Server::start_with(vec![listener], context, namespaces).unwrap());
     Rig { server, address, events, readiness, pulse, settings: sender }

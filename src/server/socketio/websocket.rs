@@ -303,7 +303,9 @@ async fn await_close(stream: &Stream, reader: &mut Reader) {
 }
 
 /// What the parser says.
-enum Next {
+#[derive(Debug, PartialEq, Eq)]
+pub enum Next {
+    /// A whole message.
     Message(Message),
     /// Nothing more for now.
     Idle,
@@ -314,7 +316,8 @@ enum Next {
 }
 
 /// The read side of one socket.
-struct Reader {
+#[derive(Debug)]
+pub struct Reader {
     parser: WebSocketContext,
     reply: Vec<u8>,
     /// The parser has met what it cannot parse, and must not be asked again: what comes is thrown away.
@@ -322,7 +325,8 @@ struct Reader {
 }
 
 impl Reader {
-    fn new(early: &Bytes) -> Self {
+    /// A reader; `early` is what arrived together with the handshake.
+    pub fn new(early: &Bytes) -> Self {
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER)
             .write_buffer_size(0)
@@ -336,13 +340,18 @@ impl Reader {
         if self.failed {
             return throw_away(stream);
         }
-        let next = self.parse(stream);
+        self.next_from(Socket(stream))
+    }
+
+    /// The next message of any source of bytes; one that has none for now says `WouldBlock`.
+    pub fn next_from(&mut self, source: impl Read) -> Next {
+        let next = self.parse(source);
         self.failed = matches!(next, Next::Failed(..));
         next
     }
 
-    fn parse(&mut self, stream: &Stream) -> Next {
-        let mut tap = Tap { stream, reply: &mut self.reply };
+    fn parse(&mut self, source: impl Read) -> Next {
+        let mut tap = Tap { source, reply: &mut self.reply };
         match self.parser.read(&mut tap) {
             Ok(Message::Close(_)) => {
                 // Makes the parser say its own close; that it then calls the connection closed is no news.
@@ -361,7 +370,8 @@ impl Reader {
         }
     }
 
-    fn take_reply(&mut self) -> Bytes {
+    /// What the parser wants to be sent: pongs and its own close.
+    pub fn take_reply(&mut self) -> Bytes {
         mem::take(&mut self.reply).into()
     }
 }
@@ -379,19 +389,28 @@ fn throw_away(stream: &Stream) -> Next {
     Next::Idle
 }
 
-/// Lets the parser read the socket, and keeps what it writes.
-struct Tap<'a> {
-    stream: &'a Stream,
-    reply: &'a mut Vec<u8>,
-}
+/// Reads what has arrived at a socket.
+struct Socket<'a>(&'a Stream);
 
-impl Read for Tap<'_> {
+impl Read for Socket<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.stream.try_read(buffer)
+        self.0.try_read(buffer)
     }
 }
 
-impl Write for Tap<'_> {
+/// Lets the parser read, and keeps what it writes.
+struct Tap<'a, R> {
+    source: R,
+    reply: &'a mut Vec<u8>,
+}
+
+impl<R: Read> Read for Tap<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.source.read(buffer)
+    }
+}
+
+impl<R> Write for Tap<'_, R> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.reply.extend_from_slice(bytes);
         Ok(bytes.len())
