@@ -1,9 +1,13 @@
 //! Asks whoever listens on a port who it is: the proof behind every "started", and the answer to "who has my port".
 
-use std::net::SocketAddr;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
+
+use crate::server::stream::Stream;
 
 /// What `/health` of a monitor says of itself; fields that only mpm-monitor has are optional, so that a Claude MPM
 /// daemon is recognised as well.
@@ -34,35 +38,73 @@ pub struct Health {
     pub config_generation: Option<u64>,
 }
 
+/// Where to ask.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// An address and port.
+    Address(SocketAddr),
+    /// A Unix socket.
+    Path(PathBuf),
+}
+
+impl From<SocketAddr> for Target {
+    /// Whoever listens on every address is asked on this machine's own.
+    fn from(mut address: SocketAddr) -> Self {
+        if address.ip().is_unspecified() {
+            address.set_ip(match address.ip() {
+                IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+                IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+            });
+        }
+        Self::Address(address)
+    }
+}
+
+impl From<&Path> for Target {
+    fn from(path: &Path) -> Self {
+        Self::Path(path.to_owned())
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => address.fmt(f),
+            Self::Path(path) => path.display().fmt(f),
+        }
+    }
+}
+
 /// Why nobody answered as a monitor.
 #[derive(Debug, thiserror::Error)]
 pub enum ProbeError {
     /// Nobody listens there.
     #[error("nothing listens on {0}")]
-    Refused(SocketAddr),
+    Refused(Target),
     /// Somebody listens but did not answer in time.
     #[error("{0} accepted the connection but did not answer within {1:?}")]
-    Timeout(SocketAddr, Duration),
+    Timeout(Target, Duration),
     /// Somebody answered, but not as a monitor does.
     #[error("{0} answered, but not as a monitor does: {1}")]
-    Foreign(SocketAddr, String),
+    Foreign(Target, String),
     /// Something else went wrong on the way.
     #[error("cannot ask {0}: {1}")]
-    Io(SocketAddr, #[source] std::io::Error),
+    Io(Target, #[source] std::io::Error),
 }
 
 /// One `GET /health`, all within `timeout`.
 ///
 /// # Errors
 /// See [`ProbeError`]; a monitor that is not ready is no error, its [`Health::ready`] says so.
-pub async fn health(address: SocketAddr, timeout: Duration) -> Result<Health, ProbeError> {
-    let (status, body) = get(address, "/health", timeout).await?;
-    let health: Health =
-        serde_json::from_slice(&body).map_err(|e| ProbeError::Foreign(address, format!("status {status}, {e}")))?;
+pub async fn health(target: impl Into<Target>, timeout: Duration) -> Result<Health, ProbeError> {
+    let target = target.into();
+    let (status, body) = get(target.clone(), "/health", timeout).await?;
+    let health: Health = serde_json::from_slice(&body)
+        .map_err(|e| ProbeError::Foreign(target.clone(), format!("status {status}, {e}")))?;
     if health.service == crate::build::SERVICE {
         Ok(health)
     } else {
-        Err(ProbeError::Foreign(address, format!("it calls itself {:?}", health.service)))
+        Err(ProbeError::Foreign(target, format!("it calls itself {:?}", health.service)))
     }
 }
 
@@ -70,34 +112,48 @@ pub async fn health(address: SocketAddr, timeout: Duration) -> Result<Health, Pr
 ///
 /// # Errors
 /// As [`health`].
-pub fn health_blocking(address: SocketAddr, timeout: Duration) -> Result<Health, ProbeError> {
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| ProbeError::Io(address, e))?;
-    runtime.block_on(health(address, timeout))
+pub fn health_blocking(target: impl Into<Target>, timeout: Duration) -> Result<Health, ProbeError> {
+    let (target, runtime) = (target.into(), tokio::runtime::Builder::new_current_thread().enable_all().build());
+    match runtime {
+        Ok(runtime) => runtime.block_on(health(target, timeout)),
+        Err(error) => Err(ProbeError::Io(target, error)),
+    }
 }
 
 /// One GET of at most 1 MiB, all within `timeout`: the status code and the body.
 ///
 /// # Errors
 /// See [`ProbeError`].
-pub async fn get(address: SocketAddr, path: &str, timeout: Duration) -> Result<(u16, Vec<u8>), ProbeError> {
-    match tokio::time::timeout(timeout, request(address, path)).await {
+pub async fn get(target: impl Into<Target>, path: &str, timeout: Duration) -> Result<(u16, Vec<u8>), ProbeError> {
+    let target = target.into();
+    match tokio::time::timeout(timeout, request(&target, path)).await {
         Ok(answer) => answer,
-        Err(_) => Err(ProbeError::Timeout(address, timeout)),
+        Err(_) => Err(ProbeError::Timeout(target, timeout)),
     }
 }
 
-async fn request(address: SocketAddr, path: &str) -> Result<(u16, Vec<u8>), ProbeError> {
+async fn connect(target: &Target) -> std::io::Result<Stream> {
+    Ok(match target {
+        Target::Address(address) => Stream::Tcp(tokio::net::TcpStream::connect(address).await?),
+        Target::Path(path) => Stream::Unix(tokio::net::UnixStream::connect(path).await?),
+    })
+}
+
+async fn request(target: &Target, path: &str) -> Result<(u16, Vec<u8>), ProbeError> {
     use http_body_util::{BodyExt, Empty, Limited};
-    let stream = tokio::net::TcpStream::connect(address).await.map_err(|e| match e.kind() {
-        std::io::ErrorKind::ConnectionRefused => ProbeError::Refused(address),
-        _ => ProbeError::Io(address, e),
+    let stream = connect(target).await.map_err(|e| match e.kind() {
+        std::io::ErrorKind::ConnectionRefused => ProbeError::Refused(target.clone()),
+        _ => ProbeError::Io(target.clone(), e),
     })?;
-    let foreign = |e: &dyn std::fmt::Display| ProbeError::Foreign(address, e.to_string());
+    let foreign = |e: &dyn fmt::Display| ProbeError::Foreign(target.clone(), e.to_string());
     let io = hyper_util::rt::TokioIo::new(stream);
     let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.map_err(|e| foreign(&e))?;
+    let host = match target {
+        Target::Address(address) => address.to_string(),
+        Target::Path(_) => "localhost".to_owned(),
+    };
     let request = hyper::Request::get(path)
-        .header(hyper::header::HOST, address.to_string())
+        .header(hyper::header::HOST, host)
         .header(hyper::header::USER_AGENT, concat!("mpm-monitor/", env!("CARGO_PKG_VERSION")))
         .header(hyper::header::CONNECTION, "close")
         .body(Empty::<bytes::Bytes>::new())

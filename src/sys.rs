@@ -1,6 +1,8 @@
 //! The only `unsafe` code of the program, one small function for each need.
 #![allow(unsafe_code)]
 
+use std::ffi::{CStr, c_char, c_int, c_void};
+use std::io;
 use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 /// Takes ownership of a file descriptor that the service manager passed to this process; nothing if no such descriptor is
@@ -21,9 +23,52 @@ pub fn adopt_passed_fd(fd: RawFd) -> Option<OwnedFd> {
     Some(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// The shape of `launch_activate_socket(3)`: for the name of an entry of `Sockets` it allocates an array of descriptors,
+/// which the caller frees, and returns 0 or an error number.
+pub type ActivateSocket = unsafe extern "C" fn(*const c_char, *mut *mut c_int, *mut usize) -> c_int;
+
+/// The sockets of that name that launchd holds for this job.
+///
+/// # Errors
+/// `ESRCH` when launchd did not start this process, `ENOENT` when its plist has no such socket, `EALREADY` when they were
+/// taken before.
+#[cfg(target_os = "macos")]
+pub fn launchd_sockets(name: &CStr) -> io::Result<Vec<OwnedFd>> {
+    unsafe extern "C" {
+        fn launch_activate_socket(name: *const c_char, fds: *mut *mut c_int, count: *mut usize) -> c_int;
+    }
+    // SAFETY: this is the very function whose contract the callee relies on.
+    unsafe { activated(launch_activate_socket, name) }
+}
+
+/// Calls `activate` for `name` and takes over what it gives.
+///
+/// # Safety
+/// `activate` must keep the contract of `launch_activate_socket(3)`: on success, `fds` is an array of `count` open
+/// descriptors that nobody else owns, allocated with `malloc`.
+pub unsafe fn activated(activate: ActivateSocket, name: &CStr) -> io::Result<Vec<OwnedFd>> {
+    unsafe extern "C" {
+        fn free(memory: *mut c_void);
+    }
+    let (mut fds, mut count) = (std::ptr::null_mut::<c_int>(), 0_usize);
+    // SAFETY: `name` ends with NUL, and both places outlive the call.
+    let error = unsafe { activate(name.as_ptr(), &raw mut fds, &raw mut count) };
+    if error != 0 {
+        return Err(io::Error::from_raw_os_error(error));
+    }
+    if fds.is_null() {
+        return Ok(Vec::new());
+    }
+    // SAFETY: the contract says that so many are there, and that they are ours.
+    let taken = (0..count).map(|at| unsafe { OwnedFd::from_raw_fd(*fds.add(at)) }).collect();
+    // SAFETY: it was allocated with malloc, and nothing refers to it any more.
+    unsafe { free(fds.cast()) };
+    Ok(taken)
+}
+
 #[cfg(test)]
 mod tests {
-    use std::os::fd::IntoRawFd;
+    use std::os::fd::{AsRawFd, IntoRawFd};
 
     use super::*;
 
@@ -35,5 +80,49 @@ mod tests {
         assert!(adopt_passed_fd(open).is_none());
         assert!(adopt_passed_fd(-1).is_none());
         assert!(adopt_passed_fd(1_000_000).is_none());
+    }
+
+    unsafe extern "C" {
+        fn malloc(size: usize) -> *mut c_void;
+    }
+
+    /// As launchd's, for a plist with a socket entry `http` of two families.
+    unsafe extern "C" fn fake(name: *const c_char, fds: *mut *mut c_int, count: *mut usize) -> c_int {
+        use rustix::io::Errno;
+        // SAFETY: the caller passes a C string and two places.
+        let (name, fds, count) = unsafe { (CStr::from_ptr(name), &mut *fds, &mut *count) };
+        match name.to_bytes() {
+            b"http" => {
+                let open = [(); 2].map(|()| std::fs::File::open("/dev/null").unwrap().into_raw_fd());
+                // SAFETY: room for both.
+                unsafe {
+                    *fds = malloc(2 * size_of::<c_int>()).cast();
+                    std::ptr::copy_nonoverlapping(open.as_ptr(), *fds, 2);
+                }
+                *count = 2;
+                0
+            }
+            b"stranger" => Errno::SRCH.raw_os_error(),
+            b"twice" => Errno::ALREADY.raw_os_error(),
+            _ => Errno::NOENT.raw_os_error(),
+        }
+    }
+
+    #[test]
+    fn what_launchd_gives_is_ours_and_its_errors_are_told() {
+        // SAFETY: `fake` keeps the contract.
+        let ask = |name: &CStr| unsafe { activated(fake, name) };
+        let taken = ask(c"http").unwrap();
+        assert!(taken.len() == 2 && taken[0].as_raw_fd() != taken[1].as_raw_fd());
+        let numbers: Vec<RawFd> = taken.iter().map(AsRawFd::as_raw_fd).collect();
+        drop(taken);
+        assert!(numbers.into_iter().all(|fd| adopt_passed_fd(fd).is_none()), "closed with their owner");
+        for (name, errno) in [
+            (c"stranger", rustix::io::Errno::SRCH),
+            (c"twice", rustix::io::Errno::ALREADY),
+            (c"x", rustix::io::Errno::NOENT),
+        ] {
+            assert_eq!(ask(name).unwrap_err().raw_os_error(), Some(errno.raw_os_error()));
+        }
     }
 }

@@ -5,6 +5,7 @@ mod server_support;
 use std::sync::Arc;
 use std::time::Duration;
 
+use mpm_monitor::config::Token;
 use serde_json::{Value, json};
 use server_support::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -66,6 +67,66 @@ async fn foreign_hosts_and_origins_are_refused_before_anything_else() {
     changed.allow_origin = vec!["https://board.example".into()];
     rig.settings.send_replace(changed.into());
     assert_eq!(status(&rig.ask("POST", "/api/events", "Origin: https://board.example\r\n", "{}").await), 204);
+}
+
+/// Whatever an answer holds, a browser neither guesses its type, nor runs it, nor frames it, nor tells where it came from.
+#[tokio::test]
+async fn every_answer_says_what_a_browser_must_not_do_with_it() {
+    let rig = start(settings());
+    for (method, path, expected) in [
+        ("GET", "/", 200),
+        ("GET", "/dashboard.js", 200),
+        ("GET", "/health", 200),
+        ("GET", "/api/events", 200),
+        ("GET", "/metrics", 200),
+        ("GET", "/socket.io/?EIO=4&transport=polling", 200),
+        ("GET", "/socket.io/?EIO=3&transport=polling", 400),
+        ("GET", "/nothing", 404),
+        ("DELETE", "/health", 405),
+        ("POST", "/api/events", 400),
+        ("OPTIONS", "/api/events", 200),
+    ] {
+        let answer = rig.ask(method, path, "", "").await;
+        assert_eq!(status(&answer), expected, "{method} {path}");
+        let head = answer.split_once("\r\n\r\n").unwrap().0.to_lowercase();
+        for (name, value) in [
+            ("x-content-type-options", "nosniff"),
+            ("x-frame-options", "deny"),
+            ("referrer-policy", "no-referrer"),
+            ("content-security-policy", "default-src 'none'"),
+            ("cross-origin-resource-policy", "same-site"),
+        ] {
+            let lines: Vec<_> = head.lines().filter_map(|l| l.strip_prefix(name)).collect();
+            assert_eq!(lines.len(), 1, "{name} of {method} {path}: {head}");
+            assert!(lines[0].contains(value), "{method} {path}: {head}");
+        }
+    }
+    let refused = rig.raw("GET / HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n").await.to_lowercase();
+    assert!(refused.contains("x-content-type-options: nosniff"), "{refused}");
+}
+
+/// With a token, one that is wrong is told from none, and what was kept out is counted.
+#[tokio::test]
+async fn posting_needs_the_token_where_one_is_set() {
+    let mut with_token = settings();
+    with_token.token = Some(Token::new("0123456789abcdef").unwrap());
+    let rig = start(with_token);
+    let post = async |header: &str| rig.ask("POST", "/api/events", header, "{}").await;
+    let without = post("").await;
+    assert_eq!((status(&without), code(&without).as_str()), (401, "token_required"));
+    assert!(without.to_lowercase().contains("www-authenticate: bearer"), "{without}");
+    assert_eq!(code(&post("Authorization: Bearer 0123456789abcdeF\r\n").await), "token_wrong");
+    assert_eq!(code(&post("Authorization: Basic 0123456789abcdef\r\n").await), "token_required");
+    assert_eq!(status(&post("Authorization: Bearer 0123456789abcdef\r\n").await), 204);
+    assert_eq!(status(&rig.ask("GET", "/api/events", "", "").await), 200);
+    let proxied = rig.ask("GET", "/api/events", "X-Forwarded-For: 10.0.0.1\r\n", "").await;
+    assert_eq!(code(&proxied), "token_required");
+    let metrics = rig.ask("GET", "/metrics", "", "").await;
+    assert!(metrics.contains("requests_denied_total{code=\"token_required\"} 3"), "{metrics}");
+    assert!(metrics.contains("requests_denied_total{code=\"token_wrong\"} 1"), "{metrics}");
+    // Pages may send the header: the preflight says so.
+    let preflight = rig.ask("OPTIONS", "/api/events", "Origin: http://localhost\r\n", "").await;
+    assert!(status(&preflight) == 200 && preflight.contains("Authorization"), "{preflight}");
 }
 
 #[tokio::test]

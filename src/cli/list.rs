@@ -121,7 +121,7 @@ fn of_other_users(users: &Path) -> Vec<Row> {
         let Some(uid) = uid.filter(|uid| *uid != rustix::process::geteuid().as_raw()) else { continue };
         for file in entries(&user.path().join("mpm-monitor")) {
             let Some(holder) = lock::holder(&file.path()) else { continue };
-            let address = holder.addresses.iter().find_map(|a| a.parse().ok());
+            let address = holder.addresses.iter().find_map(|a| a.parse::<std::net::SocketAddr>().ok());
             let health = address.and_then(|a| probe::health_blocking(a, LOOK).ok()).filter(|h| h.pid == holder.pid);
             rows.push(Row {
                 port: holder.port,

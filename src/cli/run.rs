@@ -3,6 +3,7 @@
 use super::args::Run;
 use super::exit::{Exit, failed};
 use crate::config::{self, Directories};
+use crate::runtime::identity::Manager;
 use crate::runtime::life;
 use crate::runtime::logging;
 
@@ -19,10 +20,15 @@ pub fn run(flags: Run) -> anyhow::Result<Exit> {
             let text = super::problems(&problems);
             // `systemctl status` shows this line where the exit code alone would only say CONFIG.
             crate::runtime::notify::Notifier::from_environment().status(&text);
+            if Manager::of_this_process() == Manager::Launchd {
+                // It would try again for ever; what it caught of standard error says why it need not.
+                eprintln!("mpm-monitor: {text}\nNo restart cures this, so launchd is not asked for one.");
+                return Ok(Exit::Ok);
+            }
             return Err(failed(Exit::Config, text));
         }
     };
-    let level = logging::start(&settings.log_level, settings.log_format);
+    let level = logging::start(&settings);
     for name in config::layers::unknown_variables(&variables) {
         tracing::warn!("{name} names no setting of this version; it is ignored");
     }

@@ -41,8 +41,8 @@ pub enum Value {
 pub enum Kind {
     /// 1 to 65535, or `auto`.
     Port,
-    /// Loopback addresses; at least one.
-    Loopback,
+    /// IP addresses; at least one.
+    Addresses,
     /// A count from the first to the second number.
     Count(u64, u64),
     /// Bytes, as a number or with KiB, MiB, GiB; bounds in bytes.
@@ -53,6 +53,8 @@ pub enum Kind {
     Bool,
     /// An absolute path.
     Path,
+    /// An absolute path, or nothing.
+    OptionalPath,
     /// `error`, `warn`, `info`, `debug`, `trace`, or tracing directives.
     LogLevel,
     /// One of these words.
@@ -63,6 +65,10 @@ pub enum Kind {
     Dashboard,
     /// Absolute paths; may be none.
     Directories,
+    /// Host names without a port.
+    Hosts,
+    /// Numbers of users.
+    Users,
 }
 
 /// One setting.
@@ -89,7 +95,7 @@ const MIB: u64 = 1 << 20;
 /// All settings, in the order in which they are shown.
 pub const KEYS: &[Key] = &[
     key("port", Kind::Port, "8765", false, "the port, or auto: the first free one of 8765 to 8785"),
-    key("bind", Kind::Loopback, "127.0.0.1, ::1", false, "the addresses to listen on"),
+    key("bind", Kind::Addresses, "127.0.0.1, ::1", false, "the addresses to listen on"),
     key("state_dir", Kind::Path, "", false, "holds PORT/events.db and the crash ledger"),
     key("runtime_dir", Kind::Path, "", false, "holds the lock of each port"),
     key("server.max_clients", Kind::Count(1, 100_000), "100", true, "the most Socket.IO clients at once"),
@@ -111,7 +117,18 @@ pub const KEYS: &[Key] = &[
         false,
         "serve an installed Claude MPM's dashboard at /: its folder, or auto; empty: our own page",
     ),
+    key("server.allow_host", Kind::Hosts, "", true, "names of this machine that requests may call it by"),
+    key("server.unix_socket", Kind::OptionalPath, "", false, "a Unix socket to listen on as well"),
     key("server.drain_timeout", Kind::Time(0, 12), "5s", true, "how long shutdown waits for clients"),
+    key("access.token_file", Kind::OptionalPath, "", true, "holds the token that clients must know, mode 0600"),
+    key(
+        "access.local",
+        Kind::OneOf(&["read", "all", "none"]),
+        "read",
+        true,
+        "what this machine may do without the token",
+    ),
+    key("access.unix_users", Kind::Users, "", true, "users beyond our own and root that may use the Unix socket"),
     key("socketio.ping_interval", Kind::Time(1, 3600), "30s", true, "between two pings"),
     key("socketio.ping_timeout", Kind::Time(1, 3600), "120s", true, "silence after a ping that ends a client"),
     key("events.dialect", Kind::OneOf(&["wrapped", "pass-through"]), "wrapped", true, "how posted events are shown"),
@@ -129,6 +146,9 @@ pub const KEYS: &[Key] = &[
     ),
     key("log.level", Kind::LogLevel, "info", true, "which log lines are written"),
     key("log.format", Kind::OneOf(&["auto", "human", "json"]), "auto", false, "their shape"),
+    key("log.file", Kind::OptionalPath, "", false, "where they go instead of to standard error"),
+    key("log.file_bytes", Kind::Bytes(4096, 1 << 30), "10 MiB", false, "the largest log file; then a new one is begun"),
+    key("log.older_files", Kind::Count(0, 100), "5", false, "older log files that are kept, as NAME.1 and so on"),
     key("watchdog.exit", Kind::Bool, "false", false, "end the process when it stalls, without a manager too"),
     key("watchdog.timeout", Kind::Time(1, 3600), "30s", false, "the stall that ends it, where no manager says"),
 ];
@@ -170,7 +190,7 @@ impl Key {
         };
         match self.kind {
             Kind::Port => read_port(text()?).map(Value::Port),
-            Kind::Loopback => read_addresses(&items()).map(Value::Addresses),
+            Kind::Addresses => read_addresses(&items()).map(Value::Addresses),
             Kind::Count(low, high) => within(read_number(text()?)?, low, high, |n| n.to_string()).map(Value::Number),
             Kind::Bytes(low, high) => within(read_bytes(text()?)?, low, high, show_bytes).map(Value::Number),
             Kind::Time(low, high) => read_time(text()?, low, high).map(Value::Duration),
@@ -203,6 +223,12 @@ impl Key {
                 .map(|i| read_path(i).map(|p| p.display().to_string()))
                 .collect::<Result<_, _>>()
                 .map(Value::List),
+            Kind::OptionalPath => match text()? {
+                "" => Ok(Value::Text(String::new())),
+                path => read_path(path).map(Value::Path),
+            },
+            Kind::Hosts => items().iter().map(|h| read_host(h)).collect::<Result<_, _>>().map(Value::List),
+            Kind::Users => items().iter().map(|u| read_user(u)).collect::<Result<_, _>>().map(Value::List),
             Kind::Origins => items().iter().map(|o| read_origin(o)).collect::<Result<_, _>>().map(Value::List),
         }
     }
@@ -225,12 +251,6 @@ fn read_addresses(items: &[String]) -> Result<Vec<IpAddr>, String> {
             .trim_matches(['[', ']'])
             .parse()
             .map_err(|_| format!("{item:?} is no IP address (127.0.0.1 and ::1 are the usual ones)"))?;
-        if !address.is_loopback() {
-            return Err(format!(
-                "{item} is not a loopback address, and whoever reaches it could read every event; keep 127.0.0.1 and \
-                 ::1 and reach the monitor through an SSH tunnel (ssh -L 8765:localhost:8765 HOST)"
-            ));
-        }
         if !addresses.contains(&address) {
             addresses.push(address);
         }
@@ -293,6 +313,21 @@ fn read_path(text: &str) -> Result<PathBuf, String> {
     if path.is_absolute() { Ok(path) } else { Err(format!("{text:?} is not an absolute path")) }
 }
 
+/// A name as a browser's Host header has it, or an address.
+fn read_host(text: &str) -> Result<String, String> {
+    let good = !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.".contains(&b));
+    if good && !text.ends_with('.') {
+        Ok(text.to_ascii_lowercase())
+    } else {
+        Err(format!("{text:?} is no host name, such as monitor.example.org (no port, no wildcard)"))
+    }
+}
+
+fn read_user(text: &str) -> Result<String, String> {
+    let number: u32 = text.parse().map_err(|_| format!("{text:?} is no user's number; id -u NAME says it"))?;
+    Ok(number.to_string())
+}
+
 fn read_origin(text: &str) -> Result<String, String> {
     let good = text.split_once("://").is_some_and(|(scheme, rest)| {
         matches!(scheme, "http" | "https") && !rest.is_empty() && !rest.contains(['/', '*', ' ', '@'])
@@ -335,7 +370,10 @@ mod tests {
         for (name, text, part) in [
             ("port", "0", "1 to 65535"),
             ("port", "70000", "1 to 65535"),
-            ("bind", "0.0.0.0", "not a loopback address"),
+            ("bind", "localhost", "no IP address"),
+            ("server.unix_socket", "run/x.sock", "not an absolute path"),
+            ("server.allow_host", "board.example:8765", "no port"),
+            ("access.unix_users", "alice", "id -u NAME"),
             ("bind", "", "at least one"),
             ("server.max_body", "3 MB", "KiB, MiB or GiB"),
             ("server.max_clients", "-1", "whole number"),

@@ -200,7 +200,7 @@ mod tests {
         let merged = merge(vec![
             from_toml(
                 Path::new("/c"),
-                "prot = 1\nbind = [\"0.0.0.0\"]\n[server]\nmax_clients = 0\n[sever]\nx = 1\n[server.max_body]\ny = 2\n",
+                "prot = 1\nbind = [\"localhost\"]\n[server]\nmax_clients = 0\n[sever]\nx = 1\n[server.max_body]\ny = 2\n",
             ),
             from_environment(&[("MPM_MONITOR_PORT".into(), "x".into())]),
             from_flags(vec![("log.format".into(), Raw::Text("xml".into()), "--log-format".into())]),
@@ -209,7 +209,7 @@ mod tests {
         let text = text.join("\n");
         for part in [
             "/c:1: there is no setting prot; did you mean port?",
-            "/c:2: bind: 0.0.0.0 is not a loopback address",
+            "/c:2: bind: \"localhost\" is no IP address",
             "/c:4: server.max_clients: 0 is outside 1 to 100000",
             "/c:5: there is no section [sever]",
             "/c:7: there is no section [server.max_body]",

@@ -6,6 +6,7 @@
 pub mod keys;
 pub mod layers;
 pub mod settings;
+pub mod token;
 
 use std::io;
 use std::path::Path;
@@ -13,7 +14,9 @@ use std::path::Path;
 use crate::cli::args::Run;
 use keys::Raw;
 use layers::{Layer, Origin, Problem};
-pub use settings::{Directories, LogFormat, PortChoice, Provenance, Settings};
+pub use settings::{Directories, LocalAccess, LogFormat, PortChoice, Provenance, Settings};
+pub use token::Token;
+use token::TokenError;
 
 /// The settings that files, environment and flags give together, in rising order of precedence: defaults,
 /// `/etc/mpm-monitor/config.toml`, the user's file (or the one named by `--config` or `MPM_MONITOR_CONFIG`), `MPM_MONITOR_*`,
@@ -35,7 +38,42 @@ pub fn load(
     }
     files.push(layers::from_environment(variables));
     files.push(from_run(flags));
-    settings::settle(layers::merge(files), directories)
+    let (mut settings, provenance) = settings::settle(layers::merge(files), directories)?;
+    settings.token = token(&settings, &provenance, variables)?;
+    if let Some(address) = settings.bind.iter().find(|a| !a.is_loopback())
+        && settings.token.is_none()
+    {
+        let message = format!("bind: {address} is not a loopback address, and {EXPOSED}");
+        return Err(vec![Problem { origin: provenance.0["bind"].1.clone(), message }]);
+    }
+    Ok((settings, provenance))
+}
+
+/// What to do about an address that other machines reach.
+pub const EXPOSED: &str = "whoever reaches it could read every event; set access.token_file, or keep 127.0.0.1 and ::1 and \
+                           reach the monitor through an SSH tunnel (ssh -L 8765:localhost:8765 HOST)";
+
+/// The token, from the file that the settings name, else from the credential that systemd passed.
+fn token(
+    settings: &Settings,
+    provenance: &Provenance,
+    variables: &[(String, String)],
+) -> Result<Option<Token>, Vec<Problem>> {
+    let problem =
+        |origin, path: &Path, error| vec![Problem { origin, message: format!("{}: {error}", path.display()) }];
+    if let Some(path) = &settings.token_file {
+        let origin = || provenance.0["access.token_file"].1.clone();
+        return Token::from_file(path).map(Some).map_err(|e| problem(origin(), path, e));
+    }
+    let Some((name, directory)) = variables.iter().find(|(name, _)| name == "CREDENTIALS_DIRECTORY") else {
+        return Ok(None);
+    };
+    let path = Path::new(directory).join(token::CREDENTIAL);
+    match Token::from_credential(&path) {
+        Ok(token) => Ok(Some(token)),
+        Err(TokenError::Io(e)) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(problem(Origin::Variable(name.clone()), &path, error)),
+    }
 }
 
 /// The variables of this process, without those that are not text.

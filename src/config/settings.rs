@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use super::keys::{KEYS, Kind, Raw, Value, show_bytes};
 use super::layers::{Merged, Origin, Problem};
+use super::token::Token;
 use crate::events::model::Dialect;
+use crate::runtime::logfile::Bounds;
 use crate::server::dashboard::Choice;
 
 /// The port that clients expect a monitor on.
@@ -45,6 +47,17 @@ pub enum LogFormat {
     Json,
 }
 
+/// What programs of this machine may do without the token, where one is set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LocalAccess {
+    /// Nothing but ask how the monitor is.
+    None,
+    /// See everything.
+    Read,
+    /// Post events, too: hooks cannot send a token.
+    All,
+}
+
 /// What one process does, complete and checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
@@ -72,6 +85,18 @@ pub struct Settings {
     pub dashboard: Choice,
     /// The projects in whose `.claude-mpm` the PID file of Claude MPM is kept.
     pub pid_files_in: Vec<PathBuf>,
+    /// Names of this machine, beyond its addresses and `localhost`, that requests may call it by.
+    pub allow_host: Vec<String>,
+    /// A Unix socket to listen on as well.
+    pub unix_socket: Option<PathBuf>,
+    /// What clients must know: those of other machines for everything, those of this one to change anything.
+    pub token: Option<Token>,
+    /// Where the token is read from, if a file is named.
+    pub token_file: Option<PathBuf>,
+    /// What programs of this machine may do without the token.
+    pub local: LocalAccess,
+    /// The numbers of the users, beyond our own and root, that may use the Unix socket.
+    pub unix_users: Vec<u32>,
     /// How posted events are shown to clients.
     pub dialect: Dialect,
     /// Whether an event is accepted only once it is on the disk, not merely in the kernel.
@@ -94,6 +119,10 @@ pub struct Settings {
     pub log_level: String,
     /// Their shape.
     pub log_format: LogFormat,
+    /// Where they go instead of to standard error.
+    pub log_file: Option<PathBuf>,
+    /// How that file is bounded.
+    pub log_bounds: Bounds,
     /// Whether a stall ends the process where no manager would.
     pub watchdog_exit: bool,
     /// How long a stall may last before [`Settings::watchdog_exit`] acts, where no manager says.
@@ -107,6 +136,7 @@ impl Settings {
         Self {
             port: running.port,
             bind: running.bind.clone(),
+            unix_socket: running.unix_socket.clone(),
             state_dir: running.state_dir.clone(),
             runtime_dir: running.runtime_dir.clone(),
             header_timeout: running.header_timeout,
@@ -114,6 +144,8 @@ impl Settings {
             pid_files_in: running.pid_files_in.clone(),
             durable: running.durable,
             log_format: running.log_format,
+            log_file: running.log_file.clone(),
+            log_bounds: running.log_bounds.clone(),
             watchdog_exit: running.watchdog_exit,
             watchdog_timeout: running.watchdog_timeout,
             ..self
@@ -121,7 +153,7 @@ impl Settings {
     }
 }
 
-/// The settings of this process with the origin of each, or every problem at once.
+/// The settings of this process with the origin of each, or every problem at once. The token itself is not read yet.
 ///
 /// # Errors
 /// All problems of all sources.
@@ -138,46 +170,53 @@ pub fn settle(mut merged: Merged, directories: &Directories) -> Result<(Settings
         merged.values.entry(key.name).or_insert((value, Origin::Default));
     }
     let values = &merged.values;
-    let settings =
-        Settings {
-            port: get(values, "port", |v| if let Value::Port(p) = v { Some(*p) } else { None }),
-            bind: get(values, "bind", |v| if let Value::Addresses(a) = v { Some(a.clone()) } else { None }),
-            max_clients: count(values, "server.max_clients"),
-            max_connections: count(values, "server.max_connections"),
-            max_body: count(values, "server.max_body"),
-            header_timeout: time(values, "server.header_timeout"),
-            client_backlog: count(values, "server.client_backlog"),
-            ping_interval: time(values, "socketio.ping_interval"),
-            ping_timeout: time(values, "socketio.ping_timeout"),
-            allow_origin: get(values, "server.allow_origin", |v| {
-                if let Value::List(l) = v { Some(l.clone()) } else { None }
-            }),
-            dashboard: get(values, "server.dashboard_dir", |v| match v {
-                Value::Path(dir) => Some(Choice::At(dir.clone())),
-                Value::Text(word) if word == "auto" => Some(Choice::Auto),
-                _ => Some(Choice::Own),
-            }),
-            pid_files_in: get(values, "compat.pid_files_in", |v| {
-                if let Value::List(l) = v { Some(l.iter().map(PathBuf::from).collect()) } else { None }
-            }),
-            dialect: if text(values, "events.dialect") == "wrapped" { Dialect::Wrapped } else { Dialect::PassThrough },
-            durable: truth(values, "events.durable"),
-            history_events: number(values, "history.events"),
-            history_bytes: number(values, "history.bytes"),
-            history_age: time(values, "history.age"),
-            history_on_connect: count(values, "history.on_connect"),
-            drain_timeout: time(values, "server.drain_timeout"),
-            state_dir: path(values, "state_dir"),
-            runtime_dir: path(values, "runtime_dir"),
-            log_level: text(values, "log.level"),
-            log_format: match text(values, "log.format").as_str() {
-                "human" => LogFormat::Human,
-                "json" => LogFormat::Json,
-                _ => LogFormat::Auto,
-            },
-            watchdog_exit: truth(values, "watchdog.exit"),
-            watchdog_timeout: time(values, "watchdog.timeout"),
-        };
+    let settings = Settings {
+        port: get(values, "port", |v| if let Value::Port(p) = v { Some(*p) } else { None }),
+        bind: get(values, "bind", |v| if let Value::Addresses(a) = v { Some(a.clone()) } else { None }),
+        max_clients: count(values, "server.max_clients"),
+        max_connections: count(values, "server.max_connections"),
+        max_body: count(values, "server.max_body"),
+        header_timeout: time(values, "server.header_timeout"),
+        client_backlog: count(values, "server.client_backlog"),
+        ping_interval: time(values, "socketio.ping_interval"),
+        ping_timeout: time(values, "socketio.ping_timeout"),
+        allow_origin: list(values, "server.allow_origin"),
+        allow_host: list(values, "server.allow_host"),
+        dashboard: get(values, "server.dashboard_dir", |v| match v {
+            Value::Path(dir) => Some(Choice::At(dir.clone())),
+            Value::Text(word) if word == "auto" => Some(Choice::Auto),
+            _ => Some(Choice::Own),
+        }),
+        pid_files_in: list(values, "compat.pid_files_in").iter().map(PathBuf::from).collect(),
+        unix_socket: optional_path(values, "server.unix_socket"),
+        token: None,
+        token_file: optional_path(values, "access.token_file"),
+        local: match text(values, "access.local").as_str() {
+            "all" => LocalAccess::All,
+            "none" => LocalAccess::None,
+            _ => LocalAccess::Read,
+        },
+        unix_users: list(values, "access.unix_users").iter().filter_map(|u| u.parse().ok()).collect(),
+        dialect: if text(values, "events.dialect") == "wrapped" { Dialect::Wrapped } else { Dialect::PassThrough },
+        durable: truth(values, "events.durable"),
+        history_events: number(values, "history.events"),
+        history_bytes: number(values, "history.bytes"),
+        history_age: time(values, "history.age"),
+        history_on_connect: count(values, "history.on_connect"),
+        drain_timeout: time(values, "server.drain_timeout"),
+        state_dir: path(values, "state_dir"),
+        runtime_dir: path(values, "runtime_dir"),
+        log_level: text(values, "log.level"),
+        log_format: match text(values, "log.format").as_str() {
+            "human" => LogFormat::Human,
+            "json" => LogFormat::Json,
+            _ => LogFormat::Auto,
+        },
+        log_file: optional_path(values, "log.file"),
+        log_bounds: Bounds { bytes: number(values, "log.file_bytes"), older: count(values, "log.older_files") },
+        watchdog_exit: truth(values, "watchdog.exit"),
+        watchdog_timeout: time(values, "watchdog.timeout"),
+    };
     let mut problems = merged.problems;
     if settings.max_connections < settings.max_clients {
         problems.push(Problem {
@@ -256,6 +295,14 @@ fn truth(values: &Values, name: &str) -> bool {
 
 fn path(values: &Values, name: &str) -> PathBuf {
     get(values, name, |v| if let Value::Path(p) = v { Some(p.clone()) } else { None })
+}
+
+fn optional_path(values: &Values, name: &str) -> Option<PathBuf> {
+    get(values, name, |v| if let Value::Path(p) = v { Some(Some(p.clone())) } else { Some(None) })
+}
+
+fn list(values: &Values, name: &str) -> Vec<String> {
+    get(values, name, |v| if let Value::List(l) = v { Some(l.clone()) } else { None })
 }
 
 fn text(values: &Values, name: &str) -> String {
@@ -370,18 +417,20 @@ mod tests {
             // What a reload leaves as it was must be exactly what is not marked live.
             let other = match key.kind {
                 Kind::Port => "auto",
-                Kind::Loopback => "::1",
+                Kind::Addresses => "::1",
                 Kind::Count(low, _) if key.name == "server.max_connections" => return low == 8 && key.live,
                 Kind::Count(..) => "77",
                 Kind::Bytes(..) => "3 MiB",
                 Kind::Time(..) => "7s",
                 Kind::Bool => "true",
-                Kind::Path => "/other",
+                Kind::Path | Kind::OptionalPath => "/other",
                 Kind::LogLevel => "debug",
                 Kind::OneOf(words) => words[1],
                 Kind::Origins => "https://a.example",
                 Kind::Dashboard => "auto",
                 Kind::Directories => "/a, /b",
+                Kind::Hosts => "a.example",
+                Kind::Users => "7",
             };
             let other = if key.name == "history.age" { "90s" } else { other };
             let raw = (key.name.to_owned(), Raw::Text(other.to_owned()), String::new());

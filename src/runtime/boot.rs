@@ -10,12 +10,13 @@ use std::time::Duration;
 use super::identity::Identity;
 use super::lock::{InstanceLock, LockError};
 use super::notify::Notifier;
-use super::sockets::{self, Listeners, SocketError};
+use super::sockets::{self, Listener, Listeners, SocketError};
+use super::unix_socket::{self, SocketPath};
 use crate::cli::exit::Exit;
 use crate::config::settings::AUTO_PORTS;
 use crate::config::{PortChoice, Settings};
 use crate::events::store::{OnCommit, Store, StoreConfig, StoreError};
-use crate::probe;
+use crate::probe::{self, Target};
 use crate::server::dashboard::DashboardError;
 
 /// How long the self-probe may take; a healthy process answers within a millisecond.
@@ -45,6 +46,9 @@ pub enum BootError {
         /// Of the settings.
         wanted: u16,
     },
+    /// The manager's socket lets other machines in, and there is no token that they would have to know.
+    #[error("the service manager passed a socket for {0}, which is not a loopback address, and {why}", why = crate::config::EXPOSED)]
+    Exposed(SocketAddr),
     /// The state directory cannot be made.
     #[error("cannot make {path}: {source}; check its owner and mode, or set state_dir")]
     Directory {
@@ -62,8 +66,8 @@ pub enum BootError {
     /// The process serves, but what answers on the port is not it.
     #[error("asked {address} for ourselves and got {got}; this process is not the one that clients would reach")]
     SelfProbe {
-        /// The address asked.
-        address: SocketAddr,
+        /// Where was asked.
+        address: Target,
         /// Who or what answered.
         got: String,
     },
@@ -78,10 +82,12 @@ impl BootError {
         match self {
             Self::Lock(LockError::Held { .. }) => Exit::AlreadyRunning,
             Self::Lock(LockError::Io { .. }) | Self::Directory { .. } | Self::Store(_) => Exit::CantCreate,
-            Self::Socket(SocketError::Taken { .. }) | Self::NoFreePort => Exit::PortTaken,
+            Self::Socket(SocketError::Taken { .. } | SocketError::PathTaken(_)) | Self::NoFreePort => Exit::PortTaken,
             Self::Socket(SocketError::Denied(_)) => Exit::NoPermission,
-            Self::Socket(SocketError::Bind { .. }) => Exit::CantCreate,
-            Self::Socket(SocketError::Passed(_)) | Self::WrongPort { .. } | Self::Dashboard(_) => Exit::Config,
+            Self::Socket(SocketError::Bind { .. } | SocketError::Path { .. }) => Exit::CantCreate,
+            Self::Socket(SocketError::Passed(_)) | Self::WrongPort { .. } | Self::Exposed(_) | Self::Dashboard(_) => {
+                Exit::Config
+            }
             Self::SelfProbe { .. } | Self::Fatal(_) => Exit::Software,
         }
     }
@@ -94,8 +100,10 @@ pub struct Claim {
     pub lock: InstanceLock,
     /// The sockets.
     pub listeners: Listeners,
-    /// Where they listen.
+    /// The addresses they listen on.
     pub addresses: Vec<SocketAddr>,
+    /// The Unix socket, if there is one of our own.
+    pub unix: Option<SocketPath>,
     /// Holds the events and the ledger of this port.
     pub dir: PathBuf,
 }
@@ -106,7 +114,7 @@ pub struct Claim {
 /// See [`BootError`]; nothing is held then.
 pub fn claim(settings: &Settings, identity: &Identity) -> Result<Claim, BootError> {
     let passed = sockets::passed()?;
-    let (mut lock, listeners) = match (passed, settings.port) {
+    let (mut lock, mut listeners) = match (passed, settings.port) {
         (Some(listeners), PortChoice::Fixed(wanted)) if listeners.port != wanted => {
             return Err(BootError::WrongPort { passed: listeners.port, wanted });
         }
@@ -114,15 +122,48 @@ pub fn claim(settings: &Settings, identity: &Identity) -> Result<Claim, BootErro
         (None, PortChoice::Fixed(port)) => fixed(settings, port)?,
         (None, PortChoice::Auto) => first_free(settings)?,
     };
-    let addresses: Vec<SocketAddr> = listeners.sockets.iter().filter_map(|s| s.local_addr().ok()).collect();
+    let addresses: Vec<SocketAddr> = listeners.sockets.iter().filter_map(Listener::address).collect();
+    let unix = match guarded(settings, &addresses) {
+        Ok(None) => None,
+        Ok(Some((listener, path))) => {
+            listeners.sockets.push(listener.into());
+            Some(path)
+        }
+        Err(error) => {
+            let _ = lock.release();
+            return Err(error);
+        }
+    };
     lock.describe(listeners.port, addresses.iter().map(ToString::to_string).collect(), identity)?;
     let dir = settings.state_dir.join(listeners.port.to_string());
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(&dir)
-        .map_err(|source| BootError::Directory { path: dir.clone(), source })?;
-    Ok(Claim { lock, listeners, addresses, dir })
+    make_private(&dir).map_err(|source| BootError::Directory { path: dir.clone(), source })?;
+    Ok(Claim { lock, listeners, addresses, unix, dir })
+}
+
+/// Makes a directory for this user alone, where it is missing.
+///
+/// # Errors
+/// What the system says.
+pub fn make_private(dir: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
+}
+
+/// Lets nobody in unasked: an address that other machines reach needs a token. The Unix socket, where one is wanted.
+fn guarded(
+    settings: &Settings,
+    addresses: &[SocketAddr],
+) -> Result<Option<(std::os::unix::net::UnixListener, SocketPath)>, BootError> {
+    if let Some(exposed) = addresses.iter().find(|a| !a.ip().is_loopback()) {
+        if settings.token.is_none() {
+            return Err(BootError::Exposed(*exposed));
+        }
+        tracing::warn!(
+            "{exposed} can be reached from other machines, and nothing encrypts what goes there, the token included: put a \
+             proxy with TLS in front of it (docs/security.md)"
+        );
+    }
+    let bind = |path: &PathBuf| unix_socket::bind(path, !settings.unix_users.is_empty());
+    Ok(settings.unix_socket.as_ref().map(bind).transpose()?)
 }
 
 fn fixed(settings: &Settings, port: u16) -> Result<(InstanceLock, Listeners), BootError> {
@@ -188,18 +229,18 @@ fn recovery_time(path: &Path) -> Duration {
     Duration::from_secs(10 + bytes / 20_000_000)
 }
 
-/// Asks every address for `/health` and wants our own instance id from each.
+/// Asks every socket for `/health` and wants our own instance id from each.
 ///
 /// # Errors
 /// When anybody else, or nobody, answers.
-pub async fn probe_self(addresses: &[SocketAddr], identity: &Identity) -> Result<(), BootError> {
-    for address in addresses {
-        let got = match probe::health(*address, SELF_PROBE).await {
+pub async fn probe_self(targets: Vec<Target>, identity: &Identity) -> Result<(), BootError> {
+    for address in targets {
+        let got = match probe::health(address.clone(), SELF_PROBE).await {
             Ok(health) if health.instance_id.as_deref() == Some(&identity.instance_id) => continue,
             Ok(health) => format!("pid {} (instance {})", health.pid, health.instance_id.unwrap_or_default()),
             Err(error) => error.to_string(),
         };
-        return Err(BootError::SelfProbe { address: *address, got });
+        return Err(BootError::SelfProbe { address, got });
     }
     Ok(())
 }
@@ -216,8 +257,9 @@ pub fn store_config(settings: &Settings, dir: &Path) -> StoreConfig {
 }
 
 /// The addresses as a person would open them.
-pub fn urls(addresses: &[SocketAddr]) -> String {
-    let urls: Vec<String> = addresses.iter().map(|a| format!("http://{a}")).collect();
+pub fn urls(addresses: &[SocketAddr], unix: Option<&SocketPath>) -> String {
+    let paths = unix.iter().map(|u| u.path().display().to_string());
+    let urls: Vec<String> = addresses.iter().map(|a| format!("http://{a}")).chain(paths).collect();
     urls.join(" and ")
 }
 

@@ -56,8 +56,15 @@ impl Identity {
             boot_id: std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
                 .map(|id| id.trim().to_owned())
                 .unwrap_or_default(),
-            managed_by: manager(|name| std::env::var(name).ok()),
+            managed_by: Manager::of_this_process(),
         })
+    }
+}
+
+impl Manager {
+    /// Who runs this process.
+    pub fn of_this_process() -> Self {
+        manager(|name| std::env::var(name).ok())
     }
 }
 
@@ -72,12 +79,13 @@ fn parse_start_time(stat: &str) -> Option<u64> {
 }
 
 /// systemd gives the process it starts `SYSTEMD_EXEC_PID` (since 248), and a user's manager adds `MANAGERPID`; launchd names
-/// the job in `XPC_SERVICE_NAME`, which is `0` for everything that is no job.
+/// the job in `XPC_SERVICE_NAME`, which is `0` for everything that is no job. An application is a job as well, and the
+/// shells that a terminal application opens inherit its name.
 fn manager(variable: impl Fn(&str) -> Option<String>) -> Manager {
     let ours = |name: &str| variable(name).is_some_and(|pid| pid == std::process::id().to_string());
     if ours("SYSTEMD_EXEC_PID") || variable("NOTIFY_SOCKET").is_some() && variable("INVOCATION_ID").is_some() {
         if variable("MANAGERPID").is_some() { Manager::SystemdUser } else { Manager::SystemdSystem }
-    } else if cfg!(target_os = "macos") && variable("XPC_SERVICE_NAME").is_some_and(|n| n != "0") {
+    } else if variable("XPC_SERVICE_NAME").is_some_and(|n| n != "0" && !n.starts_with("application.")) {
         Manager::Launchd
     } else {
         Manager::None
@@ -106,5 +114,9 @@ mod tests {
         // A shell in a terminal that a user service opened inherits these, but was not started as the service.
         assert_eq!(with(&[("SYSTEMD_EXEC_PID", "1"), ("INVOCATION_ID", "x"), ("MANAGERPID", "7")]), Manager::None);
         assert_eq!(with(&[]), Manager::None);
+        assert_eq!(with(&[("XPC_SERVICE_NAME", "mpm-monitor.8765")]), Manager::Launchd);
+        for shell in ["0", "application.com.example.terminal.123"] {
+            assert_eq!(with(&[("XPC_SERVICE_NAME", shell)]), Manager::None);
+        }
     }
 }

@@ -7,12 +7,19 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// The file, in the instance's state directory.
 pub const FILE: &str = "ledger.json";
+
+/// So many bad ends ...
+pub const BURST: usize = 5;
+/// ... within this time are a crash loop, where the manager counts none: as `StartLimitBurst=` of the units, and longer than
+/// their interval, as launchd waits 10 s before each start (`ThrottleInterval`).
+pub const INTERVAL: Duration = Duration::from_secs(120);
 
 /// What the ledger says.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +33,10 @@ pub struct Ledger {
     pub consecutive_failures: u64,
     /// How the last bad life ended.
     pub last_failure: Option<Failure>,
+    /// When the last lives that ended badly did so, at most [`BURST`] of them, oldest first.
+    pub recent_failures: Vec<Timestamp>,
+    /// Why launchd was told not to try again, until somebody starts it.
+    pub gave_up: Option<Failure>,
     /// The life that runs now, or that ended without a word.
     pub life: Option<Life>,
 }
@@ -72,6 +83,10 @@ impl Ledger {
             let when = if before.ready { "" } else { " before it was ready" };
             self.fail(format!("pid {} ended without a word{when}: {how}", before.pid), before.ready, now);
         }
+        // Whoever started it after it gave up has a reason to try again.
+        if self.gave_up.take().is_some() {
+            self.recent_failures.clear();
+        }
         self.starts += 1;
         self.life = Some(Life { pid, boot_id: boot_id.to_owned(), since: now, ready: false });
     }
@@ -88,6 +103,20 @@ impl Ledger {
     pub fn end(&mut self) {
         self.life = None;
         self.consecutive_failures = 0;
+        self.recent_failures.clear();
+    }
+
+    /// Whether it fails so often that another try makes no sense.
+    pub fn is_crash_loop(&self, now: Timestamp) -> bool {
+        let recent =
+            |at: &&Timestamp| now.duration_since(**at) < jiff::SignedDuration::try_from(INTERVAL).unwrap_or_default();
+        self.recent_failures.iter().filter(recent).count() >= BURST
+    }
+
+    /// This life ends, and no other follows by itself.
+    pub fn give_up(&mut self, reason: impl Into<String>, now: Timestamp) {
+        let was_ready = self.life.take().is_some_and(|l| l.ready);
+        self.gave_up = Some(Failure { reason: reason.into(), at: now, was_ready });
     }
 
     /// This life ends badly.
@@ -101,6 +130,9 @@ impl Ledger {
         if !was_ready {
             self.consecutive_good = 0;
         }
+        self.recent_failures.push(now);
+        let extra = self.recent_failures.len().saturating_sub(BURST);
+        self.recent_failures.drain(..extra);
         self.last_failure = Some(Failure { reason, at: now, was_ready });
     }
 }
@@ -199,6 +231,30 @@ mod tests {
         ledger.end();
         assert_eq!(ledger.consecutive_failures, 0);
         assert_eq!(ledger.last_failure.unwrap().reason, "panic in hub");
+    }
+
+    #[test]
+    fn pain_10_five_bad_ends_in_two_minutes_are_a_crash_loop_until_somebody_tries_again() {
+        let at = |second: i64| at_ten() + jiff::SignedDuration::from_secs(second);
+        let mut ledger = Ledger::default();
+        for n in 0..5 {
+            assert!(!ledger.is_crash_loop(at(10 * n)), "after {n}");
+            ledger.begin(1, "b", at(10 * n));
+            ledger.crash("panic", at(10 * n + 1));
+        }
+        assert!(ledger.is_crash_loop(at(50)));
+        assert!(!ledger.is_crash_loop(at(122)), "the first of them is long ago");
+        ledger.begin(6, "b", at(50));
+        ledger.give_up("it failed 5 times", at(50));
+        assert_eq!(
+            (ledger.life.clone(), ledger.gave_up.clone().unwrap().reason),
+            (None, "it failed 5 times".to_owned())
+        );
+        ledger.begin(7, "b", at(60));
+        assert!(ledger.gave_up.is_none() && !ledger.is_crash_loop(at(60)));
+        ledger.ready();
+        ledger.end();
+        assert!(ledger.recent_failures.is_empty());
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! One life: boot, serve, and end, under the eyes of a supervisor that outlives every panic.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -11,8 +12,9 @@ use super::boot::{self, BootError, Claim};
 use super::components::{Components, State};
 use super::failpoint::Failpoint;
 use super::fatal::Fatal;
-use super::identity::Identity;
-use super::ledger::{self, LedgerFile};
+use super::identity::{Identity, Manager};
+use super::ledger::{self, BURST, INTERVAL, LedgerFile};
+use super::logfile;
 use super::logging::Level;
 use super::notify::Notifier;
 use super::pid_files::{PidFileError, PidFiles};
@@ -22,9 +24,10 @@ use super::shutdown::Report;
 use super::watchdog::{Plan, Watchdog};
 use crate::cli::exit::Exit;
 use crate::config::layers::Problem;
-use crate::config::{Provenance, Settings};
+use crate::config::{PortChoice, Provenance, Settings};
 use crate::events::hub::{self, Hub};
 use crate::events::store::Store;
+use crate::probe::Target;
 use crate::server::dashboard::{self, Dashboard};
 use crate::server::{Context, Instance, Server};
 
@@ -67,11 +70,44 @@ pub fn live(start: Start) -> Result<Exit, BootError> {
     let notifier = Notifier::from_environment();
     let fatal = Fatal::default();
     fatal.hook_panics();
+    let manager = Manager::of_this_process();
+    if manager == Manager::Launchd {
+        shorten_caught();
+    }
+    let (port, state_dir) = (start.settings.port, start.settings.state_dir.clone());
     let result = begin(start, &notifier, &fatal);
     if let Err(error) = &result {
         notifier.status(&format!("cannot serve: {error}"));
     }
-    result
+    match result {
+        Err(error) if manager == Manager::Launchd && error.exit().is_permanent() => {
+            give_up(&error, port, &state_dir);
+            Ok(Exit::Ok)
+        }
+        other => other,
+    }
+}
+
+/// launchd tries again after every end but a good one, and no number of tries cures this one: it is told that all is well,
+/// and the reason is where `status` looks for it.
+fn give_up(error: &BootError, port: PortChoice, state_dir: &Path) {
+    tracing::error!(exit_code = error.exit().code(), "{error}; no restart cures this, so launchd is not asked for one");
+    if let (PortChoice::Fixed(port), false) = (port, error.exit() == Exit::AlreadyRunning) {
+        let dir = state_dir.join(port.to_string());
+        // Nobody serves this port, so nobody else writes here; without the directory the log has to do.
+        let _ = boot::make_private(&dir);
+        LedgerFile::in_dir(&dir).update(|l| l.give_up(error.to_string(), ledger::now()));
+    }
+}
+
+fn shorten_caught() {
+    use std::os::fd::AsFd;
+    let stderr = std::io::stderr().as_fd().try_clone_to_owned().map(std::fs::File::from);
+    match stderr.and_then(|file| logfile::shorten_caught(&file)) {
+        Ok(Some(kept)) => tracing::info!(kept = %kept.display(), "what launchd caught of standard error was large"),
+        Ok(None) => {}
+        Err(error) => tracing::warn!(%error, "cannot shorten what launchd caught of standard error"),
+    }
 }
 
 fn begin(start: Start, notifier: &Notifier, fatal: &Fatal) -> Result<Exit, BootError> {
@@ -103,7 +139,16 @@ fn begin(start: Start, notifier: &Notifier, fatal: &Fatal) -> Result<Exit, BootE
     notifier.status("starting: taking the port");
     let claim = boot::claim(&start.settings, &identity)?;
     let ledger = LedgerFile::in_dir(&claim.dir);
-    let before = ledger.update(|l| l.begin(identity.pid, &identity.boot_id, ledger::now()));
+    let now = ledger::now();
+    let before = ledger.update(|l| l.begin(identity.pid, &identity.boot_id, now));
+    if identity.managed_by == Manager::Launchd && before.is_crash_loop(now) {
+        let last = before.last_failure.map_or(String::new(), |f| f.reason);
+        let reason = format!("{BURST} bad ends within {} s; the last one: {last}", INTERVAL.as_secs());
+        tracing::error!("{reason}; launchd is not asked for another start");
+        ledger.update(|l| l.give_up(reason, now));
+        let _ = claim.lock.release();
+        return Ok(Exit::Ok);
+    }
     if let (Some(failure), true) = (&before.last_failure, before.consecutive_failures > 0) {
         tracing::warn!(
             reason = failure.reason,
@@ -186,10 +231,13 @@ struct Running {
 impl Life {
     async fn run(mut self, settings: Settings, claim: Claim, mut signals: Signals) -> Result<Exit, BootError> {
         let watchdog = self.watchdog(&settings)?;
-        let Claim { lock, listeners, addresses, dir } = claim;
-        let urls = boot::urls(&addresses);
+        // The Unix socket's path goes when this life ends, whichever way.
+        let Claim { lock, listeners, addresses, unix, dir } = claim;
+        let urls = boot::urls(&addresses, unix.as_ref());
+        let targets: Vec<Target> =
+            addresses.into_iter().map(Target::from).chain(unix.iter().map(|u| u.path().into())).collect();
         let booted = tokio::select! {
-            booted = self.boot(settings, listeners, &addresses, &dir) => booted,
+            booted = self.boot(settings, listeners, targets, &dir) => booted,
             reason = self.fatal.raised() => Err(BootError::Fatal(reason)),
             () = signals.stop.asked_to_stop() => {
                 tracing::info!("told to stop before it was ready");
@@ -222,15 +270,20 @@ impl Life {
             ledger.update(|l| l.crash(format!("stalled: {} did not answer", silent.join(", ")), ledger::now()));
             std::process::exit(Exit::Software.code().into());
         };
-        Watchdog::start(Plan::new(settings), self.pulse.clone(), self.notifier.clone(), give_up)
-            .map_err(|e| BootError::Fatal(format!("cannot start the watchdog's thread: {e}")))
+        Watchdog::start(
+            Plan::new(settings, self.identity.managed_by),
+            self.pulse.clone(),
+            self.notifier.clone(),
+            give_up,
+        )
+        .map_err(|e| BootError::Fatal(format!("cannot start the watchdog's thread: {e}")))
     }
 
     async fn boot(
         &self,
         settings: Settings,
         listeners: super::sockets::Listeners,
-        addresses: &[std::net::SocketAddr],
+        targets: Vec<Target>,
         dir: &std::path::Path,
     ) -> Result<Running, BootError> {
         let began = Instant::now();
@@ -287,7 +340,7 @@ impl Life {
             hang();
         }
         self.notifier.status("starting: asking ourselves through the socket");
-        boot::probe_self(addresses, &self.identity).await?;
+        boot::probe_self(targets, &self.identity).await?;
         drop(probe_latch);
         phase("self-probe", began);
         let pid_files = PidFiles::new(&settings.borrow().pid_files_in, port, self.identity.pid);

@@ -1,14 +1,17 @@
-//! Where log lines go: to the journal with structured fields when standard error is the journal, else to standard error, for
-//! people or as JSON.
+//! Where log lines go: to the file that is set, to the journal with structured fields when standard error is the journal, else
+//! to standard error, for people or as JSON.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
+use std::sync::Mutex;
 
 use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry, reload};
 
-use crate::config::LogFormat;
+use super::logfile::LogFile;
+use crate::config::{LogFormat, Settings};
 
 /// Changes the level of the running process.
 #[derive(Debug, Clone)]
@@ -26,32 +29,55 @@ impl Level {
 }
 
 /// Sets up the log of this process; call it once.
-pub fn start(level: &str, format: LogFormat) -> Level {
-    let targets: Targets = level.parse().unwrap_or_else(|_| Targets::new().with_default(tracing::Level::INFO));
+pub fn start(settings: &Settings) -> Level {
+    let targets: Targets =
+        settings.log_level.parse().unwrap_or_else(|_| Targets::new().with_default(tracing::Level::INFO));
     let (filter, handle) = reload::Layer::new(targets);
-    let subscriber = tracing_subscriber::registry().with(filter);
-    match format {
-        LogFormat::Auto => match journal() {
-            Some(layer) => subscriber.with(layer).init(),
-            None => subscriber.with(human()).init(),
-        },
-        LogFormat::Human => subscriber.with(human()).init(),
-        LogFormat::Json => {
-            let layer = tracing_subscriber::fmt::layer().json().flatten_event(true).with_writer(std::io::stderr);
-            subscriber.with(layer).init();
-        }
+    let opened = settings.log_file.as_ref().map(|path| (path, LogFile::open(path, settings.log_bounds.clone())));
+    let (file, trouble) = match opened {
+        Some((_, Ok(file))) => (Some(file), None),
+        Some((path, Err(error))) => (None, Some((path, error))),
+        None => (None, None),
+    };
+    let layer = match (file, settings.log_format) {
+        (Some(file), LogFormat::Json) => json(Mutex::new(file)),
+        (Some(file), _) => human(Mutex::new(file), false),
+        (None, LogFormat::Json) => json(std::io::stderr),
+        (None, LogFormat::Auto) => journal().unwrap_or_else(for_people),
+        (None, LogFormat::Human) => for_people(),
+    };
+    tracing_subscriber::registry().with(filter).with(layer).init();
+    if let Some((path, error)) = trouble {
+        // A monitor without its log is better than none.
+        tracing::warn!(%error, path = %path.display(), "cannot open the log file; the log goes to standard error");
     }
     Level(handle)
 }
 
 type Boxed<S> = Box<dyn Layer<S> + Send + Sync>;
 
-fn human<S>() -> Boxed<S>
+fn for_people<S>() -> Boxed<S>
 where
     S: tracing::Subscriber + for<'a> tracing_subscriber::registry::LookupSpan<'a>,
 {
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
-    tracing_subscriber::fmt::layer().with_ansi(colour).with_target(false).with_writer(std::io::stderr).boxed()
+    human(std::io::stderr, colour)
+}
+
+fn human<S, W>(writer: W, colour: bool) -> Boxed<S>
+where
+    S: tracing::Subscriber + for<'a> tracing_subscriber::registry::LookupSpan<'a>,
+    W: for<'a> MakeWriter<'a, Writer: Write> + Send + Sync + 'static,
+{
+    tracing_subscriber::fmt::layer().with_ansi(colour).with_target(false).with_writer(writer).boxed()
+}
+
+fn json<S, W>(writer: W) -> Boxed<S>
+where
+    S: tracing::Subscriber + for<'a> tracing_subscriber::registry::LookupSpan<'a>,
+    W: for<'a> MakeWriter<'a, Writer: Write> + Send + Sync + 'static,
+{
+    tracing_subscriber::fmt::layer().json().flatten_event(true).with_writer(writer).boxed()
 }
 
 /// The journal, if standard error leads there: `$JOURNAL_STREAM` names its device and inode (`systemd.exec(5)`). The variable

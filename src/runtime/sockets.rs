@@ -3,6 +3,8 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
@@ -14,12 +16,43 @@ pub const NAME: &str = "http";
 /// Connections that may wait to be accepted; the kernel caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
 
+/// A socket that listens.
+#[derive(Debug)]
+pub enum Listener {
+    /// For an address and port.
+    Tcp(TcpListener),
+    /// For a path.
+    Unix(UnixListener),
+}
+
+impl From<TcpListener> for Listener {
+    fn from(listener: TcpListener) -> Self {
+        Self::Tcp(listener)
+    }
+}
+
+impl From<UnixListener> for Listener {
+    fn from(listener: UnixListener) -> Self {
+        Self::Unix(listener)
+    }
+}
+
+impl Listener {
+    /// The address, of one that has an address.
+    pub fn address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(listener) => listener.local_addr().ok(),
+            Self::Unix(_) => None,
+        }
+    }
+}
+
 /// Sockets that serve.
 #[derive(Debug)]
 pub struct Listeners {
     /// Them.
-    pub sockets: Vec<TcpListener>,
-    /// The one port of all of them.
+    pub sockets: Vec<Listener>,
+    /// The one port of all that have one.
     pub port: u16,
     /// Whether the service manager holds them, so that they outlive this process.
     pub activated: bool,
@@ -47,6 +80,17 @@ pub enum SocketError {
         /// What the kernel says.
         source: io::Error,
     },
+    /// The Unix socket's path cannot be used.
+    #[error("cannot listen on {}: {source}; set server.unix_socket to a path in a directory of this user's", path.display())]
+    Path {
+        /// The path.
+        path: PathBuf,
+        /// What stands in the way.
+        source: io::Error,
+    },
+    /// Another process listens on the Unix socket.
+    #[error("another process listens on {}; stop it, or set server.unix_socket to another path", _0.display())]
+    PathTaken(PathBuf),
     /// The manager passed something else than expected.
     #[error("the service manager passed a socket that cannot serve: {0}; check the socket unit")]
     Passed(String),
@@ -56,13 +100,14 @@ fn show(owner: Option<&Owner>) -> String {
     owner.map_or_else(|| "a program that is gone again".into(), ToString::to_string)
 }
 
-/// The sockets that systemd passed under our name; none if it passed none. Takes ownership of them: call it once, first of all.
+/// The sockets that the service manager holds for us under our name; none if it holds none. Takes ownership of them: call it
+/// once, first of all.
 ///
 /// # Errors
-/// When one of them is not a listening TCP socket on a loopback address, or they differ in their port.
+/// When one of them is no listening stream socket, they differ in their port, or none has one.
 pub fn passed() -> Result<Option<Listeners>, SocketError> {
+    let mut sockets = of_launchd()?;
     let fds = sd_notify::listen_fds_with_names().map_err(|e| SocketError::Passed(e.to_string()))?;
-    let mut sockets = Vec::new();
     for (fd, name) in fds {
         let Some(fd) = crate::sys::adopt_passed_fd(fd) else {
             return Err(SocketError::Passed(format!("descriptor {fd}, named {name:?} by LISTEN_FDS, is not open")));
@@ -73,23 +118,47 @@ pub fn passed() -> Result<Option<Listeners>, SocketError> {
             tracing::warn!(name, "the service manager passed a socket that is not called {NAME}; it is closed");
         }
     }
-    let Some(first) = sockets.first() else { return Ok(None) };
-    let port = port_of(first)?;
-    for socket in &sockets {
-        if port_of(socket)? != port {
-            return Err(SocketError::Passed(format!("two ports, {port} and {}", port_of(socket)?)));
-        }
+    if sockets.is_empty() {
+        return Ok(None);
     }
+    let port = one_port(&sockets).map_err(SocketError::Passed)?;
     Ok(Some(Listeners { sockets, port, activated: true }))
 }
 
-fn port_of(socket: &TcpListener) -> Result<u16, SocketError> {
-    socket.local_addr().map(|a| a.port()).map_err(|e| SocketError::Passed(e.to_string()))
+/// What launchd holds for this job, where `Sockets` in its plist has our name.
+#[cfg(target_os = "macos")]
+fn of_launchd() -> Result<Vec<Listener>, SocketError> {
+    use rustix::io::Errno;
+    match crate::sys::launchd_sockets(c"http") {
+        Ok(fds) => fds.into_iter().map(|fd| checked(fd).map_err(SocketError::Passed)).collect(),
+        // No job of launchd's, or one without such a socket.
+        Err(e) if [Errno::SRCH, Errno::NOENT].iter().any(|errno| e.raw_os_error() == Some(errno.raw_os_error())) => {
+            Ok(Vec::new())
+        }
+        Err(e) => Err(SocketError::Passed(format!("launchd does not give the socket {NAME:?}: {e}"))),
+    }
+}
+
+#[cfg(not(target_os = "macos"))]
+fn of_launchd() -> Result<Vec<Listener>, SocketError> {
+    Ok(Vec::new())
+}
+
+/// The port that all sockets with an address share.
+fn one_port(sockets: &[Listener]) -> Result<u16, String> {
+    let mut ports = sockets.iter().filter_map(Listener::address).map(|address| address.port());
+    let port = ports.next().ok_or("no socket with a port")?;
+    match ports.find(|other| *other != port) {
+        Some(other) => Err(format!("two ports, {port} and {other}")),
+        None => Ok(port),
+    }
 }
 
 /// Whether this descriptor is what the socket unit promises, as a listener.
-fn checked(fd: OwnedFd) -> Result<TcpListener, String> {
+fn checked(fd: OwnedFd) -> Result<Listener, String> {
     let socket = Socket::from(fd);
+    // No child of ours has a use for it; a listener that a child kept would outlive us.
+    let _ = socket.set_cloexec(true);
     let kind = socket.r#type().map_err(|e| format!("not a socket ({e})"))?;
     if kind != Type::STREAM {
         return Err("not a stream socket".into());
@@ -97,11 +166,12 @@ fn checked(fd: OwnedFd) -> Result<TcpListener, String> {
     if !listens(&socket) {
         return Err("a stream socket that does not listen".into());
     }
-    let address = socket.local_addr().ok().and_then(|a| a.as_socket()).ok_or("not an IPv4 or IPv6 socket")?;
-    if !address.ip().is_loopback() {
-        return Err(format!("{address} is not a loopback address"));
+    let address = socket.local_addr().map_err(|e| format!("a socket without an address ({e})"))?;
+    if address.is_unix() {
+        return Ok(Listener::Unix(OwnedFd::from(socket).into()));
     }
-    Ok(TcpListener::from(socket))
+    address.as_socket().ok_or("neither an IPv4 nor an IPv6 nor a Unix socket")?;
+    Ok(Listener::Tcp(socket.into()))
 }
 
 #[cfg(not(target_vendor = "apple"))]
@@ -126,7 +196,7 @@ pub fn bind(addresses: &[IpAddr], port: u16) -> Result<Listeners, SocketError> {
     for address in addresses {
         let address = SocketAddr::new(*address, port);
         match bind_one(address) {
-            Ok(socket) => sockets.push(socket),
+            Ok(socket) => sockets.push(socket.into()),
             Err(e) if e.kind() == io::ErrorKind::AddrInUse => {
                 let owner = ports::owner(address.ip(), port, Duration::from_secs(1));
                 return Err(SocketError::Taken { port, owner });
@@ -175,21 +245,28 @@ mod tests {
     fn both_families_get_the_same_port() {
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
         let listeners = bind(&["127.0.0.1".parse().unwrap(), "::1".parse().unwrap()], port).unwrap();
-        assert!(listeners.sockets.iter().all(|s| s.local_addr().unwrap().port() == port));
+        assert_eq!(one_port(&listeners.sockets), Ok(port));
         assert!(!listeners.activated);
     }
 
     #[test]
-    fn what_the_manager_passes_must_listen_on_loopback() {
+    fn what_the_manager_passes_must_listen() {
         let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         assert_eq!(checked(udp.into()).unwrap_err(), "not a stream socket");
-        let everywhere = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
-        assert!(checked(everywhere.into()).unwrap_err().contains("not a loopback address"));
         let idle = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         assert_eq!(checked(idle.into()).unwrap_err(), "a stream socket that does not listen");
         let file = std::fs::File::open("/dev/null").unwrap();
         assert!(checked(file.into()).unwrap_err().contains("not a socket"));
-        let good = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        checked(good.into()).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let unix = UnixListener::bind(dir.path().join("s")).unwrap();
+        let good = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let (first, second) = (checked(good().into()).unwrap(), checked(good().into()).unwrap());
+        let port = first.address().unwrap().port();
+        let mut sockets = vec![checked(unix.into()).unwrap()];
+        assert_eq!(one_port(&sockets), Err("no socket with a port".into()));
+        sockets.push(first);
+        assert_eq!(one_port(&sockets), Ok(port));
+        sockets.push(second);
+        assert!(one_port(&sockets).unwrap_err().starts_with("two ports"));
     }
 }

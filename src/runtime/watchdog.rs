@@ -10,6 +10,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::clock::Moment;
+use super::identity::Manager;
 use super::notify::Notifier;
 use super::pulse::Pulse;
 
@@ -23,11 +24,12 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// From the manager's wish, where there is one, and the settings.
-    pub fn new(settings: &crate::config::Settings) -> Self {
+    /// From the manager's wish, where there is one, and the settings. launchd has no watchdog, but restarts whoever ends.
+    pub fn new(settings: &crate::config::Settings, manager: Manager) -> Self {
+        let exit = settings.watchdog_exit || manager == Manager::Launchd;
         match sd_notify::watchdog_enabled().filter(|limit| !limit.is_zero()) {
-            Some(limit) => Self { limit, exit: settings.watchdog_exit },
-            None => Self { limit: settings.watchdog_timeout, exit: settings.watchdog_exit },
+            Some(limit) => Self { limit, exit },
+            None => Self { limit: settings.watchdog_timeout, exit },
         }
     }
 }

@@ -2,7 +2,6 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
@@ -11,11 +10,12 @@ use std::time::{Duration, Instant};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioTimer;
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 
 use super::io::ClientIo;
 use super::site::Site;
+use super::stream::{Ends, Listener, Stream};
+use crate::config::Settings;
 use crate::runtime::components::State;
 use crate::runtime::pulse::Probe;
 
@@ -28,11 +28,23 @@ const PAUSE: Duration = Duration::from_millis(200);
 const MAX_REFUSALS: usize = 64;
 /// That moment.
 const REFUSAL_DEADLINE: Duration = Duration::from_secs(1);
-/// The kernel's send buffer for one client; Linux doubles it to 256 KiB. Without a cap, a thousand clients that stop
-/// reading pin gigabytes of kernel memory that no process is seen to use.
-const SEND_BUFFER: usize = 128 << 10;
 /// The most bytes of a request's head.
 const MAX_HEAD: usize = 64 << 10;
+
+/// What a connection reads that is one too many.
+const FULL: &str = concat!(
+    "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json; charset=utf-8\r\n",
+    "Connection: close\r\nRetry-After: 1\r\nContent-Length: 125\r\n\r\n",
+    r#"{"success":false,"error":"as many connections as `max_connections` allows are open; try again","#,
+    r#""code":"too_many_connections"}"#
+);
+/// What a user reads who may not use the Unix socket.
+const STRANGER: &str = concat!(
+    "HTTP/1.1 403 Forbidden\r\nContent-Type: application/json; charset=utf-8\r\n",
+    "Connection: close\r\nContent-Length: 129\r\n\r\n",
+    r#"{"success":false,"error":"this user may not use the Unix socket; list its number in access.unix_users","#,
+    r#""code":"user_not_allowed"}"#
+);
 
 /// How far the server is on its way down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -64,8 +76,8 @@ impl Open {
 /// One connection's place among those that may be open, held as long as any task serves it.
 #[derive(Debug)]
 pub struct Connection {
-    /// Our end of it.
-    pub local: SocketAddr,
+    /// Who is at its ends.
+    pub ends: Ends,
     open: Arc<Open>,
     phase: watch::Receiver<Phase>,
 }
@@ -93,7 +105,7 @@ impl Drop for Connection {
 /// Accepts on all listeners until the server drains, then closes them. A listener that the service manager passed stays
 /// open in the manager, and its backlog with it.
 pub async fn run(
-    listeners: Vec<TcpListener>,
+    listeners: Vec<Listener>,
     site: Arc<Site>,
     open: Arc<Open>,
     mut phase: watch::Receiver<Phase>,
@@ -110,7 +122,7 @@ pub async fn run(
             () = probe.asked() => probe.answer(),
             () = tokio::time::sleep_until(resume.into()), if paused.is_some() => paused = None,
             accepted = accept(&listeners, &mut first), if paused.is_none() => match accepted {
-                Ok((stream, _)) => {
+                Ok(stream) => {
                     site.recovered();
                     admit(stream, &site, &open, &connections);
                 }
@@ -126,7 +138,7 @@ pub async fn run(
 }
 
 /// The next connection of any listener; each gets to be the first one asked.
-async fn accept(listeners: &[TcpListener], first: &mut usize) -> io::Result<(TcpStream, SocketAddr)> {
+async fn accept(listeners: &[Listener], first: &mut usize) -> io::Result<Stream> {
     poll_fn(|cx| {
         for offset in 0..listeners.len() {
             let index = (*first + offset) % listeners.len();
@@ -148,28 +160,43 @@ fn is_exhausted(error: &io::Error) -> bool {
         .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
-fn admit(stream: TcpStream, site: &Arc<Site>, open: &Arc<Open>, phase: &watch::Receiver<Phase>) {
+fn admit(stream: Stream, site: &Arc<Site>, open: &Arc<Open>, phase: &watch::Receiver<Phase>) {
     let settings = site.settings();
     site.counters.connections.fetch_add(1, Ordering::Relaxed);
+    let Ok(ends) = stream.ends() else { return };
+    if !knows(ends, &settings) {
+        site.counters.denied("user_not_allowed");
+        return turn_away(stream, open, STRANGER);
+    }
     if open.count() >= settings.max_connections {
         site.counters.connections_refused.fetch_add(1, Ordering::Relaxed);
-        if open.refusing.fetch_add(1, Ordering::AcqRel) < MAX_REFUSALS {
-            tokio::spawn(refuse(stream, Arc::clone(open)));
-        } else {
-            open.refusing.fetch_sub(1, Ordering::AcqRel);
-        }
-        return;
+        return turn_away(stream, open, FULL);
     }
-    let Ok(local) = stream.local_addr() else { return };
-    // Each event is one small write that must not wait for another. Both options are improvements, not conditions.
-    let _ = stream.set_nodelay(true);
-    let _ = socket2::SockRef::from(&stream).set_send_buffer_size(SEND_BUFFER);
+    stream.tune();
     open.count.fetch_add(1, Ordering::AcqRel);
-    let connection = Arc::new(Connection { local, open: Arc::clone(open), phase: phase.clone() });
+    let connection = Arc::new(Connection { ends, open: Arc::clone(open), phase: phase.clone() });
     tokio::spawn(serve(stream, connection, Arc::clone(site), settings.header_timeout));
 }
 
-async fn serve(stream: TcpStream, connection: Arc<Connection>, site: Arc<Site>, header_timeout: Duration) {
+/// Whether this user may use the Unix socket; whoever comes over TCP has no name.
+fn knows(ends: Ends, settings: &Settings) -> bool {
+    match ends {
+        Ends::Tcp { .. } => true,
+        Ends::Unix { uid } => {
+            uid == 0 || uid == rustix::process::geteuid().as_raw() || settings.unix_users.contains(&uid)
+        }
+    }
+}
+
+fn turn_away(stream: Stream, open: &Arc<Open>, answer: &'static str) {
+    if open.refusing.fetch_add(1, Ordering::AcqRel) < MAX_REFUSALS {
+        tokio::spawn(refuse(stream, Arc::clone(open), answer));
+    } else {
+        open.refusing.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+async fn serve(stream: Stream, connection: Arc<Connection>, site: Arc<Site>, header_timeout: Duration) {
     let mut phase = connection.phase.clone();
     let io = ClientIo::new(stream, Arc::clone(&connection));
     let service = service_fn(move |request| Arc::clone(&site).serve(request, Arc::clone(&connection)));
@@ -204,15 +231,9 @@ async fn serve(stream: TcpStream, connection: Arc<Connection>, site: Arc<Site>, 
 
 /// Says why, and waits a moment for the client to have read it: closing over its unread request would reset the
 /// connection, and the answer with it.
-async fn refuse(stream: TcpStream, open: Arc<Open>) {
-    const ANSWER: &str = concat!(
-        "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json; charset=utf-8\r\n",
-        "Connection: close\r\nRetry-After: 1\r\nContent-Length: 124\r\n\r\n",
-        r#"{"success":false,"error":"as many connections as `max_connections` allows are open; try again","#,
-        r#""code":"too_many_connections"}"#
-    );
+async fn refuse(stream: Stream, open: Arc<Open>, answer: &'static str) {
     let say = async {
-        let mut rest = ANSWER.as_bytes();
+        let mut rest = answer.as_bytes();
         while !rest.is_empty() && stream.writable().await.is_ok() {
             match stream.try_write(rest) {
                 Ok(written) => rest = &rest[written..],
@@ -220,7 +241,7 @@ async fn refuse(stream: TcpStream, open: Arc<Open>) {
                 Err(_) => return,
             }
         }
-        let _ = socket2::SockRef::from(&stream).shutdown(std::net::Shutdown::Write);
+        stream.finish_writing();
         let mut request = [0; 1024];
         while stream.readable().await.is_ok() {
             match stream.try_read(&mut request) {
@@ -254,6 +275,14 @@ impl Site {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_announced_length_is_the_length() {
+        for answer in [FULL, STRANGER] {
+            let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+            assert!(head.ends_with(&format!("Content-Length: {}", body.len())), "{}", body.len());
+        }
+    }
 
     #[test]
     fn only_exhaustion_makes_the_loop_wait() {

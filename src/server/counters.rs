@@ -15,6 +15,8 @@ pub struct Counters {
     pub connections_refused: AtomicU64,
     /// Times that accept failed for want of descriptors or memory.
     pub accept_errors: AtomicU64,
+    /// Requests that the guard or the token kept out, by the refusal's code.
+    denied: Mutex<BTreeMap<&'static str, u64>>,
     /// Events accepted and refused, by how they came.
     ingest: Mutex<Ingest>,
     /// Events that went out to the clients.
@@ -89,6 +91,16 @@ impl Counters {
     /// Counts an event that was refused.
     pub fn rejected(&self, path: Path, code: &'static str) {
         *self.lock().rejected.entry((path, code)).or_default() += 1;
+    }
+
+    /// Counts a request, or a client, that was kept out.
+    pub fn denied(&self, code: &'static str) {
+        *self.denied.lock().unwrap_or_else(PoisonError::into_inner).entry(code).or_default() += 1;
+    }
+
+    /// How many were kept out so far, by the refusal's code.
+    pub fn denials(&self) -> BTreeMap<&'static str, u64> {
+        self.denied.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// What came in so far.

@@ -1,7 +1,8 @@
 //! Who may speak to the monitor: programs on this machine, and web pages from this machine or from origins that the
 //! user named. Decided before a request is routed, from its head alone.
 //!
-//! - *Host* must name this machine: `localhost`, `127.0.0.1`, `[::1]`, or the very address that the connection came to.
+//! - *Host* must name this machine: `localhost`, `127.0.0.1`, `[::1]`, the very address that the connection came to, or a
+//!   name listed in `allow_host`.
 //!   Else a foreign name was made to resolve to it (DNS rebinding), and the browser would hold the attacker's page for
 //!   ours. A request without a Host is refused too, except an HTTP/1.0 `GET` of `/health` or `/ready`, as simple
 //!   health checkers send it: browsers never speak HTTP/1.0, and these tell nothing that harms.
@@ -9,6 +10,8 @@
 //!   from the same host and port. A program sends none. `null` (sandboxed frames, files) is refused.
 //! - A browser that fetches for a foreign page without an Origin (an image, a script) says so in *Sec-Fetch-Site*;
 //!   only following a link, that is a navigation to a document, is allowed.
+//! - Over the Unix socket no browser comes by itself, so any Host goes; a proxy that passes pages' requests on brings their
+//!   Origin, which must be listed.
 
 use std::net::IpAddr;
 
@@ -16,6 +19,8 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version, header};
 
 use super::answer::Refusal;
+use super::stream::Ends;
+use crate::config::Settings;
 
 /// What is allowed to a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,19 +31,23 @@ pub enum Allowed {
     Page(HeaderValue),
 }
 
-/// Decides on a request's head. `local` is the address of our end of the connection.
+/// Decides on the head of a request that came over a connection with these ends.
 ///
 /// # Errors
 /// 421 `host_not_allowed`, 403 `origin_not_allowed`.
-pub fn check(head: &Parts, local: IpAddr, allow_origin: &[String]) -> Result<Allowed, Refusal> {
-    let host = check_host(&head.headers, &head.uri, head.version, &head.method, local)?;
+pub fn check(head: &Parts, ends: Ends, settings: &Settings) -> Result<Allowed, Refusal> {
+    let names = Names { ends, allow_host: &settings.allow_host };
+    let host = match ends {
+        Ends::Tcp { .. } => check_host(&head.headers, &head.uri, head.version, &head.method, names)?,
+        Ends::Unix { .. } => None,
+    };
     let mut origins = head.headers.get_all(header::ORIGIN).iter();
     match (origins.next(), origins.next()) {
         (None, _) if is_foreign_fetch(&head.headers) => Err(origin_refusal("a page of another site")),
         (None, _) => Ok(Allowed::Program),
         (Some(origin), None) => {
             let text = origin.to_str().unwrap_or_default();
-            if is_origin_allowed(text, host, local, allow_origin) {
+            if is_origin_allowed(text, host, names, &settings.allow_origin) {
                 Ok(Allowed::Page(origin.clone()))
             } else {
                 Err(origin_refusal(text))
@@ -53,11 +62,13 @@ fn check_host<'a>(
     uri: &'a Uri,
     version: Version,
     method: &Method,
-    local: IpAddr,
+    names: Names<'_>,
 ) -> Result<Option<&'a str>, Refusal> {
     let mut hosts = headers.get_all(header::HOST).iter();
     let refuse = |what: String| {
-        let message = format!("{what}; this monitor answers to localhost, 127.0.0.1 and [::1] only");
+        let message = format!(
+            "{what}; this monitor answers to localhost, 127.0.0.1 and [::1], and to the names in `server.allow_host`"
+        );
         Err(Refusal::new(StatusCode::MISDIRECTED_REQUEST, "host_not_allowed", message))
     };
     let host = match (hosts.next(), hosts.next()) {
@@ -73,7 +84,7 @@ fn check_host<'a>(
     };
     // A request to a proxy names the host in its target as well; then both must be ours.
     for named in [Some(host), uri.authority().map(|a| a.as_str())].into_iter().flatten() {
-        if !host_of(named).is_some_and(|name| is_ours(name, local)) {
+        if !host_of(named).is_some_and(|name| names.are_ours(name)) {
             return refuse(format!("the request is for the host {:?}", named.chars().take(80).collect::<String>()));
         }
     }
@@ -92,22 +103,40 @@ fn host_of(authority: &str) -> Option<&str> {
     (port_fits && !host.is_empty()).then_some(host)
 }
 
-fn is_ours(host: &str, local: IpAddr) -> bool {
-    if host.eq_ignore_ascii_case("localhost") {
-        return true;
+/// What this machine is called by whoever came over a connection.
+#[derive(Clone, Copy)]
+struct Names<'a> {
+    ends: Ends,
+    allow_host: &'a [String],
+}
+
+impl Names<'_> {
+    fn are_ours(self, host: &str) -> bool {
+        let is_local_end = |a: IpAddr| match self.ends {
+            Ends::Tcp { local, .. } => a == local.to_canonical(),
+            Ends::Unix { .. } => false,
+        };
+        is_loopback(host)
+            || address_of(host).is_some_and(is_local_end)
+            || self.allow_host.iter().any(|name| name.eq_ignore_ascii_case(host))
     }
-    let address = match host.strip_prefix('[').and_then(|h| h.strip_suffix(']')) {
+}
+
+fn is_loopback(host: &str) -> bool {
+    let loopback = [IpAddr::from([127, 0, 0, 1]), IpAddr::V6(std::net::Ipv6Addr::LOCALHOST)];
+    host.eq_ignore_ascii_case("localhost") || address_of(host).is_some_and(|a| loopback.contains(&a))
+}
+
+/// An address cannot be rebound, so the one that the connection came to is as good as a name of ours.
+fn address_of(host: &str) -> Option<IpAddr> {
+    let address: Option<IpAddr> = match host.strip_prefix('[').and_then(|h| h.strip_suffix(']')) {
         Some(v6) => v6.parse().map(IpAddr::V6).ok(),
         None => host.parse().map(IpAddr::V4).ok(),
     };
-    // An address cannot be rebound, so the one that the connection came to is as good as a name of ours.
-    address.is_some_and(|a: IpAddr| {
-        let a = a.to_canonical();
-        a == IpAddr::from([127, 0, 0, 1]) || a == IpAddr::V6(std::net::Ipv6Addr::LOCALHOST) || a == local.to_canonical()
-    })
+    address.map(|a| a.to_canonical())
 }
 
-fn is_origin_allowed(origin: &str, host: Option<&str>, local: IpAddr, allow_origin: &[String]) -> bool {
+fn is_origin_allowed(origin: &str, host: Option<&str>, names: Names<'_>, allow_origin: &[String]) -> bool {
     if allow_origin.iter().any(|allowed| allowed.trim_end_matches('/').eq_ignore_ascii_case(origin)) {
         return true;
     }
@@ -116,9 +145,8 @@ fn is_origin_allowed(origin: &str, host: Option<&str>, local: IpAddr, allow_orig
         return false;
     }
     let Some(name) = host_of(authority) else { return false };
-    // Any port of this machine's own names; another address of ours only as the same origin.
-    is_ours(name, IpAddr::from([127, 0, 0, 1]))
-        || (is_ours(name, local) && host.is_some_and(|h| h.eq_ignore_ascii_case(authority)))
+    // Any port of this machine's own names; another address or name of ours only as the same origin.
+    is_loopback(name) || (names.are_ours(name) && host.is_some_and(|h| h.eq_ignore_ascii_case(authority)))
 }
 
 fn is_foreign_fetch(headers: &HeaderMap) -> bool {
@@ -141,142 +169,16 @@ pub fn share(headers: &mut HeaderMap, allowed: &Allowed) {
     }
 }
 
-/// What a preflight request is told, on every path: the methods and headers that Claude MPM's server names.
+/// What a preflight request is told, on every path: the methods and headers that Claude MPM's server names, and the token's.
 pub fn preflight(headers: &mut HeaderMap) {
     let methods = HeaderValue::from_static("GET, POST, PUT, PATCH, DELETE, OPTIONS");
     headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, methods);
-    headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static("Content-Type, If-None-Match"));
+    headers.insert(
+        header::ACCESS_CONTROL_ALLOW_HEADERS,
+        HeaderValue::from_static("Authorization, Content-Type, If-None-Match"),
+    );
     headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use axum::http::Request;
-
-    const LOCAL: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
-
-    fn decide(
-        method: &str,
-        target: &str,
-        headers: &[(&str, &str)],
-        local: IpAddr,
-    ) -> Result<Allowed, (u16, &'static str)> {
-        let mut request = Request::builder().method(method).uri(target);
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        let (head, ()) = request.body(()).unwrap().into_parts();
-        check(&head, local, &["https://board.example".to_owned()]).map_err(|r| (r.status.as_u16(), r.code))
-    }
-
-    fn host(host: &str) -> bool {
-        decide("POST", "/api/events", &[("host", host)], LOCAL).is_ok()
-    }
-
-    fn origin(origin: &str) -> bool {
-        decide("POST", "/api/events", &[("host", "localhost:8765"), ("origin", origin)], LOCAL).is_ok()
-    }
-
-    #[test]
-    fn only_names_of_this_machine_are_hosts() {
-        for good in ["localhost", "LocalHost:8765", "127.0.0.1:1", "[::1]", "[::1]:8765", "localhost:"] {
-            assert!(host(good), "{good}");
-        }
-        for bad in [
-            "",
-            "evil.example",
-            "localhost.evil.example",
-            "evil.example:8765",
-            "localhost.",
-            "127.0.0.2",
-            "10.0.0.1",
-            "user@localhost",
-            "[::1",
-            "[::2]",
-            "localhost:80x",
-            "::1",
-            "127.1",
-            "2130706433",
-            "localhost,evil.example",
-        ] {
-            assert!(!host(bad), "{bad}");
-        }
-    }
-
-    #[test]
-    fn a_host_is_needed_once_and_in_the_target_too() {
-        let refused = Err((421, "host_not_allowed"));
-        assert_eq!(decide("GET", "/health", &[], LOCAL), refused);
-        assert_eq!(decide("GET", "/health", &[("host", "localhost"), ("host", "evil.example")], LOCAL), refused);
-        assert_eq!(decide("GET", "http://evil.example/health", &[("host", "localhost")], LOCAL), refused);
-        assert!(decide("GET", "http://localhost:8765/health", &[("host", "localhost:8765")], LOCAL).is_ok());
-    }
-
-    #[test]
-    fn an_old_health_checker_may_omit_the_host_and_nobody_else() {
-        let old = |method: &str, path: &str| {
-            let request = Request::builder().method(method).uri(path).version(Version::HTTP_10);
-            let (head, ()) = request.body(()).unwrap().into_parts();
-            check(&head, LOCAL, &[]).is_ok()
-        };
-        assert!(old("GET", "/health") && old("HEAD", "/ready"));
-        assert!(!old("GET", "/api/events") && !old("POST", "/health"));
-    }
-
-    #[test]
-    fn the_address_that_was_connected_to_is_a_host() {
-        let lan = IpAddr::from([192, 168, 1, 5]);
-        assert!(decide("GET", "/", &[("host", "192.168.1.5:8765")], lan).is_ok());
-        assert!(decide("GET", "/", &[("host", "192.168.1.6:8765")], lan).is_err());
-        let page = |origin| decide("GET", "/", &[("host", "192.168.1.5:8765"), ("origin", origin)], lan).is_ok();
-        assert!(page("http://192.168.1.5:8765"));
-        assert!(!page("http://192.168.1.5:9999"));
-    }
-
-    #[test]
-    fn pages_are_of_this_machine_or_listed() {
-        for good in ["http://localhost:5173", "https://127.0.0.1", "http://[::1]:8765", "https://board.example"] {
-            assert!(origin(good), "{good}");
-        }
-        for bad in [
-            "null",
-            "",
-            "http://evil.example",
-            "http://localhost.evil.example",
-            "https://board.example.evil.example",
-            "http://board.example",
-            "file://",
-            "http://user@localhost",
-            "http://localhost:80@evil.example",
-            "localhost",
-            "chrome-extension://localhost",
-        ] {
-            assert!(!origin(bad), "{bad}");
-        }
-    }
-
-    #[test]
-    fn a_foreign_page_cannot_hide_by_sending_no_origin() {
-        let fetch = |pairs: &[(&str, &str)]| {
-            let headers: Vec<_> = [("host", "localhost")].iter().chain(pairs).copied().collect();
-            decide("GET", "/socket.io/", &headers, LOCAL).is_ok()
-        };
-        let site = ("sec-fetch-site", "cross-site");
-        assert!(!fetch(&[site, ("sec-fetch-mode", "no-cors"), ("sec-fetch-dest", "script")]));
-        assert!(!fetch(&[site, ("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "iframe")]));
-        assert!(fetch(&[site, ("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "document")]));
-        assert!(fetch(&[("sec-fetch-site", "same-origin")]));
-    }
-
-    #[test]
-    fn only_the_origin_that_asked_may_read() {
-        let mut headers = HeaderMap::new();
-        share(&mut headers, &Allowed::Page(HeaderValue::from_static("http://localhost:5173")));
-        assert_eq!(headers[header::ACCESS_CONTROL_ALLOW_ORIGIN], "http://localhost:5173");
-        let mut headers = HeaderMap::new();
-        share(&mut headers, &Allowed::Program);
-        assert!(!headers.contains_key(header::ACCESS_CONTROL_ALLOW_ORIGIN));
-        assert_eq!(headers[header::VARY], "Origin");
-    }
-}
+mod tests;

@@ -11,15 +11,15 @@ use std::task::{Context, Poll};
 
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
 use super::accept::Connection;
-use super::socketio::session::{WRITE_DEADLINE, reset_on_close};
+use super::socketio::session::WRITE_DEADLINE;
+use super::stream::Stream;
 
 /// See the module.
 pub struct ClientIo {
-    stream: Option<TokioIo<TcpStream>>,
+    stream: Option<TokioIo<Stream>>,
     connection: Arc<Connection>,
     blocked: Option<Pin<Box<Sleep>>>,
     stalled: bool,
@@ -27,16 +27,16 @@ pub struct ClientIo {
 
 impl ClientIo {
     /// Wraps an accepted socket.
-    pub fn new(stream: TcpStream, connection: Arc<Connection>) -> Self {
+    pub fn new(stream: Stream, connection: Arc<Connection>) -> Self {
         Self { stream: Some(TokioIo::new(stream)), connection, blocked: None, stalled: false }
     }
 
     /// The bare socket, for a protocol that looks after itself.
-    pub fn into_stream(mut self) -> Option<TcpStream> {
+    pub fn into_stream(mut self) -> Option<Stream> {
         self.stream.take().map(TokioIo::into_inner)
     }
 
-    fn stream(&mut self) -> io::Result<Pin<&mut TokioIo<TcpStream>>> {
+    fn stream(&mut self) -> io::Result<Pin<&mut TokioIo<Stream>>> {
         self.stream.as_mut().map(Pin::new).ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 
@@ -93,7 +93,7 @@ impl Drop for ClientIo {
         if let Some(stream) = &self.stream
             && (self.stalled || self.connection.is_cut())
         {
-            reset_on_close(stream.inner());
+            stream.inner().reset_on_close();
         }
     }
 }

@@ -96,6 +96,8 @@ impl Collector for Figures {
         w.gauge("connections", "Open connections of any kind", None, self.connections)?;
         w.counter("connections_accepted", "Connections that came in", self.connections_accepted)?;
         w.counter("connections_refused", "Of them, refused because of max_connections", self.connections_refused)?;
+        let denied = self.denied.iter().map(|(code, n)| ([("code", *code)], *n));
+        w.counters("requests_denied", "What was kept out by Host, Origin, token or user", denied)?;
         w.counter("accept_errors", "Times that accept failed for want of descriptors or memory", self.accept_errors)?;
 
         w.counter("store_events", "Events committed", self.store_events)?;

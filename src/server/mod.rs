@@ -4,6 +4,7 @@
 //! deadlines and the drain are about connections, not about requests.
 
 pub mod accept;
+pub mod access;
 pub mod answer;
 pub mod beat;
 pub mod clients;
@@ -18,6 +19,7 @@ pub mod routes;
 pub mod site;
 pub mod socketio;
 pub mod stats;
+pub mod stream;
 
 use std::fmt;
 use std::sync::Arc;
@@ -31,12 +33,14 @@ use self::accept::{Open, Phase};
 pub use self::counters::Counters;
 use self::site::Site;
 use self::socketio::SocketIo;
+use self::stream::Listener;
 use crate::config::Settings;
 use crate::events::hub::{Hub, Outlet};
 use crate::events::store::Store;
 use crate::runtime::components::{Components, State};
 use crate::runtime::pulse::{Probe, Pulse};
 use crate::runtime::readiness::Readiness;
+use crate::runtime::sockets;
 
 /// Who this process is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,12 +119,21 @@ impl Server {
     ///
     /// # Errors
     /// When a listener cannot be registered with the runtime.
-    pub fn start(listeners: Vec<std::net::TcpListener>, context: Context) -> std::io::Result<Self> {
+    pub fn start(
+        listeners: impl IntoIterator<Item = impl Into<sockets::Listener>>,
+        context: Context,
+    ) -> std::io::Result<Self> {
         let listeners = listeners
             .into_iter()
-            .map(|listener| {
-                listener.set_nonblocking(true)?;
-                tokio::net::TcpListener::from_std(listener)
+            .map(|listener| match listener.into() {
+                sockets::Listener::Tcp(listener) => {
+                    listener.set_nonblocking(true)?;
+                    tokio::net::TcpListener::from_std(listener).map(Listener::Tcp)
+                }
+                sockets::Listener::Unix(listener) => {
+                    listener.set_nonblocking(true)?;
+                    tokio::net::UnixListener::from_std(listener).map(Listener::Unix)
+                }
             })
             .collect::<std::io::Result<Vec<_>>>()?;
         let (phase, watched) = watch::channel(Phase::Serving);

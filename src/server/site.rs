@@ -6,12 +6,14 @@ use std::sync::atomic::AtomicBool;
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::{Method, Request, StatusCode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use hyper::body::Incoming;
 use tower::ServiceExt;
 
 use super::accept::Connection;
+use super::access::{self, Access};
+use super::answer::Refusal;
 use super::guard::{self, Allowed};
 use super::{Context, Counters};
 use crate::config::Settings;
@@ -48,27 +50,58 @@ impl Site {
         connection: Arc<Connection>,
     ) -> Result<Response, Infallible> {
         let (mut head, body) = request.into_parts();
-        let allowed = match guard::check(&head, connection.local.ip(), &self.settings().allow_origin) {
-            Ok(allowed) => allowed,
-            Err(refusal) => {
-                let mut response = refusal.into_response();
-                guard::share(response.headers_mut(), &Allowed::Program);
-                return Ok(response);
-            }
+        let (allowed, access) = {
+            let settings = self.context.settings.borrow();
+            let allowed = guard::check(&head, connection.ends, &settings);
+            (allowed, Access::of(&head.headers, connection.ends, &settings))
         };
-        let mut response = if head.method == Method::OPTIONS {
-            let mut response = StatusCode::OK.into_response();
-            guard::preflight(response.headers_mut());
-            response
-        } else {
-            head.extensions.insert(connection);
-            let request = Request::from_parts(head, Body::new(body));
-            let Ok(response) = self.router.clone().oneshot(request).await;
-            response
+        let (allowed, may) = match allowed {
+            Ok(allowed) if head.method == Method::OPTIONS => (allowed, Ok(())),
+            Ok(allowed) => (allowed, access::check(&head, access)),
+            Err(refusal) => (Allowed::Program, Err(refusal)),
+        };
+        let mut response = match may {
+            Err(refusal) => self.refuse(refusal),
+            Ok(()) if head.method == Method::OPTIONS => {
+                let mut response = StatusCode::OK.into_response();
+                guard::preflight(response.headers_mut());
+                response
+            }
+            Ok(()) => {
+                head.extensions.insert(connection);
+                head.extensions.insert(access);
+                let request = Request::from_parts(head, Body::new(body));
+                let Ok(response) = self.router.clone().oneshot(request).await;
+                response
+            }
         };
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             guard::share(response.headers_mut(), &allowed);
+            protect(response.headers_mut());
         }
         Ok(response)
+    }
+
+    fn refuse(&self, refusal: Refusal) -> Response {
+        self.counters.denied(refusal.code);
+        let mut response = refusal.into_response();
+        if response.status() == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, access::CHALLENGE);
+        }
+        response
+    }
+}
+
+/// What a browser must not do with any answer of ours, whatever is in it; a route's own rules stay.
+fn protect(headers: &mut HeaderMap) {
+    const RULES: [(HeaderName, HeaderValue); 5] = [
+        (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'")),
+        (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+        (header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
+        (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+        (HeaderName::from_static("cross-origin-resource-policy"), HeaderValue::from_static("same-site")),
+    ];
+    for (name, rule) in RULES {
+        headers.entry(name).or_insert(rule);
     }
 }

@@ -53,6 +53,8 @@ pub struct Figures {
     pub connections_refused: u64,
     /// Times that accept failed.
     pub accept_errors: u64,
+    /// Requests and connections kept out, by the refusal's code.
+    pub denied: BTreeMap<&'static str, u64>,
     /// Events taken and refused.
     pub ingest: Ingest,
     /// Events sent on to the clients.
@@ -106,6 +108,7 @@ impl Figures {
             connections_accepted: read(&counters.connections),
             connections_refused: read(&counters.connections_refused),
             accept_errors: read(&counters.accept_errors),
+            denied: counters.denials(),
             ingest: counters.ingest(),
             events_sent: read(&counters.events),
             store_queue: context.store.waiting() as u64,

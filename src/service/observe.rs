@@ -142,7 +142,7 @@ pub fn health(port: u16, paths: &Paths) -> Result<Health, ProbeError> {
             Err(e) => other = other.or(Some(e)),
         }
     }
-    Err(other.or(refused).unwrap_or(ProbeError::Refused(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port))))
+    Err(other.or(refused).unwrap_or(ProbeError::Refused(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port).into())))
 }
 
 #[cfg(test)]

@@ -1,8 +1,10 @@
 //! `mpm-monitor` as a process of its own: the command line, signals, ports, and what it tells a service manager, each
 //! in the foreground, with no manager there.
 
+mod access;
 mod cli;
 mod compat;
+mod launchd;
 mod life;
 #[cfg(target_os = "linux")]
 mod manager;

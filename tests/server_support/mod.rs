@@ -7,14 +7,16 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
-use mpm_monitor::config::{LogFormat, PortChoice, Settings};
+use mpm_monitor::config::layers::Merged;
+use mpm_monitor::config::settings::settle;
+use mpm_monitor::config::{Directories, Settings};
 use mpm_monitor::events::hub::{Hub, Limits};
-use mpm_monitor::events::model::{Dialect, Draft};
+use mpm_monitor::events::model::Draft;
 use mpm_monitor::events::store::{Store, StoreConfig};
 use mpm_monitor::runtime::components::Components;
 use mpm_monitor::runtime::pulse::Pulse;
 use mpm_monitor::runtime::readiness::Readiness;
-use mpm_monitor::server::dashboard::{Choice, Machine, resolve};
+use mpm_monitor::server::dashboard::{Machine, resolve};
 use mpm_monitor::server::{Context, Instance, Server};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -72,33 +74,14 @@ pub struct Rig {
 }
 
 pub fn settings() -> Settings {
-    Settings {
-        port: PortChoice::Fixed(0),
-        bind: vec!["127.0.0.1".parse().unwrap()],
-        max_clients: 100,
-        max_connections: 200,
-        max_body: 2 << 20,
-        header_timeout: Duration::from_secs(10),
-        client_backlog: 4 << 20,
-        ping_interval: Duration::from_secs(30),
-        ping_timeout: Duration::from_secs(60),
-        allow_origin: vec![],
-        dashboard: Choice::Own,
-        pid_files_in: vec![],
-        dialect: Dialect::Wrapped,
-        durable: false,
-        history_events: 1000,
-        history_bytes: 1 << 20,
-        history_age: Duration::from_secs(3600),
-        history_on_connect: 50,
-        drain_timeout: Duration::from_secs(5),
-        state_dir: "/nonexistent".into(),
-        runtime_dir: "/nonexistent".into(),
-        log_level: "info".into(),
-        log_format: LogFormat::Human,
-        watchdog_exit: false,
-        watchdog_timeout: Duration::from_secs(30),
-    }
+    let directories = Directories {
+        system_config: "/nonexistent".into(),
+        user_config: None,
+        state: "/nonexistent".into(),
+        runtime: "/nonexistent".into(),
+    };
+    let (settings, _) = settle(Merged::default(), &directories).unwrap();
+    Settings { max_connections: 200, ping_timeout: Duration::from_secs(60), ..settings }
 }
 
 pub fn start(settings: Settings) -> Rig {

@@ -9,7 +9,6 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes};
-use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
 pub use super::end::End;
@@ -19,6 +18,7 @@ use super::payload;
 use super::registry::Slot;
 use super::sid::Sid;
 use super::{frame, packet};
+use crate::server::stream::Stream;
 
 /// A client that takes nothing for so long, although something waits for it, is cut off.
 pub const WRITE_DEADLINE: Duration = Duration::from_secs(10);
@@ -35,7 +35,7 @@ enum Link {
     Polling,
     /// Still polling, while the client tries the WebSocket.
     Probing,
-    Socket(Arc<TcpStream>),
+    Socket(Arc<Stream>),
 }
 
 /// What a poll gets.
@@ -97,7 +97,7 @@ struct Partial {
 impl Session {
     /// A session that polls, or owns `socket` from the start.
     pub fn new(
-        socket: Option<Arc<TcpStream>>,
+        socket: Option<Arc<Stream>>,
         (ping_interval, ping_timeout): (Duration, Duration),
         backlog: usize,
         slot: Slot,
@@ -253,7 +253,7 @@ impl Session {
         if let Link::Socket(stream) = std::mem::replace(&mut inner.link, Link::Polling)
             && (abort || end.is_abortive())
         {
-            reset_on_close(&stream);
+            stream.reset_on_close();
         }
         if let Some(waker) = inner.poll.take() {
             waker.wake();
@@ -369,7 +369,7 @@ impl Session {
     }
 
     /// The client has moved: what waits becomes frames, and all else follows on the WebSocket.
-    pub fn move_to(&self, stream: Arc<TcpStream>, now: Instant) {
+    pub fn move_to(&self, stream: Arc<Stream>, now: Instant) {
         let mut inner = self.lock();
         if inner.end.is_some() {
             return;
@@ -531,12 +531,6 @@ impl Inner {
         self.queue.shrink_to(8);
         Ok(false)
     }
-}
-
-/// Makes the close of a connection a reset (`SO_LINGER` 0): a FIN would queue behind what the peer does not read.
-pub fn reset_on_close(stream: &TcpStream) {
-    // It fails only on a socket that is closed already.
-    let _ = socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO));
 }
 
 /// The handshake packet of Engine.IO: what the client needs to know of its session.

@@ -16,7 +16,6 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use hyper::upgrade::OnUpgrade;
 use tokio::io::Interest;
-use tokio::net::TcpStream;
 use tungstenite::error::{CapacityError, Error};
 use tungstenite::handshake::derive_accept_key;
 use tungstenite::protocol::{Message, Role, WebSocketConfig, WebSocketContext};
@@ -25,11 +24,12 @@ use super::outgoing::Outgoing;
 use super::packet::Engine;
 use super::polling::{bad_request, too_many_clients};
 use super::registry::Slot;
-use super::session::{End, Session, open_packet, reset_on_close};
+use super::session::{End, Session, open_packet};
 use super::{MAX_PAYLOAD, SocketIo, frame};
 use crate::server::accept::Connection;
 use crate::server::answer::Refusal;
 use crate::server::io::ClientIo;
+use crate::server::stream::Stream;
 
 /// How long a polling client may take to finish its move; the reference server's `upgradeTimeout`.
 const UPGRADE_DEADLINE: Duration = Duration::from_secs(10);
@@ -123,13 +123,13 @@ async fn serve(sio: Arc<SocketIo>, upgrade: OnUpgrade, connection: Arc<Connectio
     // From here on the session's own end says when to let go, so that a cut resets this socket as well.
     let end = pump(&sio, &session, &stream, &mut reader).await;
     if end.is_abortive() || connection.is_cut() {
-        reset_on_close(&stream);
+        stream.reset_on_close();
     }
     sio.end(&session, end);
     drop(connection);
 }
 
-fn open(sio: &Arc<SocketIo>, stream: Arc<TcpStream>, slot: Slot) -> Option<Arc<Session>> {
+fn open(sio: &Arc<SocketIo>, stream: Arc<Stream>, slot: Slot) -> Option<Arc<Session>> {
     let settings = sio.settings();
     let times = (settings.ping_interval, settings.ping_timeout);
     let session = Session::new(Some(stream), times, settings.client_backlog, slot, Instant::now()).ok()?;
@@ -141,7 +141,7 @@ fn open(sio: &Arc<SocketIo>, stream: Arc<TcpStream>, slot: Slot) -> Option<Arc<S
 }
 
 /// The client's side of the move: `2probe`, which is answered, then `5`.
-async fn probe(stream: &TcpStream, reader: &mut Reader) -> bool {
+async fn probe(stream: &Stream, reader: &mut Reader) -> bool {
     let mut probed = false;
     loop {
         match reader.next(stream) {
@@ -167,7 +167,7 @@ async fn probe(stream: &TcpStream, reader: &mut Reader) -> bool {
     }
 }
 
-async fn write_all(stream: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
+async fn write_all(stream: &Stream, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         match stream.try_write(bytes) {
             Ok(written) => bytes = &bytes[written..],
@@ -179,7 +179,7 @@ async fn write_all(stream: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
 }
 
 /// Reads the client's packets and writes what waits for it, until one of both has an end.
-async fn pump(sio: &Arc<SocketIo>, session: &Arc<Session>, stream: &TcpStream, reader: &mut Reader) -> End {
+async fn pump(sio: &Arc<SocketIo>, session: &Arc<Session>, stream: &Stream, reader: &mut Reader) -> End {
     let mut idle = false;
     loop {
         let blocked = match session.flush(Instant::now()) {
@@ -218,7 +218,7 @@ async fn pump(sio: &Arc<SocketIo>, session: &Arc<Session>, stream: &TcpStream, r
 }
 
 /// Handles what has arrived; whether that was all.
-fn turn(sio: &Arc<SocketIo>, session: &Arc<Session>, stream: &TcpStream, reader: &mut Reader) -> Result<bool, End> {
+fn turn(sio: &Arc<SocketIo>, session: &Arc<Session>, stream: &Stream, reader: &mut Reader) -> Result<bool, End> {
     let mut idle = false;
     for _ in 0..TURN {
         let result = match reader.next(stream) {
@@ -263,8 +263,8 @@ fn turn(sio: &Arc<SocketIo>, session: &Arc<Session>, stream: &TcpStream, reader:
 }
 
 /// Our side is sent; the peer gets a moment for its own, so that what it has not read yet is not torn away by a reset.
-async fn finish(session: &Session, stream: &TcpStream, reader: &mut Reader) -> End {
-    let _ = socket2::SockRef::from(stream).shutdown(std::net::Shutdown::Write);
+async fn finish(session: &Session, stream: &Stream, reader: &mut Reader) -> End {
+    stream.finish_writing();
     tokio::select! {
         _ = tokio::time::timeout(CLOSE_DEADLINE, await_close(stream, reader)) => {}
         () = session.wake.notified() => {}
@@ -273,7 +273,7 @@ async fn finish(session: &Session, stream: &TcpStream, reader: &mut Reader) -> E
 }
 
 /// Returns on the peer's close frame or the end of its stream. What cannot be parsed any more is thrown away.
-async fn await_close(stream: &TcpStream, reader: &mut Reader) {
+async fn await_close(stream: &Stream, reader: &mut Reader) {
     let mut broken = false;
     let mut rest = [0; 1024];
     loop {
@@ -322,7 +322,7 @@ impl Reader {
         Self { parser, reply: Vec::new() }
     }
 
-    fn next(&mut self, stream: &TcpStream) -> Next {
+    fn next(&mut self, stream: &Stream) -> Next {
         let mut tap = Tap { stream, reply: &mut self.reply };
         match self.parser.read(&mut tap) {
             Ok(Message::Close(_)) => {
@@ -349,7 +349,7 @@ impl Reader {
 
 /// Lets the parser read the socket, and keeps what it writes.
 struct Tap<'a> {
-    stream: &'a TcpStream,
+    stream: &'a Stream,
     reply: &'a mut Vec<u8>,
 }
 

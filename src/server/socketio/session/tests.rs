@@ -18,13 +18,13 @@ fn payload(text: &'static str) -> Poll<Polled> {
 }
 
 /// A session on a socket whose peer does not read, with `size` bytes on their way to it.
-async fn stalled(size: usize, backlog: usize, now: Instant) -> (Session, TcpStream) {
+async fn stalled(size: usize, backlog: usize, now: Instant) -> (Session, tokio::net::TcpStream) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let peer = tokio::net::TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
     let (stream, _) = listener.accept().await.unwrap();
     stream.writable().await.unwrap();
     let slot = Registry::default().reserve(1).unwrap();
-    let session = Session::new(Some(Arc::new(stream)), PING, backlog, slot, now).unwrap();
+    let session = Session::new(Some(Arc::new(Stream::Tcp(stream))), PING, backlog, slot, now).unwrap();
     let greeting = Outgoing::packet("x".repeat(size));
     assert_eq!(session.join(&greeting, 1, now), Ok(true), "some of it waits");
     (session, peer)

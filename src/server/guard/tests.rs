@@ -1,0 +1,167 @@
+//! Who is let in, form by form.
+
+use super::*;
+use axum::http::Request;
+
+const LOCAL: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+fn settings() -> Settings {
+    let directories = crate::config::Directories {
+        system_config: "/c".into(),
+        user_config: None,
+        state: "/s".into(),
+        runtime: "/r".into(),
+    };
+    let (settings, _) = crate::config::settings::settle(Default::default(), &directories).unwrap();
+    Settings {
+        allow_origin: vec!["https://board.example".to_owned()],
+        allow_host: vec!["monitor.example".to_owned()],
+        ..settings
+    }
+}
+
+fn decide(method: &str, target: &str, headers: &[(&str, &str)], local: IpAddr) -> Result<Allowed, (u16, &'static str)> {
+    let mut request = Request::builder().method(method).uri(target);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let (head, ()) = request.body(()).unwrap().into_parts();
+    let ends = Ends::Tcp { local, peer: LOCAL };
+    check(&head, ends, &settings()).map_err(|r| (r.status.as_u16(), r.code))
+}
+
+fn host(host: &str) -> bool {
+    decide("POST", "/api/events", &[("host", host)], LOCAL).is_ok()
+}
+
+fn origin(origin: &str) -> bool {
+    decide("POST", "/api/events", &[("host", "localhost:8765"), ("origin", origin)], LOCAL).is_ok()
+}
+
+#[test]
+fn only_names_of_this_machine_are_hosts() {
+    for good in ["localhost", "LocalHost:8765", "127.0.0.1:1", "[::1]", "[::1]:8765", "localhost:"] {
+        assert!(host(good), "{good}");
+    }
+    for bad in [
+        "",
+        "evil.example",
+        "localhost.evil.example",
+        "evil.example:8765",
+        "localhost.",
+        "127.0.0.2",
+        "10.0.0.1",
+        "user@localhost",
+        "[::1",
+        "[::2]",
+        "localhost:80x",
+        "::1",
+        "127.1",
+        "2130706433",
+        "localhost,evil.example",
+    ] {
+        assert!(!host(bad), "{bad}");
+    }
+}
+
+#[test]
+fn a_host_is_needed_once_and_in_the_target_too() {
+    let refused = Err((421, "host_not_allowed"));
+    assert_eq!(decide("GET", "/health", &[], LOCAL), refused);
+    assert_eq!(decide("GET", "/health", &[("host", "localhost"), ("host", "evil.example")], LOCAL), refused);
+    assert_eq!(decide("GET", "http://evil.example/health", &[("host", "localhost")], LOCAL), refused);
+    assert!(decide("GET", "http://localhost:8765/health", &[("host", "localhost:8765")], LOCAL).is_ok());
+}
+
+#[test]
+fn an_old_health_checker_may_omit_the_host_and_nobody_else() {
+    let old = |method: &str, path: &str| {
+        let request = Request::builder().method(method).uri(path).version(Version::HTTP_10);
+        let (head, ()) = request.body(()).unwrap().into_parts();
+        check(&head, Ends::Tcp { local: LOCAL, peer: LOCAL }, &settings()).is_ok()
+    };
+    assert!(old("GET", "/health") && old("HEAD", "/ready"));
+    assert!(!old("GET", "/api/events") && !old("POST", "/health"));
+}
+
+#[test]
+fn the_address_that_was_connected_to_is_a_host() {
+    let lan = IpAddr::from([192, 168, 1, 5]);
+    assert!(decide("GET", "/", &[("host", "192.168.1.5:8765")], lan).is_ok());
+    assert!(decide("GET", "/", &[("host", "192.168.1.6:8765")], lan).is_err());
+    let page = |origin| decide("GET", "/", &[("host", "192.168.1.5:8765"), ("origin", origin)], lan).is_ok();
+    assert!(page("http://192.168.1.5:8765"));
+    assert!(!page("http://192.168.1.5:9999"));
+}
+
+#[test]
+fn pages_are_of_this_machine_or_listed() {
+    for good in ["http://localhost:5173", "https://127.0.0.1", "http://[::1]:8765", "https://board.example"] {
+        assert!(origin(good), "{good}");
+    }
+    for bad in [
+        "null",
+        "",
+        "http://evil.example",
+        "http://localhost.evil.example",
+        "https://board.example.evil.example",
+        "http://board.example",
+        "file://",
+        "http://user@localhost",
+        "http://localhost:80@evil.example",
+        "localhost",
+        "chrome-extension://localhost",
+    ] {
+        assert!(!origin(bad), "{bad}");
+    }
+}
+
+#[test]
+fn a_foreign_page_cannot_hide_by_sending_no_origin() {
+    let fetch = |pairs: &[(&str, &str)]| {
+        let headers: Vec<_> = [("host", "localhost")].iter().chain(pairs).copied().collect();
+        decide("GET", "/socket.io/", &headers, LOCAL).is_ok()
+    };
+    let site = ("sec-fetch-site", "cross-site");
+    assert!(!fetch(&[site, ("sec-fetch-mode", "no-cors"), ("sec-fetch-dest", "script")]));
+    assert!(!fetch(&[site, ("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "iframe")]));
+    assert!(fetch(&[site, ("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "document")]));
+    assert!(fetch(&[("sec-fetch-site", "same-origin")]));
+}
+
+#[test]
+fn only_the_origin_that_asked_may_read() {
+    let mut headers = HeaderMap::new();
+    share(&mut headers, &Allowed::Page(HeaderValue::from_static("http://localhost:5173")));
+    assert_eq!(headers[header::ACCESS_CONTROL_ALLOW_ORIGIN], "http://localhost:5173");
+    let mut headers = HeaderMap::new();
+    share(&mut headers, &Allowed::Program);
+    assert!(!headers.contains_key(header::ACCESS_CONTROL_ALLOW_ORIGIN));
+    assert_eq!(headers[header::VARY], "Origin");
+}
+
+#[test]
+fn a_listed_name_is_a_host_and_its_pages_are_ours() {
+    assert!(host("monitor.example") && host("Monitor.Example:443"));
+    assert!(!host("monitor.example.evil.example") && !host("x.monitor.example"));
+    let page = |host, origin| decide("GET", "/", &[("host", host), ("origin", origin)], LOCAL).is_ok();
+    assert!(page("monitor.example", "https://monitor.example"));
+    assert!(!page("localhost:8765", "https://monitor.example"), "another origin, which must be listed as one");
+    assert!(!page("monitor.example", "https://evil.example"));
+}
+
+#[test]
+fn over_the_unix_socket_the_host_is_free_and_the_origin_is_not() {
+    let decide = |headers: &[(&str, &str)]| {
+        let mut request = Request::builder().uri("/api/events");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let (head, ()) = request.body(()).unwrap().into_parts();
+        check(&head, Ends::Unix { uid: 0 }, &settings()).is_ok()
+    };
+    assert!(decide(&[]) && decide(&[("host", "anything.example")]));
+    assert!(decide(&[("host", "public.example"), ("origin", "https://board.example")]));
+    assert!(!decide(&[("host", "public.example"), ("origin", "https://public.example")]));
+    assert!(!decide(&[("host", "localhost"), ("origin", "null")]));
+}
