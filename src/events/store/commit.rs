@@ -20,10 +20,17 @@ use super::{OnCommit, Shared, StoreError};
 use crate::events::model::Event;
 use crate::runtime::pulse::{Probe, Pulse};
 
-/// A write that took longer shows a disk that stalls: the event loop is not to wait for it again, ...
+/// A write that took longer was held up, by the disk or by other programs on the processor. Those are rarely met in a
+/// write; a disk that stalls is met in each.
 const SLOW: Duration = Duration::from_millis(10);
+/// What a slow write counts, where a quick one takes back 1, ...
+const WEIGHT: u32 = 8;
+/// ... and from where on the disk is taken to stall: the event loop is not to wait for it, ...
+const STALLS: u32 = 3 * WEIGHT - 2;
+/// ... as after a single write that took so long, ...
+const STALL: Duration = Duration::from_millis(250);
 /// ... for this time.
-const WARY: Duration = Duration::from_secs(10);
+const WARY: Duration = Duration::from_secs(5);
 /// A buffer that a large group has made larger is not kept.
 const BUFFER: usize = 256 << 10;
 /// How long the thread sleeps when nothing happens.
@@ -52,11 +59,13 @@ struct Core {
     last: u64,
     on_commit: OnCommit,
     buffer: Vec<u8>,
+    /// How slow the last writes were, see [`WEIGHT`].
+    slowness: u32,
 }
 
 impl Committer {
     pub(super) fn new(journal: Journal, last: u64, on_commit: OnCommit, around: Surroundings) -> Self {
-        let core = Core { journal, last, on_commit, buffer: Vec::new() };
+        let core = Core { journal, last, on_commit, buffer: Vec::new(), slowness: 0 };
         Self { core: Mutex::new(core), around, began: Instant::now(), wary_until: AtomicU64::new(0) }
     }
 
@@ -140,12 +149,18 @@ impl Committer {
         }
         let before = Instant::now();
         let written = core.journal.append(first, &core.buffer, &self.around.shared.segments);
-        if before.elapsed() > SLOW {
+        let took = before.elapsed();
+        core.slowness = if took > SLOW { core.slowness + WEIGHT } else { core.slowness.saturating_sub(1) };
+        if took > STALL || core.slowness >= STALLS {
+            core.slowness = 0;
             let until = (self.began.elapsed() + WARY).as_millis();
             self.wary_until.store(u64::try_from(until).unwrap_or(u64::MAX), Ordering::Relaxed);
         }
         if written? {
-            // A new segment: time to see whether the bounds still hold.
+            // A new segment: time to see whether the bounds still hold. Should the indexer not get to it, the journal
+            // alone keeps within them all the same.
+            let shared = &self.around.shared;
+            shared.segments.shrink_to(shared.max_bytes.load(Ordering::Relaxed));
             self.around.bell.look();
         }
         Ok(())

@@ -129,6 +129,9 @@ impl Indexer {
             around,
         };
         indexer.find_oldest().and_then(|()| indexer.measure()).map_err(|source| StoreError::Open { path, source })?;
+        if indexer.indexed >= indexer.around.shared.last.load(Ordering::SeqCst) {
+            indexer.remove_all_segments();
+        }
         indexer.remove_read_segments();
         Ok(indexer)
     }
@@ -160,7 +163,7 @@ impl Indexer {
         let now = Instant::now();
         let due = self.due.is_some_and(|due| due <= now);
         if self.failing && !due {
-            self.bound_the_journal(limits);
+            self.around.shared.segments.shrink_to(limits.max_bytes);
             return self.due.map_or(IDLE, |due| due - now);
         }
         match self.try_work(limits, due) {
@@ -219,18 +222,26 @@ impl Indexer {
         let cutoff = limits.cutoff(Timestamp::now().as_microsecond());
         let segments = &self.around.shared.segments;
         let (mut last, mut count, mut bytes, mut skipped) = (self.indexed, 0, 0, 0);
-        let mut failed = None;
+        let (mut failed, mut gap) = (None, false);
         // Taken, and put back only if all goes well: what is not committed is read again.
         let mut walk = match self.walk.take() {
             Some(walk) => Some(walk),
             None => Walk::open(segments, self.indexed + 1)?,
         };
+        if walk.is_none() && segments.first().is_some_and(|first| first > self.indexed + 1) {
+            return Ok(());
+        }
         let tx = self.conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
         if let Some(walk) = &mut walk {
             let mut insert = tx.prepare_cached(
                 "INSERT INTO events (seq, accepted, name, subtype, session, payload) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
             )?;
             let damaged = walk.read(segments, through, |record| {
+                if record.seq > last + 1 && segments.first().is_some_and(|first| first > last + 1) {
+                    // What comes next was just removed for being too much, and so all before it has to go.
+                    gap = true;
+                    return false;
+                }
                 let accepted = record.accepted.as_microsecond();
                 if accepted < cutoff {
                     skipped += 1;
@@ -250,7 +261,9 @@ impl Indexer {
         if let Some(error) = failed {
             return Err(error.into());
         }
-        if count < SLICE.0 && bytes < SLICE.1 && last < through {
+        if gap {
+            walk = None;
+        } else if count < SLICE.0 && bytes < SLICE.1 && last < through {
             tracing::error!(after = last, through, "the journal has lost events");
             last = through;
             skipped += 1;
@@ -282,21 +295,15 @@ impl Indexer {
         }
     }
 
-    /// Removes the oldest segments if the journal alone takes more than all may; true if it did.
-    fn bound_the_journal(&mut self, limits: Limits) -> bool {
-        let shared = Arc::clone(&self.around.shared);
-        let mut removed = false;
-        while shared.segments.bytes() > limits.max_bytes
-            && let Some(end) = shared.segments.oldest_ends_before()
-        {
-            if let Err(error) = shared.segments.remove_oldest() {
+    /// Removes the journal while nobody writes to it; everything in it is in the database.
+    fn remove_all_segments(&self) {
+        let segments = &self.around.shared.segments;
+        while segments.first().is_some() {
+            if let Err(error) = segments.remove_oldest() {
                 tracing::warn!(%error, "a segment of the journal cannot be removed");
-                break;
+                return;
             }
-            self.skip_to(end - 1);
-            removed = true;
         }
-        removed
     }
 
     /// Events up to `through` are out of bounds.
@@ -312,9 +319,9 @@ impl Indexer {
 
     /// Removes at most a piece of what is too much; true if there may be more to do.
     fn prune(&mut self, limits: Limits) -> Result<bool, Trouble> {
-        let held = self.oldest <= self.indexed;
-        if self.bound_the_journal(limits) && held {
-            self.clear(self.indexed)?;
+        self.around.shared.segments.shrink_to(limits.max_bytes);
+        if let Some(gone) = self.around.shared.segments.first().map(|first| first - 1).filter(|g| *g > self.indexed) {
+            self.clear(gone)?;
         }
         if self.unmeasured >= limits.stride() || self.limits != Some(limits) {
             self.measure()?;
@@ -487,12 +494,7 @@ impl Indexer {
             // All the same complete: the next start reads the rest from the log beside the file.
             tracing::warn!("the store could not be tidied up: {}", schema::describe(&error, &self.around.config.path));
         } else if self.indexed >= self.around.shared.last.load(Ordering::SeqCst) {
-            while self.around.shared.segments.first().is_some() {
-                if let Err(error) = self.around.shared.segments.remove_oldest() {
-                    tracing::warn!(%error, "a segment of the journal cannot be removed");
-                    break;
-                }
-            }
+            self.remove_all_segments();
         }
         self.around.pulse.retire(&self.around.probe);
     }

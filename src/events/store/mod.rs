@@ -189,6 +189,8 @@ struct Shared {
     last: AtomicU64,
     /// Events up to this number are in the database, or out of bounds.
     indexed: AtomicU64,
+    /// The most bytes that may be kept.
+    max_bytes: AtomicU64,
     /// A reader has met damage in the database.
     suspect: AtomicBool,
     segments: Segments,
@@ -240,6 +242,7 @@ impl Store {
         let shared = Arc::new(Shared {
             last: AtomicU64::new(last),
             indexed: AtomicU64::new(opened.last),
+            max_bytes: AtomicU64::new(config.max_bytes),
             segments: Segments::new(found.segments),
             ..Shared::default()
         });
@@ -400,6 +403,7 @@ impl Store {
 
     /// New bounds, from now on; what exceeds them is removed soon.
     pub fn set_limits(&self, max_events: u64, max_bytes: u64, max_age: Duration) {
+        self.shared.max_bytes.store(max_bytes, Ordering::Relaxed);
         self.bell.set_limits(Limits { max_events, max_bytes, max_age });
     }
 

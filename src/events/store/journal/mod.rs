@@ -79,6 +79,16 @@ impl Segments {
         Ok(())
     }
 
+    /// Removes the oldest segments while all take more than `bytes`; the newest stays in any case.
+    pub(super) fn shrink_to(&self, bytes: u64) {
+        while self.oldest_ends_before().is_some() && self.bytes() > bytes {
+            if let Err(error) = self.remove_oldest() {
+                tracing::warn!(%error, "a segment of the journal cannot be removed");
+                return;
+            }
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, VecDeque<Segment>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -164,7 +164,7 @@ async fn a_busy_writer_makes_posters_wait_but_not_the_watchdog() {
         tokio::task::yield_now().await;
     }
     pulse.ask();
-    assert_eq!(pulse.silent(), ["store"], "who is stuck is known, and asking did not block");
+    until("who is stuck is known, and asking did not block", async || pulse.silent() == ["store"]).await;
     drop(go);
     let mut seqs = Vec::new();
     for poster in posters {

@@ -187,6 +187,8 @@ async fn a_fresh_database_succeeds_the_one_that_the_journal_belongs_to() {
     let left = crashed(dir.path(), 5).await;
     let (live, _) = open(&config(&dir.path().join("live/events.db")));
     std::fs::write(&left.path, b"This was a database once. ".repeat(500)).unwrap();
+    // It would restore the database.
+    std::fs::remove_file(schema::beside(&left.path, "-wal")).unwrap();
     let (store, components) = open(&left);
     assert!(told(&components).1.contains("damaged events were set aside"));
     assert_eq!((store.epoch(), store.last_seq()), (live.epoch(), 5), "ids stay unique");
@@ -252,8 +254,9 @@ async fn a_flood_beyond_the_bounds_keeps_the_disk_bounded() {
         most = most.max(size());
     }
     println!("100,000 events, {} MiB: at most {} KiB on the disk", sent * 1100 >> 20, most >> 10);
-    // SQLite's own log comes on top; its checkpoints keep it to about 4 MiB.
-    assert!(most <= 2 * MAX, "{} KiB were taken", most >> 10);
+    // Where the indexer does not get the processor, the journal alone may fill the bounds beside the database's share of
+    // three quarters. SQLite's own log of about 4 MiB comes on top.
+    assert!(most <= 2 * MAX + (5 << 20), "{} KiB were taken", most >> 10);
     let page = store.after(0, 0, &Filter::default()).await.unwrap();
     assert_eq!(page.last_seq, 100_000);
     let kept = page.last_seq + 1 - page.oldest_seq;
