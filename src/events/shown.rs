@@ -176,6 +176,10 @@ fn has_field(object: &str, name: &str) -> bool {
 }
 
 fn quoted(text: &str) -> String {
+    // Most names need no escape.
+    if text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b':' | b'.')) {
+        return format!("\"{text}\"");
+    }
     serde_json::Value::from(text).to_string()
 }
 
