@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::http::{HeaderValue, Request, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
@@ -99,14 +99,18 @@ pub fn method_not_allowed(allow: &'static str) -> Response {
 ///
 /// # Errors
 /// 413 `body_too_large`, 415 `unsupported_encoding`, 408 `body_timeout`, 400 `body_broken`, 503 `too_many_bodies`.
-pub async fn read_body(request: Request<Body>, limit: usize) -> Result<Bytes, Refusal> {
-    if let Some(encoding) = request.headers().get(header::CONTENT_ENCODING)
+pub async fn read_body<B>(headers: &HeaderMap, body: B, limit: usize) -> Result<Bytes, Refusal>
+where
+    B: hyper::body::Body<Data = Bytes> + Unpin,
+    B::Error: std::fmt::Display,
+{
+    if let Some(encoding) = headers.get(header::CONTENT_ENCODING)
         && encoding != "identity"
     {
         let message = "send the body without a Content-Encoding";
         return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_encoding", message));
     }
-    match tokio::time::timeout(BODY_DEADLINE, collect(request.into_body(), limit)).await {
+    match tokio::time::timeout(BODY_DEADLINE, collect(body, limit)).await {
         Ok(result) => result,
         Err(_) => {
             let message = format!("the body did not arrive within {} s", BODY_DEADLINE.as_secs());
@@ -115,7 +119,11 @@ pub async fn read_body(request: Request<Body>, limit: usize) -> Result<Bytes, Re
     }
 }
 
-async fn collect(mut body: Body, limit: usize) -> Result<Bytes, Refusal> {
+async fn collect<B>(mut body: B, limit: usize) -> Result<Bytes, Refusal>
+where
+    B: hyper::body::Body<Data = Bytes> + Unpin,
+    B::Error: std::fmt::Display,
+{
     let (mut first, mut rest, mut size) = (Bytes::new(), BytesMut::new(), 0_usize);
     let (mut room, mut crowded) = (Room::default(), false);
     while let Some(frame) = body.frame().await {

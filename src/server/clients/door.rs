@@ -7,11 +7,12 @@ use serde_json::Value;
 use tokio::sync::watch;
 
 use crate::config::Settings;
-use crate::server::access;
 use crate::server::socketio::namespace::{Entry, Middleware, Refused};
+use crate::server::{Counters, access};
 
 pub(super) struct Door {
     pub settings: watch::Receiver<Arc<Settings>>,
+    pub counters: Arc<Counters>,
 }
 
 impl Middleware for Door {
@@ -23,6 +24,7 @@ impl Middleware for Door {
             return Ok(());
         }
         let refusal = access::refusal(said.is_some());
+        self.counters.denied(refusal.code);
         Err(Refused { code: refusal.code, message: refusal.message })
     }
 }

@@ -40,7 +40,7 @@ pub struct Parts {
 
 /// All namespaces: there is the default one.
 pub fn namespaces(parts: &Parts) -> Vec<Namespace> {
-    let door = door::Door { settings: parts.settings.clone() };
+    let door = door::Door { settings: parts.settings.clone(), counters: Arc::clone(&parts.counters) };
     vec![Namespace::new("/").guarded_by(Box::new(door)).with(handlers(parts)).with_events()]
 }
 
