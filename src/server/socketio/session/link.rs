@@ -161,7 +161,8 @@ impl Session {
 
 impl Inner {
     pub(super) fn push(&mut self, session: &Session, out: &Outgoing, now: Instant) -> Result<bool, End> {
-        if self.end.is_some() || self.closing {
+        // Nothing would be an empty packet, which is none.
+        if self.end.is_some() || self.closing || out.is_empty() {
             return Ok(false);
         }
         match &self.link {
