@@ -74,11 +74,11 @@ impl Session {
         may
     }
 
-    /// Waits until nothing waits for the client; false when nothing will be sent to it any more.
-    pub async fn drained(&self) -> bool {
+    /// Waits until nothing waits for the client; false when the task of this number has nothing to send to it any more.
+    pub async fn drained(&self, task: u64) -> bool {
         std::future::poll_fn(|cx| {
             let mut inner = self.lock();
-            if inner.end.is_some() || inner.closing {
+            if inner.end.is_some() || inner.closing || !inner.members.is_past_of(task) {
                 return Poll::Ready(false);
             }
             if inner.queue.is_empty() {
