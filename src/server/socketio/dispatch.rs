@@ -143,10 +143,11 @@ impl SocketIo {
             Some(Handled::Yes(answer)) => self.acknowledge(session, at, packet.ack, &answer),
             Some(Handled::Later(work)) => {
                 let (work, session) = (self.acknowledged(session, at, packet.ack, work), Arc::clone(session));
-                session.begin();
+                let bytes = packet.data.len() + attachments.iter().map(Bytes::len).sum::<usize>();
+                session.begin(bytes);
                 tokio::spawn(async move {
                     work.await;
-                    session.settle();
+                    session.settle(bytes);
                 });
             }
             Some(Handled::Aside(work)) => drop(tokio::spawn(self.acknowledged(session, at, packet.ack, work))),
