@@ -78,21 +78,6 @@ impl Shown {
         Some([b"[", quoted(name).as_bytes(), b",", payload, b"]"].concat().into())
     }
 
-    /// What the history keeps: clients read there nothing but the payload.
-    pub fn kept(&self) -> Self {
-        Self { ahead: None, ..self.clone() }
-    }
-
-    /// How many bytes it is in memory once it is only kept.
-    pub fn len(&self) -> usize {
-        self.json.len()
-    }
-
-    /// Never: there is always at least a name.
-    pub fn is_empty(&self) -> bool {
-        self.json.is_empty()
-    }
-
     /// Everything that a live client is sent, in order: two arrays for an event with two names, else one.
     pub fn arrays(&self) -> impl Iterator<Item = Bytes> + '_ {
         self.ahead.iter().cloned().chain(std::iter::once(self.json.clone()))

@@ -99,13 +99,7 @@ async fn pages_and_filters() {
         (0, 100, Filter { session: text("even"), ..none() }, vec![1, 3, 5, 7, 9], true),
         (3, 1, Filter { session: text("even"), ..none() }, vec![5], false),
         (0, 100, Filter { name: text("late"), ..none() }, vec![6, 7, 8, 9, 10], true),
-        (
-            0,
-            100,
-            Filter { session: text("even"), name: text("early"), subtype: text("sub2"), ..none() },
-            vec![3],
-            true,
-        ),
+        (0, 100, Filter { session: text("even"), name: text("early"), subtype: text("sub2"), ..none() }, vec![3], true),
         (0, 100, Filter { subtype: text("sub1' OR 1"), ..none() }, vec![], true),
     ];
     for (after, limit, filter, seqs, complete) in table {
