@@ -24,7 +24,8 @@ use super::socketio::{SocketIo, polling};
 use super::{Context, Counters};
 use crate::build;
 use crate::events::ingest;
-use crate::events::store::{Filter, Page};
+use crate::events::model::{Draft, Event};
+use crate::events::store::{Filter, Page, StoreError};
 
 /// Where events are posted and read.
 pub const EVENTS: &str = "/api/events";
@@ -230,13 +231,34 @@ async fn events_after(State(app): State<Arc<App>>, uri: Uri) -> Response {
 async fn page(app: &App, uri: &Uri) -> Result<Bytes, Refusal> {
     let wanted = Wanted::parse(uri)?;
     let room = room::for_answer().await?;
-    let page = app.context.store.after(wanted.after, wanted.limit, &wanted.filter).await?;
-    Ok(room.held_by(render(&page, wanted.after, app.context.store.epoch()).into_bytes()))
+    let store = &app.context.store;
+    let text = match store.after(wanted.after, wanted.limit, &wanted.filter).await {
+        Ok(page) => render(&page, wanted.after, store.epoch(), "store"),
+        Err(error @ (StoreError::Read(_) | StoreError::File { .. })) => {
+            tracing::warn!(%error, "events are read from memory");
+            let page = remembered(&app.context.hub.kept(), &wanted);
+            render(&page, wanted.after, store.epoch(), "memory")
+        }
+        Err(error) => return Err(error.into()),
+    };
+    Ok(room.held_by(text.into_bytes()))
+}
+
+/// The page as far as the newest events go, which are in memory: better than none while the disk cannot be read.
+fn remembered(kept: &[Arc<Event>], wanted: &Wanted) -> Page {
+    let last_seq = kept.last().map_or(0, |e| e.seq);
+    let mut fit = kept.iter().filter(|e| {
+        let Draft { name, subtype, session, .. } = &e.draft;
+        e.seq > wanted.after && wanted.filter.matches(e.accepted, name, subtype, session.as_deref())
+    });
+    let events = fit.by_ref().take(wanted.limit).map(|e| Event::clone(e)).collect();
+    let oldest_seq = kept.first().map_or(last_seq + 1, |e| e.seq);
+    Page { events, last_seq, oldest_seq, complete: fit.next().is_none() }
 }
 
 /// Payloads are JSON already and go out as they are. `next` is what to pass as `after` to go on: where more
 /// events fit the last one of the page, else the newest of all, for then everything up to it was looked at.
-fn render(page: &Page, after: u64, epoch: &str) -> String {
+fn render(page: &Page, after: u64, epoch: &str, source: &str) -> String {
     let quoted = |text: &str| serde_json::Value::from(text).to_string();
     let size = page.events.iter().map(|e| e.draft.payload.len() + 96).sum::<usize>();
     let mut out = String::with_capacity(size + 128);
@@ -260,7 +282,7 @@ fn render(page: &Page, after: u64, epoch: &str) -> String {
     };
     let _ = write!(
         out,
-        "],\"last_seq\":{},\"oldest_seq\":{},\"next\":{next},\"epoch\":{}}}",
+        "],\"last_seq\":{},\"oldest_seq\":{},\"next\":{next},\"epoch\":{},\"source\":\"{source}\"}}",
         page.last_seq,
         page.oldest_seq,
         quoted(epoch)
@@ -271,7 +293,6 @@ fn render(page: &Page, after: u64, epoch: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::events::model::{Draft, Event};
 
     fn ask(pairs: &[(&str, &str)]) -> Result<Wanted, &'static str> {
         wanted(pairs.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect()).map_err(|r| r.code)
@@ -303,13 +324,30 @@ mod tests {
         let draft = Draft { name: "a\"b".into(), subtype: "x".into(), session: None, payload: r#"{"k":[1]}"#.into() };
         let event = |seq| Event { seq, accepted: jiff::Timestamp::UNIX_EPOCH, draft: draft.clone() };
         let page = Page { events: vec![event(3), event(4)], last_seq: 9, oldest_seq: 1, complete: false };
-        let value: serde_json::Value = serde_json::from_str(&render(&page, 2, "e")).unwrap();
+        let value: serde_json::Value = serde_json::from_str(&render(&page, 2, "e", "store")).unwrap();
         assert_eq!((&value["next"], &value["events"][0]["payload"]["k"][0]), (&json!(4), &json!(1)));
         assert_eq!((&value["events"][1]["id"], &value["events"][1]["name"]), (&json!("e-4"), &json!("a\"b")));
         assert_eq!(value["events"][0]["accepted"], "1970-01-01T00:00:00Z");
         let all = Page { complete: true, ..page };
-        let value: serde_json::Value = serde_json::from_str(&render(&all, 2, "e")).unwrap();
-        assert_eq!(value["next"], 9);
+        let value: serde_json::Value = serde_json::from_str(&render(&all, 2, "e", "memory")).unwrap();
+        assert_eq!((&value["next"], &value["source"]), (&json!(9), &json!("memory")));
+    }
+
+    #[test]
+    fn memory_answers_the_same_questions() {
+        let event = |seq: u64| {
+            let session = seq.is_multiple_of(2).then(|| "even".to_owned());
+            let draft = Draft { name: "n".into(), subtype: "x".into(), session, payload: "{}".into() };
+            Arc::new(Event { seq, accepted: Timestamp::UNIX_EPOCH, draft })
+        };
+        let kept: Vec<_> = (5..=10).map(event).collect();
+        let page = |pairs| remembered(&kept, &ask(pairs).unwrap());
+        let seqs = |page: &Page| page.events.iter().map(|e| e.seq).collect::<Vec<_>>();
+        let all = page(&[]);
+        assert_eq!((seqs(&all), all.oldest_seq, all.last_seq, all.complete), (vec![5, 6, 7, 8, 9, 10], 5, 10, true));
+        let some = page(&[("after", "6"), ("limit", "1"), ("session", "even")]);
+        assert_eq!((seqs(&some), some.complete), (vec![8], false));
+        assert_eq!(remembered(&[], &ask(&[]).unwrap()).oldest_seq, 1);
     }
 
     #[test]

@@ -7,10 +7,11 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use tokio::sync::oneshot;
 
 use super::bell::Bell;
 use super::health::Health;
@@ -75,69 +76,67 @@ impl Committer {
         if self.around.durable || now < self.wary_until.load(Ordering::Relaxed) {
             return false;
         }
-        let mut core = match self.core.try_lock() {
-            Ok(core) => core,
-            // The thread has it, and will see that there is more; or it has ended, and that is told.
-            Err(TryLockError::WouldBlock | TryLockError::Poisoned(_)) => return false,
-        };
-        // A panic of the subscribers' side ends the store, as it does on the store's thread, not the poster's task.
-        let done = catch_unwind(AssertUnwindSafe(|| self.commit_all(&mut core)));
-        drop(core);
-        if done.is_err() {
-            self.around.health.panicked();
-            self.around.queue.finish();
+        loop {
+            let mut core = match self.core.try_lock() {
+                Ok(core) => core,
+                // The thread writes at this moment, or has ended, and that is told.
+                Err(TryLockError::WouldBlock | TryLockError::Poisoned(_)) => return false,
+            };
+            let group = self.around.queue.take();
+            if group.is_empty() {
+                return true;
+            }
+            // A panic of the subscribers' side ends the store, as it does on its thread, not the poster's task.
+            let answers = catch_unwind(AssertUnwindSafe(|| self.commit_group(&mut core, group)));
+            drop(core);
+            let Ok(answers) = answers else {
+                self.around.health.panicked();
+                self.around.queue.finish();
+                return true;
+            };
+            tell(answers);
         }
-        true
     }
 
     /// Commits what waits.
     fn commit(&self) {
-        self.commit_all(&mut self.lock());
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Core> {
-        self.core.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn commit_all(&self, core: &mut Core) {
         loop {
+            let mut core = self.core.lock().unwrap_or_else(PoisonError::into_inner);
             let group = self.around.queue.take();
             if group.is_empty() {
                 return;
             }
-            self.commit_group(core, group);
+            let answers = self.commit_group(&mut core, group);
+            // Before the answers: who gets one is likely to come with the next event, and to write it without us.
+            drop(core);
+            tell(answers);
         }
     }
 
-    fn commit_group(&self, core: &mut Core, group: Vec<Request>) {
+    fn commit_group(&self, core: &mut Core, group: Vec<Request>) -> Vec<Answer> {
         // Whole microseconds, as the journal and the database have it.
         let accepted = Timestamp::from_microsecond(Timestamp::now().as_microsecond()).unwrap_or(Timestamp::UNIX_EPOCH);
         let count = group.len() as u64;
         if let Err(error) = self.write(core, &group, accepted) {
             let reason = self.refused(&error);
-            for request in group {
-                // Whoever no longer waits does not need to know.
-                let _ = request.answer.send(Err(StoreError::Degraded { reason: reason.clone() }));
-            }
-            return;
+            let refusal = || Err(StoreError::Degraded { reason: reason.clone() });
+            return group.into_iter().map(|request| (request.answer, refusal())).collect();
         }
         let shared = &self.around.shared;
         shared.counters.events.fetch_add(count, Ordering::Relaxed);
         shared.counters.batches.fetch_add(1, Ordering::Relaxed);
         self.around.health.accepts();
         let mut events = Vec::with_capacity(group.len());
-        let mut waiting = Vec::with_capacity(group.len());
+        let mut answers = Vec::with_capacity(group.len());
         for Request { draft, answer, _room } in group {
             core.last += 1;
             events.push(Arc::new(Event { seq: core.last, accepted, draft }));
-            waiting.push((answer, core.last));
+            answers.push((answer, Ok(core.last)));
         }
         shared.last.store(core.last, Ordering::SeqCst);
         self.around.bell.more();
         (core.on_commit)(&events);
-        for (answer, seq) in waiting {
-            let _ = answer.send(Ok(seq));
-        }
+        answers
     }
 
     fn write(&self, core: &mut Core, group: &[Request], accepted: Timestamp) -> std::io::Result<()> {
@@ -153,6 +152,10 @@ impl Committer {
         core.slowness = if took > SLOW { core.slowness + WEIGHT } else { core.slowness.saturating_sub(1) };
         if took > STALL || core.slowness >= STALLS {
             core.slowness = 0;
+            tracing::info!(
+                ms = took.as_millis() as u64,
+                "writes to the journal are slow; the store's thread does them"
+            );
             let until = (self.began.elapsed() + WARY).as_millis();
             self.wary_until.store(u64::try_from(until).unwrap_or(u64::MAX), Ordering::Relaxed);
         }
@@ -180,6 +183,16 @@ impl Committer {
     }
 }
 
+/// An appender, and what it is told.
+type Answer = (oneshot::Sender<Result<u64, StoreError>>, Result<u64, StoreError>);
+
+fn tell(answers: Vec<Answer>) {
+    for (appender, answer) in answers {
+        // Whoever no longer waits does not need to know.
+        let _ = appender.send(answer);
+    }
+}
+
 /// Tells everyone that the thread has ended, however it did.
 struct Finish(Arc<Committer>);
 
@@ -201,10 +214,10 @@ pub(super) fn run(committer: Arc<Committer>, pulse: &Pulse, probe: &Arc<Probe>) 
         if work.tick {
             probe.answer();
         }
-        if work.waiting {
+        if work.handed {
             committer.commit();
         } else if work.closing {
-            // A poster may still be writing what it took.
+            // Also what no poster will come to any more, and not before the one that writes now has ended.
             committer.commit();
             pulse.retire(probe);
             break;

@@ -33,8 +33,8 @@ pub(super) struct Request {
 /// What the store's thread finds when it looks.
 #[derive(Debug)]
 pub(super) struct Work {
-    /// Whether events wait.
-    pub waiting: bool,
+    /// Whether events were left to it.
+    pub handed: bool,
     /// Whether the watchdog asks.
     pub tick: bool,
     /// Whether nothing will come any more.
@@ -52,6 +52,8 @@ pub(super) struct Queue {
 #[derive(Debug)]
 struct Inner {
     waiting: VecDeque<Request>,
+    /// Whether the events that wait are the thread's to commit.
+    handed: bool,
     tick: bool,
     closing: bool,
     finished: bool,
@@ -61,7 +63,7 @@ impl Queue {
     pub(super) fn new() -> Self {
         let waiting = VecDeque::new();
         Self {
-            state: Mutex::new(Inner { waiting, tick: false, closing: false, finished: false }),
+            state: Mutex::new(Inner { waiting, handed: false, tick: false, closing: false, finished: false }),
             wake: Condvar::new(),
             room: Arc::new(Semaphore::new(ROOM as usize)),
         }
@@ -82,7 +84,9 @@ impl Queue {
         }
         let first = state.waiting.is_empty();
         state.waiting.push_back(request);
-        Ok(first.then_some(Wake(self)))
+        drop(state);
+        // Made only where it is due: dropping it has an effect.
+        Ok(first.then(|| Wake(self)))
     }
 
     /// How many events wait to be committed.
@@ -105,14 +109,14 @@ impl Queue {
 
     /// What there is to do for the thread, after at most `patience`; `None` when the store has ended.
     pub(super) fn next(&self, patience: Duration) -> Option<Work> {
-        let idle = |s: &mut Inner| s.waiting.is_empty() && !s.tick && !s.closing;
+        let idle = |s: &mut Inner| !s.handed && !s.tick && !s.closing;
         let (mut state, _) =
             self.wake.wait_timeout_while(self.lock(), patience, idle).unwrap_or_else(PoisonError::into_inner);
         if state.finished {
             return None;
         }
-        let waiting = !state.waiting.is_empty();
-        Some(Work { waiting, tick: std::mem::take(&mut state.tick), closing: state.closing })
+        let (handed, tick) = (std::mem::take(&mut state.handed), std::mem::take(&mut state.tick));
+        Some(Work { handed, tick, closing: state.closing })
     }
 
     /// The next group. Only for whoever may commit it: the order of the groups is that of the calls.
@@ -159,6 +163,7 @@ impl Wake<'_> {
 
 impl Drop for Wake<'_> {
     fn drop(&mut self) {
+        self.0.lock().handed = true;
         self.0.wake.notify_one();
     }
 }

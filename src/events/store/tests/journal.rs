@@ -134,7 +134,7 @@ async fn readers_see_database_and_journal_as_one() {
     let (store, _) = open(&config);
     let put = async |n: u64| {
         let mut draft = draft(&n.to_string());
-        draft.session = (n % 2 == 0).then(|| "even".to_owned());
+        draft.session = n.is_multiple_of(2).then(|| "even".to_owned());
         draft.subtype = format!("sub{}", n % 3);
         store.append(draft).await.unwrap();
     };
@@ -253,7 +253,7 @@ async fn a_flood_beyond_the_bounds_keeps_the_disk_bounded() {
         }
         most = most.max(size());
     }
-    println!("100,000 events, {} MiB: at most {} KiB on the disk", sent * 1100 >> 20, most >> 10);
+    println!("100,000 events, {} MiB: at most {} KiB on the disk", (sent * 1100) >> 20, most >> 10);
     // Where the indexer does not get the processor, the journal alone may fill the bounds beside the database's share of
     // three quarters. SQLite's own log of about 4 MiB comes on top.
     assert!(most <= 2 * MAX + (5 << 20), "{} KiB were taken", most >> 10);
