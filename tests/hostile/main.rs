@@ -3,6 +3,7 @@
 
 #![cfg(target_os = "linux")]
 
+mod activation;
 mod browser;
 mod events;
 mod http;

@@ -40,7 +40,7 @@ fn sessions_that_nobody_polls_are_bounded_and_reaped() {
 
 /// Looks at every five hundredth.
 fn metric_sometimes(port: u16, n: u32) -> f64 {
-    if n % 500 == 0 { metric(port, "sessions", "") } else { 0.0 }
+    if n.is_multiple_of(500) { metric(port, "sessions", "") } else { 0.0 }
 }
 
 /// The status of one answer on a kept-alive connection, its body read.
