@@ -315,33 +315,6 @@ async fn clients_over_the_limit_are_refused_with_a_reason_on_both_transports() {
 }
 
 #[tokio::test]
-async fn clients_that_come_and_go_leave_nothing_behind() {
-    let rig = start(settings());
-    let mut resident = Vec::new();
-    for round in 0..6 {
-        let mut clients = Vec::new();
-        for _ in 0..80 {
-            let mut ws = Ws::join(&rig).await;
-            ws.event("history").await;
-            clients.push(ws);
-        }
-        drop(clients);
-        until("all are gone", || rig.server().connections() == 0 && rig.server().clients() == 0).await;
-        if round > 1 {
-            resident.push(resident_kib());
-        }
-    }
-    let (first, last) = (resident[0], resident[resident.len() - 1]);
-    assert!(last <= first + 1024, "resident memory grew from {first} to {last} KiB");
-}
-
-fn resident_kib() -> u64 {
-    let pid = std::process::id().to_string();
-    let ps = std::process::Command::new("ps").args(["-o", "rss=", "-p", &pid]).output().unwrap();
-    String::from_utf8(ps.stdout).unwrap().trim().parse().unwrap()
-}
-
-#[tokio::test]
 async fn a_token_in_the_auth_payload_opens_the_namespace_and_the_right_to_write() {
     use mpm_monitor::config::{LocalAccess, Token};
     let strict = |local| Settings { token: Some(Token::new("0123456789abcdef").unwrap()), local, ..settings() };
