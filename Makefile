@@ -5,7 +5,7 @@
 #
 # Arguments: make run ARGS="--port auto"   make test ARGS="crash_loop"
 
-.PHONY: help run test lint mac figures bench
+.PHONY: help run test lint mac figures bench soak fuzz
 
 .DEFAULT_GOAL := help
 
@@ -35,3 +35,11 @@ figures:
 # Beside the peers under the same load, as docs/performance.md shows it: make bench ARGS=--quick
 bench:
 	@benches/run.sh $(ARGS)
+
+# The long versions of the tests of load and of kill -9, against the release build; docs/testing.md lists them.
+soak:
+	@scripts/soak.sh $(ARGS)
+
+# Every parser under libFuzzer, a minute each: make fuzz ARGS=10
+fuzz:
+	@scripts/fuzz.sh $(ARGS)

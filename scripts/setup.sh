@@ -5,6 +5,7 @@
 #   scripts/setup.sh test     to test: the above, a D-Bus and logind for the throw-away systemd, tmux, a Python
 #                             and a Node with real Socket.IO clients, the real Claude MPM, a browser, cargo-nextest
 #   scripts/setup.sh lint     shellcheck, rustfmt, clippy
+#   scripts/setup.sh fuzz     cargo-fuzz and a C++ compiler
 #   scripts/setup.sh mac      a compiler and its standard library's source, to check the macOS code on Debian
 set -eu
 cd "$(dirname "$0")/.."
@@ -134,7 +135,7 @@ for_tests() {
         have npm || { have brew && brew install node; } || die "the tests need Node: 'brew install node' (https://brew.sh)"
     elif is_debian; then
         debian systemd dbus libpam-systemd dbus-user-session util-linux mount mawk findutils procps \
-            python3-venv tmux curl iproute2 chromium
+            python3-venv tmux curl iproute2 ruby chromium
         # Node may have come from elsewhere, with npm in it.
         have npm || debian nodejs npm
     else
@@ -164,6 +165,16 @@ lint() {
     done
 }
 
+fuzz() {
+    build
+    # libFuzzer is C++, built with the fuzz targets; build-essential has the compiler.
+    need_by_hand c++ "a C++ compiler"
+    if ! cargo fuzz --version >/dev/null 2>&1; then
+        say "building cargo-fuzz, once (a minute)"
+        cargo install --locked cargo-fuzz
+    fi
+}
+
 mac() {
     is_mac && die "this is a Mac: 'cargo clippy --all-targets' checks the code that this is for"
     is_debian || die "checking the macOS code needs Debian's rust-web-src"
@@ -175,6 +186,7 @@ case ${1-} in
 build) build ;;
 test) for_tests ;;
 lint) lint ;;
+fuzz) fuzz ;;
 mac) mac ;;
 *)
     sed -n '2,/^set /{/^#/s/^# \{0,1\}//p;}' "$0" >&2

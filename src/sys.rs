@@ -5,6 +5,17 @@ use std::ffi::{CStr, c_char, c_int, c_void};
 use std::io;
 use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
+/// Whether a descriptor closes when another program is run; nothing if it is not open. What this process was passed does
+/// not, or it would not be here; what it opened itself does.
+pub fn closes_on_exec(fd: RawFd) -> Option<bool> {
+    if fd < 0 {
+        return None;
+    }
+    // SAFETY: the borrow ends with this question, which the kernel answers for any number.
+    let flags = rustix::io::fcntl_getfd(unsafe { BorrowedFd::borrow_raw(fd) }).ok()?;
+    Some(flags.contains(rustix::io::FdFlags::CLOEXEC))
+}
+
 /// Takes ownership of a file descriptor that the service manager passed to this process; nothing if no such descriptor is
 /// open (an environment that was inherited, not passed, names descriptors that are not there).
 ///
@@ -64,6 +75,20 @@ pub unsafe fn activated(activate: ActivateSocket, name: &CStr) -> io::Result<Vec
     // SAFETY: it was allocated with malloc, and nothing refers to it any more.
     unsafe { free(fds.cast()) };
     Ok(taken)
+}
+
+/// Gives memory that is free, but lies between what is still in use, back to the system. The C library keeps it by itself,
+/// so that a crowd of clients would be seen in the process's memory long after it has left. Takes about a millisecond for
+/// each 100 MiB; does nothing where the allocator is another one.
+pub fn give_back_memory() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    {
+        unsafe extern "C" {
+            // malloc_trim(3)
+            safe fn malloc_trim(pad: usize) -> std::ffi::c_int;
+        }
+        malloc_trim(0);
+    }
 }
 
 #[cfg(test)]

@@ -179,6 +179,7 @@ async fn sessions_are_announced_listed_and_ended() {
     assert_eq!((&ended["status"], &ended["start_time"]), (&json!("ended"), &started["start_time"]));
     assert!(ended["duration"].as_f64().unwrap() >= 0.0 && ended["end_time"].is_string());
     assert_eq!(other.event("claude_event").await["type"], "session.ended");
+    up_to_ack(&mut ws, 4).await;
     ws.send(r#"42["hook:sessions:list"]"#).await;
     let list = ws.event("hook:sessions:response").await;
     assert_eq!((&list["total"], &list["sessions"][0]["status"]), (&json!(1), &json!("ended")));

@@ -4,10 +4,12 @@ mod server_support;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use mpm_monitor::config::Settings;
 use serde_json::{Value, json};
 use server_support::*;
+use tokio::io::AsyncWriteExt;
 
 fn packets(answer: &str) -> Vec<String> {
     assert_eq!(status(answer), 200, "{answer}");
@@ -337,4 +339,88 @@ fn resident_kib() -> u64 {
     let pid = std::process::id().to_string();
     let ps = std::process::Command::new("ps").args(["-o", "rss=", "-p", &pid]).output().unwrap();
     String::from_utf8(ps.stdout).unwrap().trim().parse().unwrap()
+}
+
+#[tokio::test]
+async fn a_token_in_the_auth_payload_opens_the_namespace_and_the_right_to_write() {
+    use mpm_monitor::config::{LocalAccess, Token};
+    let strict = |local| Settings { token: Some(Token::new("0123456789abcdef").unwrap()), local, ..settings() };
+    let rig = start(strict(LocalAccess::None));
+    for (auth, code) in [("", "token_required"), (r#"{"token":"wrong-wrong-wrong"}"#, "token_wrong")] {
+        let sid = rig.open().await;
+        rig.send(&sid, &format!("40{auth}")).await;
+        let refused = packets(&rig.poll(&sid).await).remove(0);
+        let refused: Value = serde_json::from_str(refused.strip_prefix("44").unwrap()).unwrap();
+        assert_eq!(refused["data"]["code"], code);
+        assert!(refused["message"].as_str().unwrap().contains("token"), "{refused}");
+    }
+    assert_eq!(rig.server().clients(), 0);
+    let mut ws = Ws::open(&rig, "", "").await.unwrap();
+    ws.text().await;
+    ws.send(r#"40{"token":"0123456789abcdef"}"#).await;
+    ws.event("history").await;
+    ws.send(r#"421["claude_event",{"mine":1}]"#).await;
+    ws.event("claude_event").await;
+    let mut by_header = Ws::open(&rig, "", "Authorization: Bearer 0123456789abcdef\r\n").await.unwrap();
+    by_header.text().await;
+    by_header.send("40").await;
+    by_header.event("history").await;
+
+    // Who may only read is not acknowledged, and nothing is stored.
+    rig.settings.send_replace(strict(LocalAccess::Read).into());
+    let mut reader = Ws::join(&rig).await;
+    reader.event("history").await;
+    reader.send(r#"421["claude_event",{"mine":2}]"#).await;
+    assert!(reader.event("hook:error").await["error"].as_str().unwrap().contains("token"));
+    assert_eq!(rig.events.store.last_seq(), 1);
+}
+
+#[tokio::test]
+async fn who_floods_waits_and_loses_nothing_while_the_others_are_served_at_once() {
+    let rig = start(Settings { client_rate: 500, client_burst: 250, ..settings() });
+    let mut flood = Ws::join(&rig).await;
+    flood.event("history").await;
+    let mut calm = Ws::join(&rig).await;
+    calm.event("history").await;
+    let mut bytes = Vec::new();
+    for n in 0..1000 {
+        let text = format!("42{n}[\"dashboard:ping\",{{\"timestamp\":{n}}}]");
+        bytes.extend([0x81, 0x80 | u8::try_from(text.len()).unwrap(), 0, 0, 0, 0]);
+        bytes.extend(text.as_bytes());
+    }
+    let began = Instant::now();
+    flood.stream.write_all(&bytes).await.unwrap();
+    let flooded = tokio::spawn(async move {
+        for n in 0..1000 {
+            assert_eq!(flood.event("dashboard:pong").await["timestamp"], n);
+        }
+        began.elapsed()
+    });
+    let mut waits = Vec::new();
+    while !flooded.is_finished() {
+        let asked = Instant::now();
+        calm.send("42[\"dashboard:ping\",{}]").await;
+        calm.event("dashboard:pong").await;
+        waits.push(asked.elapsed());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let took = flooded.await.unwrap();
+    assert!(took >= Duration::from_millis(1400), "750 events beyond the burst at 500 a second took {took:?}");
+    waits.sort_unstable();
+    let p99 = waits[waits.len() * 99 / 100];
+    assert!(p99 < Duration::from_millis(100), "p99 of the other client is {p99:?}");
+    let throttled = &rig.server().counters().throttled;
+    assert!(throttled.load(Ordering::Relaxed) >= 1, "nobody was counted");
+
+    let sid = rig.open().await;
+    rig.send(&sid, "40").await;
+    rig.poll(&sid).await;
+    let many: Vec<String> = (0..500).map(|n| format!("42{n}[\"dashboard:ping\",{{}}]")).collect();
+    let began = Instant::now();
+    assert_eq!(body(&rig.send(&sid, &many.join("\u{1e}")).await), "ok");
+    assert!(began.elapsed() >= Duration::from_millis(450), "the answer came after {:?}", began.elapsed());
+    let mut acknowledged = 0;
+    while acknowledged < 500 {
+        acknowledged += packets(&rig.poll(&sid).await).iter().filter(|p| p.starts_with("43")).count();
+    }
 }

@@ -61,14 +61,14 @@ pub enum Kind {
     OneOf(&'static [&'static str]),
     /// Web origins: scheme, host, optional port.
     Origins,
-    /// An absolute path, `auto`, or nothing.
-    Dashboard,
-    /// Absolute paths; may be none.
-    Directories,
     /// Host names without a port.
     Hosts,
     /// Numbers of users.
     Users,
+    /// An absolute path, `auto`, or nothing.
+    Dashboard,
+    /// Absolute paths; may be none.
+    Directories,
 }
 
 /// One setting.
@@ -109,7 +109,17 @@ pub const KEYS: &[Key] = &[
         true,
         "bytes that may wait for one slow client",
     ),
+    key("server.client_rate", Kind::Count(1, 1_000_000), "2000", true, "packets a second that one client may send"),
+    key(
+        "server.client_burst",
+        Kind::Count(1, 1_000_000),
+        "4000",
+        true,
+        "packets it may send at once before that holds",
+    ),
     key("server.allow_origin", Kind::Origins, "", true, "web origins beyond this machine's own"),
+    key("server.allow_host", Kind::Hosts, "", true, "names of this machine that requests may call it by"),
+    key("server.unix_socket", Kind::OptionalPath, "", false, "a Unix socket to listen on as well"),
     key(
         "server.dashboard_dir",
         Kind::Dashboard,
@@ -117,8 +127,6 @@ pub const KEYS: &[Key] = &[
         false,
         "serve an installed Claude MPM's dashboard at /: its folder, or auto; empty: our own page",
     ),
-    key("server.allow_host", Kind::Hosts, "", true, "names of this machine that requests may call it by"),
-    key("server.unix_socket", Kind::OptionalPath, "", false, "a Unix socket to listen on as well"),
     key("server.drain_timeout", Kind::Time(0, 12), "5s", true, "how long shutdown waits for clients"),
     key("access.token_file", Kind::OptionalPath, "", true, "holds the token that clients must know, mode 0600"),
     key(
@@ -214,6 +222,12 @@ impl Key {
                     Err(format!("{text:?} is none of {}", words.join(", ")))
                 }
             }
+            Kind::OptionalPath => match text()? {
+                "" => Ok(Value::Text(String::new())),
+                path => read_path(path).map(Value::Path),
+            },
+            Kind::Hosts => items().iter().map(|h| read_host(h)).collect::<Result<_, _>>().map(Value::List),
+            Kind::Users => items().iter().map(|u| read_user(u)).collect::<Result<_, _>>().map(Value::List),
             Kind::Dashboard => match text()? {
                 word @ ("" | "auto") => Ok(Value::Text(word.to_owned())),
                 path => read_path(path).map(Value::Path).map_err(|e| format!("{e}, nor auto")),
@@ -223,12 +237,6 @@ impl Key {
                 .map(|i| read_path(i).map(|p| p.display().to_string()))
                 .collect::<Result<_, _>>()
                 .map(Value::List),
-            Kind::OptionalPath => match text()? {
-                "" => Ok(Value::Text(String::new())),
-                path => read_path(path).map(Value::Path),
-            },
-            Kind::Hosts => items().iter().map(|h| read_host(h)).collect::<Result<_, _>>().map(Value::List),
-            Kind::Users => items().iter().map(|u| read_user(u)).collect::<Result<_, _>>().map(Value::List),
             Kind::Origins => items().iter().map(|o| read_origin(o)).collect::<Result<_, _>>().map(Value::List),
         }
     }

@@ -75,16 +75,16 @@ pub struct Settings {
     pub header_timeout: Duration,
     /// The most bytes that wait for one slow client before it is cut off.
     pub client_backlog: usize,
+    /// How many packets a second one client may send in the long run.
+    pub client_rate: u32,
+    /// How many it may send at once before that holds.
+    pub client_burst: u32,
     /// The time between two Engine.IO pings.
     pub ping_interval: Duration,
     /// How long a client may stay silent after a ping.
     pub ping_timeout: Duration,
     /// Origins of web pages beyond this machine's own that may post events and connect.
     pub allow_origin: Vec<String>,
-    /// Whose page is served at `/`.
-    pub dashboard: Choice,
-    /// The projects in whose `.claude-mpm` the PID file of Claude MPM is kept.
-    pub pid_files_in: Vec<PathBuf>,
     /// Names of this machine, beyond its addresses and `localhost`, that requests may call it by.
     pub allow_host: Vec<String>,
     /// A Unix socket to listen on as well.
@@ -97,6 +97,10 @@ pub struct Settings {
     pub local: LocalAccess,
     /// The numbers of the users, beyond our own and root, that may use the Unix socket.
     pub unix_users: Vec<u32>,
+    /// Whose page is served at `/`.
+    pub dashboard: Choice,
+    /// The projects in whose `.claude-mpm` the PID file of Claude MPM is kept.
+    pub pid_files_in: Vec<PathBuf>,
     /// How posted events are shown to clients.
     pub dialect: Dialect,
     /// Whether an event is accepted only once it is on the disk, not merely in the kernel.
@@ -178,6 +182,8 @@ pub fn settle(mut merged: Merged, directories: &Directories) -> Result<(Settings
         max_body: count(values, "server.max_body"),
         header_timeout: time(values, "server.header_timeout"),
         client_backlog: count(values, "server.client_backlog"),
+        client_rate: rate(values, "server.client_rate"),
+        client_burst: rate(values, "server.client_burst"),
         ping_interval: time(values, "socketio.ping_interval"),
         ping_timeout: time(values, "socketio.ping_timeout"),
         allow_origin: list(values, "server.allow_origin"),
@@ -283,6 +289,10 @@ fn number(values: &Values, name: &str) -> u64 {
 
 fn count(values: &Values, name: &str) -> usize {
     usize::try_from(number(values, name)).unwrap_or(usize::MAX)
+}
+
+fn rate(values: &Values, name: &str) -> u32 {
+    u32::try_from(number(values, name)).unwrap_or(u32::MAX)
 }
 
 fn time(values: &Values, name: &str) -> Duration {
@@ -427,10 +437,10 @@ mod tests {
                 Kind::LogLevel => "debug",
                 Kind::OneOf(words) => words[1],
                 Kind::Origins => "https://a.example",
-                Kind::Dashboard => "auto",
-                Kind::Directories => "/a, /b",
                 Kind::Hosts => "a.example",
                 Kind::Users => "7",
+                Kind::Dashboard => "auto",
+                Kind::Directories => "/a, /b",
             };
             let other = if key.name == "history.age" { "90s" } else { other };
             let raw = (key.name.to_owned(), Raw::Text(other.to_owned()), String::new());

@@ -57,6 +57,19 @@ pub struct History {
     pub asked: usize,
 }
 
+/// What memory has after an event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tail {
+    /// The number of the oldest event in memory.
+    pub oldest: Option<u64>,
+    /// The number of the newest event that went through the hub; 0 when there was none.
+    pub last_seq: u64,
+    /// The events after the one asked for that are in memory, oldest first, as many as were wanted.
+    pub events: Vec<Shown>,
+    /// Whether these are all.
+    pub complete: bool,
+}
+
 /// See the module.
 #[derive(Default)]
 pub struct Hub {
@@ -135,6 +148,31 @@ impl Hub {
         let mut state = lock(&self.state);
         let history = state.history(limit);
         join(&history)
+    }
+
+    /// Gives `join` what memory has after `seq`, at most `bytes` of it but at least one event, while no new one can pass:
+    /// who has all events up to `seq`, takes these, and becomes a subscriber within `join` if they are all, misses none and
+    /// gets none twice, provided that memory reaches back far enough. `join` must not call back into the hub.
+    pub fn resume<R>(&self, seq: u64, bytes: usize, join: impl FnOnce(Tail) -> R) -> R {
+        let state = lock(&self.state);
+        let (oldest, last_seq) = (state.ring.front().map(|s| s.seq), state.last_seq);
+        let start = state.ring.partition_point(|s| s.seq <= seq);
+        let (mut events, mut size, mut complete) = (Vec::new(), 0, true);
+        for shown in state.ring.range(start..) {
+            size += shown.len();
+            if size > bytes && !events.is_empty() {
+                complete = false;
+                break;
+            }
+            events.push(shown.clone());
+        }
+        join(Tail { oldest, last_seq, events, complete })
+    }
+
+    /// Calls `change` while no new event can pass. `change` must not call back into the hub.
+    pub fn pause<R>(&self, change: impl FnOnce() -> R) -> R {
+        let _state = lock(&self.state);
+        change()
     }
 
     /// The events in memory, oldest first.

@@ -21,13 +21,11 @@ pub const SESSION_STARTED: &str = "hook:session:started";
 pub const SESSION_ENDED: &str = "hook:session:ended";
 const CLAUDE_EVENT: &str = "claude_event";
 
-/// In the pass-through dialect a poster may choose any name; without the data it has one face only.
-fn is_double(name: &str, payload: &str) -> bool {
-    match name {
-        HOOK_EVENT => true,
-        SESSION_STARTED | SESSION_ENDED => data_of(payload.as_bytes()).is_some(),
-        _ => false,
-    }
+/// The first name of an event that has two. In the pass-through dialect a poster may choose any name; without the data it
+/// has one face only.
+fn first_name(name: &str, payload: &str) -> Option<&'static str> {
+    let known = [HOOK_EVENT, SESSION_STARTED, SESSION_ENDED].into_iter().find(|n| *n == name)?;
+    (known == HOOK_EVENT || data_of(payload.as_bytes()).is_some()).then_some(known)
 }
 
 /// The text of an object's `data`.
@@ -48,6 +46,10 @@ fn data_of(payload: &[u8]) -> Option<&[u8]> {
 pub struct Shown {
     /// The event's number.
     pub seq: u64,
+    session: Option<Box<str>>,
+    /// The name that goes out first, of an event with two.
+    first_name: Option<&'static str>,
+    /// What goes out first; made anew from the rest where it is only kept.
     ahead: Option<Bytes>,
     json: Bytes,
     payload_at: usize,
@@ -59,7 +61,8 @@ impl Shown {
     /// Encodes an event; `epoch` makes its id unique even over stores.
     pub fn new(event: &Event, epoch: &str) -> Self {
         let payload = &*event.draft.payload;
-        let name = if is_double(&event.draft.name, payload) { CLAUDE_EVENT } else { &event.draft.name };
+        let first_name = first_name(&event.draft.name, payload);
+        let name = if first_name.is_some() { CLAUDE_EVENT } else { &event.draft.name };
         let mut json = BytesMut::with_capacity(name.len() + payload.len() + epoch.len() + 64);
         json.extend_from_slice(b"[");
         json.extend_from_slice(quoted(name).as_bytes());
@@ -67,22 +70,21 @@ impl Shown {
         let payload_at = json.len();
         let id_at = splice(&mut json, payload, event.seq, epoch);
         json.extend_from_slice(b"]");
-        let mut shown = Self { seq: event.seq, ahead: None, json: json.freeze(), payload_at, id_at };
-        shown.ahead = shown.first(&event.draft.name);
+        let session = event.draft.session.as_deref().map(Box::from);
+        let mut shown =
+            Self { seq: event.seq, session, first_name, ahead: None, json: json.freeze(), payload_at, id_at };
+        shown.ahead = shown.first();
         shown
     }
 
     /// What goes out before [`Shown::array`], for the events that have two names.
-    fn first(&self, name: &str) -> Option<Bytes> {
-        let payload = match name {
-            HOOK_EVENT => self.payload(),
-            SESSION_STARTED | SESSION_ENDED => data_of(self.payload())?,
-            _ => return None,
-        };
+    fn first(&self) -> Option<Bytes> {
+        let name = self.first_name?;
+        let payload = if name == HOOK_EVENT { self.payload() } else { data_of(self.payload())? };
         Some([b"[", quoted(name).as_bytes(), b",", payload, b"]"].concat().into())
     }
 
-    /// What the history keeps: clients read there nothing but the payload.
+    /// What the memory keeps: what goes out first is in the rest as well.
     pub fn kept(&self) -> Self {
         Self { ahead: None, ..self.clone() }
     }
@@ -98,8 +100,21 @@ impl Shown {
     }
 
     /// Everything that a live client is sent, in order: two arrays for an event with two names, else one.
-    pub fn arrays(&self) -> impl Iterator<Item = Bytes> + '_ {
-        self.ahead.iter().cloned().chain(std::iter::once(self.json.clone()))
+    pub fn arrays(&self) -> impl Iterator<Item = Bytes> + use<> {
+        let ahead = self.ahead.clone().or_else(|| self.first());
+        ahead.into_iter().chain(std::iter::once(self.json.clone()))
+    }
+
+    /// The same, each with its name as JSON.
+    pub fn faces(&self) -> impl Iterator<Item = (String, Bytes)> + use<> {
+        let name = String::from_utf8_lossy(&self.json[1..self.payload_at - 1]).into_owned();
+        let names = self.first_name.map(quoted).into_iter().chain(std::iter::once(name));
+        names.zip(self.arrays())
+    }
+
+    /// The agent session it belongs to.
+    pub fn session(&self) -> Option<&str> {
+        self.session.as_deref()
     }
 
     /// The array `["name",payload]`.
@@ -161,6 +176,10 @@ fn has_field(object: &str, name: &str) -> bool {
 }
 
 fn quoted(text: &str) -> String {
+    // Most names need no escape.
+    if text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b':' | b'.')) {
+        return format!("\"{text}\"");
+    }
     serde_json::Value::from(text).to_string()
 }
 
@@ -215,5 +234,20 @@ mod tests {
         assert_eq!(started[1], r#"["claude_event",{"data":{"session_id":"s"},"id":"e-7","seq":7}]"#);
         assert_eq!(arrays(SESSION_ENDED, "[1]"), [r#"["hook:session:ended",[1]]"#]);
         assert_eq!(arrays("tool_event", "{}").len(), 1);
+    }
+
+    #[test]
+    fn what_is_kept_goes_out_like_the_first_time() {
+        for (name, payload) in [(HOOK_EVENT, r#"{"a":1}"#), (SESSION_STARTED, r#"{"data":{}}"#), ("x", "{}")] {
+            let draft =
+                Draft { name: name.into(), subtype: "x".into(), session: Some("s".into()), payload: payload.into() };
+            let event = Event { seq: 7, accepted: jiff::Timestamp::UNIX_EPOCH, draft };
+            let shown = Shown::new(&event, "e");
+            assert_eq!(shown.kept().arrays().collect::<Vec<_>>(), shown.arrays().collect::<Vec<_>>());
+            let names: Vec<String> = shown.faces().map(|(name, _)| name).collect();
+            let both = [quoted(name), quoted("claude_event")];
+            assert_eq!(names, if name == "x" { &both[..1] } else { &both[..] });
+            assert_eq!(shown.session(), Some("s"));
+        }
     }
 }

@@ -87,7 +87,7 @@ impl Ledger {
         if self.gave_up.take().is_some() {
             self.recent_failures.clear();
         }
-        self.starts += 1;
+        self.starts = self.starts.saturating_add(1);
         self.life = Some(Life { pid, boot_id: boot_id.to_owned(), since: now, ready: false });
     }
 
@@ -96,7 +96,7 @@ impl Ledger {
         if let Some(life) = &mut self.life {
             life.ready = true;
         }
-        self.consecutive_good += 1;
+        self.consecutive_good = self.consecutive_good.saturating_add(1);
     }
 
     /// This life ends as it should.
@@ -126,7 +126,7 @@ impl Ledger {
     }
 
     fn fail(&mut self, reason: String, was_ready: bool, now: Timestamp) {
-        self.consecutive_failures += 1;
+        self.consecutive_failures = self.consecutive_failures.saturating_add(1);
         if !was_ready {
             self.consecutive_good = 0;
         }

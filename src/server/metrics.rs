@@ -90,6 +90,8 @@ impl Collector for Figures {
         w.gauge("client_backlog", "What waits for all clients together", Some(&Unit::Bytes), self.backlog)?;
         w.counter("sessions_opened", "Engine.IO sessions opened", self.sessions_opened)?;
         w.counter("clients_refused", "Handshakes refused because of max_clients", self.clients_refused)?;
+        let throttled = self.clients_throttled;
+        w.counter("clients_throttled", "Times a client sent more than it may and had to wait", throttled)?;
         let ended = self.sessions_ended.iter().map(|(reason, n)| ([("reason", *reason)], *n));
         w.counters("sessions_ended", "Ends of sessions; backlog and stalled are evictions", ended)?;
 

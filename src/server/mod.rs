@@ -15,6 +15,7 @@ pub mod io;
 pub mod metrics;
 pub mod page;
 pub mod project;
+pub mod room;
 pub mod routes;
 pub mod site;
 pub mod socketio;
@@ -33,6 +34,8 @@ use self::accept::{Open, Phase};
 pub use self::counters::Counters;
 use self::site::Site;
 use self::socketio::SocketIo;
+use self::socketio::feed::Source;
+use self::socketio::namespace::Namespace;
 use self::stream::Listener;
 use crate::config::Settings;
 use crate::events::hub::{Hub, Outlet};
@@ -123,6 +126,18 @@ impl Server {
         listeners: impl IntoIterator<Item = impl Into<sockets::Listener>>,
         context: Context,
     ) -> std::io::Result<Self> {
+        Self::start_with(listeners, context, clients::namespaces)
+    }
+
+    /// The same with other Socket.IO namespaces; the first one is the default one, `/`.
+    ///
+    /// # Errors
+    /// As [`Server::start`].
+    pub fn start_with(
+        listeners: impl IntoIterator<Item = impl Into<sockets::Listener>>,
+        context: Context,
+        namespaces: impl FnOnce(&clients::Parts) -> Vec<Namespace>,
+    ) -> std::io::Result<Self> {
         let listeners = listeners
             .into_iter()
             .map(|listener| match listener.into() {
@@ -141,12 +156,13 @@ impl Server {
         let (components, pulse) = (context.components.clone(), context.pulse.clone());
         let sio = SocketIo::new(
             context.settings.clone(),
-            Arc::clone(&context.hub),
+            Source::new(Arc::clone(&context.hub), Arc::clone(&context.store)),
             Arc::clone(&counters),
-            clients::handlers(&clients::Parts {
+            namespaces(&clients::Parts {
                 hub: Arc::clone(&context.hub),
                 store: Arc::clone(&context.store),
                 counters: Arc::clone(&counters),
+                settings: context.settings.clone(),
                 instance: Arc::clone(&context.instance),
             }),
         );
@@ -159,7 +175,7 @@ impl Server {
             phase: watched.clone(),
         };
         let instance = Arc::clone(&app.context.instance);
-        let site = Arc::new(Site::new(context, Arc::clone(&counters), routes::router(Arc::new(app))));
+        let site = Arc::new(Site::new(context, Arc::clone(&counters), Arc::new(app)));
         let probe = pulse.register("accept");
         let accepting = tokio::spawn(accept::run(listeners, site, Arc::clone(&open), watched, Arc::clone(&probe)));
         let helpers = [

@@ -8,21 +8,26 @@ use std::sync::atomic::Ordering;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Query, State};
-use axum::http::{Request, StatusCode, Uri};
+use axum::http::{HeaderMap, Request, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
+use bytes::Bytes;
+use jiff::Timestamp;
 use serde_json::json;
 use tokio::sync::watch;
 
 use super::accept::{Open, Phase};
 use super::answer::{Refusal, json, json_bytes, read_body};
-use super::counters::Path;
+use super::counters::{Path, category};
+use super::room;
 use super::socketio::{SocketIo, polling};
 use super::{Context, Counters};
 use crate::build;
 use crate::events::ingest;
 use crate::events::store::{Filter, Page};
 
+/// Where events are posted and read.
+pub const EVENTS: &str = "/api/events";
 /// How many events one answer holds unless the request says.
 const DEFAULT_LIMIT: usize = 100;
 /// The most events of one answer.
@@ -49,7 +54,7 @@ pub fn router(app: Arc<App>) -> Router {
     Router::new()
         .route("/health", get(health))
         .route("/ready", get(ready))
-        .route("/api/events", get(events_after).post(post_event))
+        .route(EVENTS, get(events_after).post(routed_post))
         .route("/socket.io/", any(socket_io))
         .merge(page)
         .merge(super::project::router())
@@ -109,11 +114,20 @@ fn readiness(waiting: &[&str], phase: Phase) -> (StatusCode, serde_json::Value) 
     (StatusCode::SERVICE_UNAVAILABLE, json!({"ready": false, "waiting_for": waiting, "reason": reason}))
 }
 
+async fn routed_post(State(app): State<Arc<App>>, request: Request<Body>) -> Response {
+    let (head, body) = request.into_parts();
+    post_event(&app, &head.headers, body).await
+}
+
 /// 204 only when the store has the event: what is acknowledged survives.
-async fn post_event(State(app): State<Arc<App>>, request: Request<Body>) -> Response {
-    match accept(&app, request).await {
-        Ok(name) => {
-            app.counters.accepted(Path::Http, &name);
+pub async fn post_event<B>(app: &App, headers: &HeaderMap, body: B) -> Response
+where
+    B: hyper::body::Body<Data = Bytes> + Unpin,
+    B::Error: std::fmt::Display,
+{
+    match accept(app, headers, body).await {
+        Ok(category) => {
+            app.counters.accepted(Path::Http, category);
             StatusCode::NO_CONTENT.into_response()
         }
         Err(refusal) => {
@@ -124,25 +138,45 @@ async fn post_event(State(app): State<Arc<App>>, request: Request<Body>) -> Resp
     }
 }
 
-/// Takes an event; its name.
-async fn accept(app: &App, request: Request<Body>) -> Result<String, Refusal> {
+/// Takes an event; the name that it is counted under.
+async fn accept<B>(app: &App, headers: &HeaderMap, body: B) -> Result<&'static str, Refusal>
+where
+    B: hyper::body::Body<Data = Bytes> + Unpin,
+    B::Error: std::fmt::Display,
+{
     let (limit, dialect) = {
         let settings = app.context.settings.borrow();
         (settings.max_body, settings.dialect)
     };
-    let body = read_body(request, limit).await?;
-    let draft = ingest::draft(&body, dialect, jiff::Timestamp::now())?;
-    let name = draft.name.clone();
+    let body = read_body(headers, body, limit).await?;
+    let draft = ingest::draft(&body, dialect, Timestamp::now())?;
+    let category = category(&draft.name);
     app.context.store.append(draft).await?;
-    Ok(name)
+    Ok(category)
 }
 
 /// What a request for events asks for.
 #[derive(Debug, PartialEq, Eq)]
-struct Wanted {
-    after: u64,
-    limit: usize,
-    filter: Filter,
+pub struct Wanted {
+    /// Events with greater numbers.
+    pub after: u64,
+    /// At most so many.
+    pub limit: usize,
+    /// Only those that it lets through.
+    pub filter: Filter,
+}
+
+impl Wanted {
+    /// Reads the query of `GET /api/events`.
+    ///
+    /// # Errors
+    /// 400 `bad_parameter`.
+    pub fn parse(uri: &Uri) -> Result<Self, Refusal> {
+        let query = Query::<HashMap<String, String>>::try_from_uri(uri).map_err(|e| {
+            Refusal::new(StatusCode::BAD_REQUEST, "bad_parameter", format!("the query is malformed: {e}"))
+        })?;
+        wanted(query.0)
+    }
 }
 
 fn wanted(query: HashMap<String, String>) -> Result<Wanted, Refusal> {
@@ -161,9 +195,11 @@ fn wanted(query: HashMap<String, String>) -> Result<Wanted, Refusal> {
             "session" => wanted.filter.session = Some(value),
             "type" => wanted.filter.name = Some(value),
             "subtype" => wanted.filter.subtype = Some(value),
+            "since" => wanted.filter.since = Some(moment(&name, &value)?),
+            "until" => wanted.filter.until = Some(moment(&name, &value)?),
             _ => {
                 return Err(bad(format!(
-                    "{name:?} is no parameter; there are after, limit, session, type and subtype"
+                    "{name:?} is no parameter; there are after, limit, session, type, subtype, since and until"
                 )));
             }
         }
@@ -171,17 +207,31 @@ fn wanted(query: HashMap<String, String>) -> Result<Wanted, Refusal> {
     Ok(wanted)
 }
 
-async fn events_after(State(app): State<Arc<App>>, uri: Uri) -> Response {
-    let query = Query::<HashMap<String, String>>::try_from_uri(&uri)
-        .map_err(|e| Refusal::new(StatusCode::BAD_REQUEST, "bad_parameter", format!("the query is malformed: {e}")));
-    let wanted = match query.and_then(|query| wanted(query.0)) {
-        Ok(wanted) => wanted,
-        Err(refusal) => return refusal.into_response(),
+/// A moment as RFC 3339 has it, or in seconds since 1970.
+fn moment(name: &str, value: &str) -> Result<Timestamp, Refusal> {
+    let seconds = || {
+        let seconds = value.parse::<f64>().ok().filter(|s| s.is_finite())?;
+        // What is too far away for an integer is so for a timestamp.
+        Timestamp::from_microsecond((seconds * 1e6).round() as i64).ok()
     };
-    match app.context.store.after(wanted.after, wanted.limit, &wanted.filter).await {
-        Ok(page) => json_bytes(StatusCode::OK, render(&page, wanted.after, app.context.store.epoch()).into_bytes()),
-        Err(error) => Refusal::from(error).into_response(),
+    value.parse().ok().or_else(seconds).ok_or_else(|| {
+        let message = format!("{name}={value:?} is no moment; write 2026-01-31T12:00:00Z, or seconds since 1970");
+        Refusal::new(StatusCode::BAD_REQUEST, "bad_parameter", message)
+    })
+}
+
+async fn events_after(State(app): State<Arc<App>>, uri: Uri) -> Response {
+    match page(&app, &uri).await {
+        Ok(page) => json_bytes(StatusCode::OK, page),
+        Err(refusal) => refusal.into_response(),
     }
+}
+
+async fn page(app: &App, uri: &Uri) -> Result<Bytes, Refusal> {
+    let wanted = Wanted::parse(uri)?;
+    let room = room::for_answer().await?;
+    let page = app.context.store.after(wanted.after, wanted.limit, &wanted.filter).await?;
+    Ok(room.held_by(render(&page, wanted.after, app.context.store.epoch()).into_bytes()))
 }
 
 /// Payloads are JSON already and go out as they are. `next` is what to pass as `after` to go on: where more
@@ -232,9 +282,20 @@ mod tests {
         let all = ask(&[("after", "7"), ("limit", "1000"), ("type", "tool_event"), ("session", "s")]).unwrap();
         assert_eq!((all.after, all.limit, all.filter.name.as_deref()), (7, 1000, Some("tool_event")));
         assert_eq!(ask(&[]).unwrap().limit, 100);
-        for bad in [("limit", "0"), ("limit", "1001"), ("limit", "x"), ("after", "-1"), ("since", "1")] {
+        let bad = [("limit", "0"), ("limit", "1001"), ("limit", "x"), ("after", "-1"), ("before", "1")];
+        for bad in bad.into_iter().chain([("since", "yesterday"), ("until", "2026-13-01T00:00:00Z"), ("since", "NaN")])
+        {
             assert_eq!(ask(&[bad]), Err("bad_parameter"), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn moments_are_written_as_time_or_as_seconds() {
+        let filter = |pairs| ask(pairs).unwrap().filter;
+        let time = filter(&[("since", "2026-01-31T13:00:00.5+01:00"), ("until", "1769860801")]);
+        assert_eq!(time.since, Timestamp::from_millisecond(1_769_860_800_500).ok());
+        assert_eq!(time.until, Timestamp::from_second(1_769_860_801).ok());
+        assert_eq!(filter(&[("since", "1769860800.5")]).since, time.since);
     }
 
     #[test]

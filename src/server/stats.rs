@@ -43,6 +43,8 @@ pub struct Figures {
     pub sessions_opened: u64,
     /// Handshakes refused for want of a place.
     pub clients_refused: u64,
+    /// Times a client had to wait because it sent more than it may.
+    pub clients_throttled: u64,
     /// Ends of sessions by reason.
     pub sessions_ended: [(&'static str, u64); 4],
     /// Open connections of any kind.
@@ -98,6 +100,7 @@ impl Figures {
             backlog,
             sessions_opened: read(&counters.opened),
             clients_refused: read(&counters.clients_refused),
+            clients_throttled: read(&counters.throttled),
             sessions_ended: [
                 ("backlog", read(&counters.evicted_backlog)),
                 ("stalled", read(&counters.evicted_stalled)),
@@ -137,6 +140,7 @@ impl Figures {
                 "sessions": self.sessions,
                 "opened": self.sessions_opened,
                 "refused": self.clients_refused,
+                "throttled": self.clients_throttled,
                 "backlog_bytes": self.backlog,
                 "ended": {"backlog": backlog, "stalled": stalled, "ping_timeout": ping_timeout, "other": other},
             },

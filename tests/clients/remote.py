@@ -3,10 +3,13 @@
     remote.py ADDRESS TOKEN
 """
 
+import asyncio
 import json
 import sys
 import urllib.error
 import urllib.request
+
+import socketio
 
 address, token = sys.argv[1:]
 base = f"http://{address}:8765"
@@ -27,7 +30,31 @@ def status(path, said=None, body=None, host=None):
         return error.code
 
 
+async def socket(transport, auth=None, headers=None):
+    """What the namespace says, and whether an event is acknowledged."""
+    client = socketio.AsyncClient(reconnection=False)
+    refusals = []
+    client.on("connect_error", refusals.append)
+    try:
+        await client.connect(base, transports=[transport], auth=auth, headers=headers or {}, wait_timeout=10)
+    except socketio.exceptions.ConnectionError:
+        await client.disconnect()
+        return refusals[0]["data"]["code"] if refusals else "no refusal"
+    await client.call("claude_event", {"type": "hook", "subtype": "pre_tool"}, timeout=10)
+    await client.disconnect()
+    return "stored"
+
+
+def both(**wish):
+    said = {asyncio.run(socket(transport, **wish)) for transport in ("polling", "websocket")}
+    return said.pop() if len(said) == 1 else sorted(said)
+
+
 print(json.dumps({
+    "socket without": both(),
+    "socket with": both(auth={"token": token}),
+    "socket with a wrong one": both(auth={"token": token[::-1]}),
+    "socket with a header": both(headers={"Authorization": f"Bearer {token}"}),
     "health without": status("/health"),
     "health with": status("/health", token),
     "post without": status("/api/events", body=b"{}"),

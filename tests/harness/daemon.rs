@@ -57,6 +57,16 @@ impl Place {
         Running::start(&mut self.command(["run", "--port", &port.to_string()]))
     }
 
+    /// `run` on a port with these settings, ready.
+    #[track_caller]
+    pub fn serve_with(&self, port: u16, settings: &[&str]) -> Running {
+        let port_text = port.to_string();
+        let arguments = ["run", "--port", &port_text].into_iter().chain(settings.iter().flat_map(|s| ["--set", s]));
+        let daemon = Running::start(&mut self.command(arguments));
+        ready(port, daemon.pid());
+        daemon
+    }
+
     /// `run` on a port, ready.
     #[track_caller]
     pub fn serve(&self, port: u16) -> Running {
@@ -92,4 +102,27 @@ pub fn signal(pid: u32, name: &str) {
 #[cfg(target_os = "linux")]
 pub fn descriptors(pid: u32) -> usize {
     std::fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)
+}
+
+/// The resident memory of a process, in KiB.
+///
+/// # Panics
+/// When it is gone.
+#[cfg(target_os = "linux")]
+#[track_caller]
+pub fn resident(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the process is there");
+    let field = status.lines().find_map(|l| l.strip_prefix("VmRSS:")).expect("VmRSS");
+    field.trim().trim_end_matches(" kB").parse().expect("a number")
+}
+
+/// The sum of all series of a metric of `/metrics` that carry `label`.
+#[track_caller]
+pub fn metric(port: u16, name: &str, label: &str) -> f64 {
+    let text = http::get(port, "/metrics").expect("the metrics").body;
+    let of = |line: &str| {
+        let rest = line.strip_prefix("mpm_monitor_")?.strip_prefix(name)?;
+        (rest.starts_with([' ', '{']) && rest.contains(label)).then(|| rest.rsplit(' ').next()?.parse::<f64>().ok())?
+    };
+    text.lines().filter_map(of).sum()
 }

@@ -9,6 +9,7 @@ pub mod http;
 pub mod machine;
 pub mod notify;
 pub mod tree;
+pub mod wire;
 
 use std::fmt::Display;
 use std::time::{Duration, Instant};
@@ -51,6 +52,14 @@ pub fn eventually<T, E: Display>(deadline: Duration, what: &str, mut ask: impl F
 /// Prints a number that was measured, in the form that `scripts/figures.sh` reads.
 pub fn figure(name: &str, value: impl Display, unit: &str) {
     println!("FIGURE {name} {value} {unit}");
+}
+
+/// How many of something a test does: what this variable says, as `scripts/soak.sh` sets it, else the short version's.
+///
+/// # Panics
+/// When the variable is no number.
+pub fn how_many(variable: &str, short: usize) -> usize {
+    std::env::var(variable).map_or(short, |n| n.parse().unwrap_or_else(|_| panic!("{variable}={n} is no number")))
 }
 
 /// Tells why a test cannot run here; a failure where `MPM_MONITOR_TESTS_MUST_RUN` is set, as in CI.

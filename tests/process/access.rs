@@ -254,4 +254,12 @@ fn another_machine_gets_in_with_the_token_alone() {
     ] {
         assert_eq!(told[what], expected, "{what}: {told:#}");
     }
+    for (what, expected) in [
+        ("socket without", "token_required"),
+        ("socket with", "stored"),
+        ("socket with a wrong one", "token_wrong"),
+        ("socket with a header", "stored"),
+    ] {
+        assert_eq!(told[what], expected, "{what}: {told:#}");
+    }
 }

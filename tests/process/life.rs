@@ -174,3 +174,31 @@ fn processes_of(place: &Place) -> Vec<u32> {
     };
     std::fs::read_dir("/proc").unwrap().flatten().filter_map(of).collect()
 }
+
+/// Promise P2: killed in the middle of its start, at twenty moments from before the lock to after READY, it leaves nothing that
+/// the next start stumbles over.
+#[test]
+fn killed_at_twenty_moments_of_its_start_it_starts_again_without_a_hand() {
+    let (place, port) = (Place::new(), http::free_port());
+    let began = Instant::now();
+    let mut whole = place.serve(port);
+    let start = began.elapsed();
+    signal(whole.pid(), "KILL");
+    whole.end(SOON);
+    let mut served = 0;
+    for moment in 0..20 {
+        let mut daemon = place.start(port);
+        // When it is killed is the point of it; what it has done by then is left to chance.
+        std::thread::sleep(start * moment / 40);
+        served += u32::from(http::get(port, "/ready").is_ok_and(|a| a.status == 200));
+        signal(daemon.pid(), "KILL");
+        assert_eq!(daemon.end(SOON), -9, "{:?}", daemon.seen);
+        let mut next = place.serve(port);
+        assert!(http::post_event(port, "after").unwrap().status == 204);
+        signal(next.pid(), "TERM");
+        assert_eq!(next.end(SOON), 0, "{:?}", next.seen);
+    }
+    crate::harness::figure("kills_in_the_start_before_ready", 20 - served, "of 20");
+    let events = http::get(port, "/health");
+    assert!(events.is_err(), "nobody is left: {events:?}");
+}

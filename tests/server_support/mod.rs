@@ -90,6 +90,17 @@ pub fn start(settings: Settings) -> Rig {
 
 /// With the store in this folder.
 pub fn start_in(settings: Settings, dir: Arc<tempfile::TempDir>) -> Rig {
+    start_with(settings, dir, mpm_monitor::server::clients::namespaces)
+}
+
+/// With other namespaces than the program's own.
+pub fn start_with(
+    settings: Settings,
+    dir: Arc<tempfile::TempDir>,
+    namespaces: impl FnOnce(
+        &mpm_monitor::server::clients::Parts,
+    ) -> Vec<mpm_monitor::server::socketio::namespace::Namespace>,
+) -> Rig {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let dashboard = resolve(&settings.dashboard, &Machine::default()).unwrap().map(Arc::new);
@@ -107,7 +118,7 @@ pub fn start_in(settings: Settings, dir: Arc<tempfile::TempDir>) -> Rig {
         config_generation: Arc::new(AtomicU64::new(1)),
         dashboard,
     };
-    let server = Some(Server::start(vec![listener], context).unwrap());
+    let server = Some(Server::start_with(vec![listener], context, namespaces).unwrap());
     Rig { server, address, events, readiness, pulse, settings: sender }
 }
 
@@ -195,6 +206,7 @@ pub struct Ws {
 #[derive(Debug, PartialEq, Eq, Clone)]
 pub enum Frame {
     Text(String),
+    Binary(Vec<u8>),
     Close(u16),
     Pong(Vec<u8>),
     /// The connection ended; whether by a reset.
@@ -311,6 +323,7 @@ fn parse(bytes: &[u8]) -> Option<(Frame, usize)> {
     let payload = bytes.get(at..at + length)?;
     let frame = match first {
         0x81 => Frame::Text(String::from_utf8(payload.to_vec()).unwrap()),
+        0x82 => Frame::Binary(payload.to_vec()),
         0x88 => Frame::Close(u16::from_be_bytes(payload[..2].try_into().unwrap())),
         0x8a => Frame::Pong(payload.to_vec()),
         other => panic!("frame type {other:#x}"),

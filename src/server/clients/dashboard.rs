@@ -46,7 +46,7 @@ impl Handler for Dashboard {
             ("dashboard:info", Some(_)) => socket.emit("dashboard:info:response", &info()),
             _ => return Handled::No,
         }
-        Handled::Yes
+        Handled::done()
     }
 }
 

@@ -2,18 +2,23 @@
 //! them; an event that is in none of them is ignored in silence, as Claude MPM's server ignores it.
 
 mod dashboard;
+mod door;
 mod hooks;
 mod past;
 mod roster;
 mod sessions;
+mod subscribe;
 
 use std::sync::Arc;
 
 use serde_json::json;
+use tokio::sync::watch;
 
-use super::Counters;
 use super::counters::Path;
-use super::socketio::namespace::{Handled, Handler, Kept};
+use super::socketio::namespace::{Handled, Handler, Kept, Namespace};
+use super::socketio::outgoing::Arguments;
+use super::{Counters, access};
+use crate::config::Settings;
 use crate::events::hub::Hub;
 use crate::events::model::Draft;
 use crate::events::store::Store;
@@ -27,12 +32,20 @@ pub struct Parts {
     pub store: Arc<Store>,
     /// What happened so far.
     pub counters: Arc<Counters>,
+    /// The live settings.
+    pub settings: watch::Receiver<Arc<Settings>>,
     /// Who this process is.
     pub instance: Arc<super::Instance>,
 }
 
-/// All handlers, in the order in which they are asked.
-pub fn handlers(parts: &Parts) -> Vec<Box<dyn Handler>> {
+/// All namespaces: there is the default one.
+pub fn namespaces(parts: &Parts) -> Vec<Namespace> {
+    let door = door::Door { settings: parts.settings.clone(), counters: Arc::clone(&parts.counters) };
+    vec![Namespace::new("/").guarded_by(Box::new(door)).with(handlers(parts)).with_events()]
+}
+
+/// Its handlers, in the order in which they are asked.
+fn handlers(parts: &Parts) -> Vec<Box<dyn Handler>> {
     let sessions = Arc::<sessions::Book>::default();
     vec![
         Box::new(dashboard::Dashboard { parts: parts.clone() }),
@@ -40,6 +53,7 @@ pub fn handlers(parts: &Parts) -> Vec<Box<dyn Handler>> {
         Box::new(sessions::Sessions { parts: parts.clone(), book: sessions }),
         Box::new(past::Past { parts: parts.clone() }),
         Box::new(roster::Roster::default()),
+        Box::new(subscribe::Subscribe),
     ]
 }
 
@@ -50,6 +64,10 @@ impl Parts {
     /// Stores an event. `then` is called once it is committed, before the client hears of it; a failure is told to the
     /// client alone, and is not acknowledged.
     fn take(&self, from: Kept, draft: Draft, then: impl FnOnce() + Send + 'static) -> Handled {
+        if !from.socket().session().access().write {
+            let refusal = access::refusal(false);
+            return self.refuse(from, refusal.code, &refusal.message);
+        }
         let parts = self.clone();
         Handled::Later(Box::pin(async move {
             let name = draft.name.clone();
@@ -57,13 +75,13 @@ impl Parts {
                 Ok(_) => {
                     parts.counters.accepted(Path::SocketIo, &name);
                     then();
-                    true
+                    Some(Arguments::default())
                 }
                 Err(error) => {
                     parts.counters.rejected(Path::SocketIo, error.code());
                     tracing::debug!(code = error.code(), %error, "event of a client refused");
                     from.socket().emit(HOOK_ERROR, &json!({"error": error.to_string()}));
-                    false
+                    None
                 }
             }
         }))
@@ -73,6 +91,6 @@ impl Parts {
     fn refuse(&self, from: Kept, code: &'static str, message: &str) -> Handled {
         self.counters.rejected(Path::SocketIo, code);
         from.socket().emit(HOOK_ERROR, &json!({"error": message}));
-        Handled::Later(Box::pin(std::future::ready(false)))
+        Handled::Later(Box::pin(std::future::ready(None)))
     }
 }

@@ -23,7 +23,7 @@ impl Handler for Past {
                 let found = select(self.parts.hub.recent(), &Wanted::of_hooks(&asked));
                 let tail = json!({"total": found.len(), "filters": filters(&asked)});
                 socket.emit_json("hook:history:response", &answer(&found, &tail));
-                Handled::Yes
+                Handled::done()
             }
             "get_history" | "request_history" => {
                 let asked = event.object().unwrap_or_default();
@@ -32,7 +32,7 @@ impl Handler for Past {
                 let found = select(all, &Wanted::of_older(&asked));
                 let tail = json!({"count": found.len(), "total_available": available});
                 socket.emit_json("history", &answer(&found, &tail));
-                Handled::Yes
+                Handled::done()
             }
             _ => Handled::No,
         }

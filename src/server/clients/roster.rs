@@ -41,32 +41,32 @@ impl Handler for Roster {
                 let kind = text("type").unwrap_or_else(|| "dashboard".to_owned());
                 socket.emit("client:registered", &json!({"name": name, "type": kind, "session_id": id}));
                 self.lock().insert(id.to_owned(), Name { name, kind });
-                Handled::Yes
+                Handled::done()
             }
             "client:list" => {
                 if event.argument().is_none() {
                     return Handled::No;
                 }
                 let mut everyone = socket.everyone();
-                everyone.sort_by_key(|s| (s.opened, s.socket_sid.as_str().to_owned()));
+                everyone.sort_by_key(|(id, session)| (session.opened, id.as_str().to_owned()));
                 let names = self.lock();
-                let clients: Vec<Value> = everyone.iter().map(|s| entry(s, names.get(s.socket_sid.as_str()))).collect();
+                let clients: Vec<Value> =
+                    everyone.iter().map(|(id, s)| entry(id.as_str(), s, names.get(id.as_str()))).collect();
                 drop(names);
                 let total = clients.len();
                 socket.emit("client:list:response", &json!({"clients": clients, "total": total}));
-                Handled::Yes
+                Handled::done()
             }
             _ => Handled::No,
         }
     }
 
-    fn left(&self, session: &Session) {
-        self.lock().remove(session.socket_sid.as_str());
+    fn left(&self, id: &str) {
+        self.lock().remove(id);
     }
 }
 
-fn entry(session: &Session, name: Option<&Name>) -> Value {
-    let id = session.socket_sid.as_str();
+fn entry(id: &str, session: &Session, name: Option<&Name>) -> Value {
     json!({
         "session_id": id,
         "name": name.map_or_else(|| default_name(id), |n| n.name.clone()),

@@ -142,7 +142,7 @@ impl Handler for Sessions {
                     return self.parts.refuse(socket.keep(), "no_session_id", "No session ID provided");
                 };
                 // Of one that nobody began, or that has ended, there is nothing to tell.
-                let Some(record) = self.book.ending(&id, now) else { return Handled::Yes };
+                let Some(record) = self.book.ending(&id, now) else { return Handled::done() };
                 let book = Arc::clone(&self.book);
                 self.parts.take(socket.keep(), record.draft(now), move || book.put(record, now))
             }
@@ -150,7 +150,7 @@ impl Handler for Sessions {
                 let sessions = self.book.list(now);
                 let total = sessions.len();
                 socket.emit("hook:sessions:response", &json!({"sessions": sessions, "total": total}));
-                Handled::Yes
+                Handled::done()
             }
             "hook:session:info" => {
                 let Some(said) = event.object() else { return Handled::No };
@@ -161,7 +161,7 @@ impl Handler for Sessions {
                         None => socket.emit(HOOK_ERROR, &json!({"error": format!("Session not found: {id}")})),
                     },
                 }
-                Handled::Yes
+                Handled::done()
             }
             _ => Handled::No,
         }

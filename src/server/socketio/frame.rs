@@ -5,6 +5,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 /// A text frame's first byte: FIN and opcode 1.
 const TEXT: u8 = 0x81;
+/// A binary frame's first byte: FIN and opcode 2.
+const BINARY: u8 = 0x82;
 /// A close frame's first byte: FIN and opcode 8.
 const CLOSE: u8 = 0x88;
 /// The most bytes of a header that is not masked.
@@ -22,6 +24,11 @@ pub const TOO_BIG: u16 = 1009;
 /// Appends the header of a text frame with `length` bytes of payload.
 pub fn text_head(out: &mut BytesMut, length: usize) {
     head(out, TEXT, length);
+}
+
+/// Appends the header of a binary frame with `length` bytes of payload.
+pub fn binary_head(out: &mut BytesMut, length: usize) {
+    head(out, BINARY, length);
 }
 
 /// A whole text frame.

@@ -1,12 +1,17 @@
 //! Socket.IO protocol 5 over Engine.IO protocol 4, written to be read beside the two specifications: [`packet`] and
 //! [`payload`] are the formats, [`session`] one client, [`polling`] and [`websocket`] the transports, [`heartbeat`] the
-//! pings, [`namespace`] what the server says and answers.
+//! pings, [`dispatch`] what a packet of a client leads to, [`namespace`], [`socket`] and [`rooms`] what a server made of
+//! it says and answers, [`feed`] and [`resume`] the events of the hub, live and missed.
 //!
 //! Nothing here waits for a client: an event is encoded once for each kind of transport, written to every socket that
 //! takes it, and what a slow client does not take waits in its own bounded backlog (see `docs/protocol.md`).
 
+pub mod bucket;
+pub mod dispatch;
 pub mod end;
+pub mod feed;
 pub mod frame;
+pub mod handshake;
 pub mod heartbeat;
 pub mod namespace;
 pub mod outgoing;
@@ -14,35 +19,34 @@ pub mod packet;
 pub mod payload;
 pub mod polling;
 pub mod registry;
+pub mod resume;
+pub mod rooms;
 pub mod session;
 pub mod sid;
+pub mod socket;
 pub mod websocket;
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use self::namespace::{Handled, Handler, Incoming, Socket};
-use self::outgoing::Outgoing;
-use self::packet::{Engine, Kind, Packet};
+use self::feed::Source;
+use self::namespace::Namespace;
+use self::outgoing::{Arguments, Outgoing};
 use self::registry::Registry;
+use self::session::members::DEFAULT;
 use self::session::{End, Session};
 use super::Counters;
 use crate::config::Settings;
-use crate::events::hub::{History, Hub, Outlet, Shown};
 
 /// The largest message a client may send, bytes; the number that Claude MPM's server announces as `maxPayload`.
 pub const MAX_PAYLOAD: usize = 1_000_000;
 /// Clients are told how many they are at most this often: N that join at once would cost N² packets.
 const COUNT_PAUSE: Duration = Duration::from_millis(100);
-
-/// The packets that tell a new client of the past.
-type Past = [(&'static str, Bytes); 2];
 
 /// The Socket.IO server.
 pub struct SocketIo {
@@ -52,21 +56,20 @@ pub struct SocketIo {
     pub counters: Arc<Counters>,
     /// The live settings.
     pub settings: watch::Receiver<Arc<Settings>>,
-    hub: Arc<Hub>,
-    handlers: Vec<Box<dyn Handler>>,
-    /// The encoded history; clients that come back together after a restart share it.
-    past: Mutex<Option<(History, Past)>>,
+    pub(super) source: Source,
+    /// The default one is at [`DEFAULT`].
+    namespaces: Vec<Namespace>,
 }
 
 impl SocketIo {
-    /// Without clients yet; `handlers` are what they may ask, in the order in which they are asked.
+    /// Without clients yet. Of the namespaces the first one is the default one, `/`.
     pub fn new(
         settings: watch::Receiver<Arc<Settings>>,
-        hub: Arc<Hub>,
+        source: Source,
         counters: Arc<Counters>,
-        handlers: Vec<Box<dyn Handler>>,
+        namespaces: Vec<Namespace>,
     ) -> Arc<Self> {
-        Arc::new(Self { registry: Registry::default(), counters, settings, hub, handlers, past: Mutex::new(None) })
+        Arc::new(Self { registry: Registry::default(), counters, settings, source, namespaces })
     }
 
     /// The settings of this moment.
@@ -74,20 +77,10 @@ impl SocketIo {
         Arc::clone(&self.settings.borrow())
     }
 
-    /// Sends an event to one client.
-    pub fn emit(&self, session: &Arc<Session>, name: &str, payload: &Value) {
-        self.send(session, &Outgoing::packets(vec![Outgoing::event(name, payload.to_string().as_bytes())]));
-    }
-
-    /// Sends an event whose payload is JSON already to one client.
-    pub fn emit_json(&self, session: &Arc<Session>, name: &str, payload: &[u8]) {
-        self.send(session, &Outgoing::packets(vec![Outgoing::event(name, payload)]));
-    }
-
     /// Sends an event to every client in the default namespace.
     pub fn broadcast(&self, name: &str, payload: &Value) {
         let out = Outgoing::packets(vec![Outgoing::event(name, payload.to_string().as_bytes())]);
-        self.to_each(|session, now| session.push_connected(&out, now));
+        self.to_each(|session, now| session.push_in(DEFAULT, &out, now));
     }
 
     /// Sends packets to one client.
@@ -104,6 +97,18 @@ impl SocketIo {
         }
     }
 
+    /// Counts a packet of a client, which may make it wait.
+    fn count_packet(&self, session: &Session) {
+        let (rate, burst) = {
+            let settings = self.settings.borrow();
+            (settings.client_rate, settings.client_burst)
+        };
+        if session.spend(rate, burst, Instant::now()) {
+            self.counters.throttled.fetch_add(1, Ordering::Relaxed);
+            tracing::debug!(client = %session.socket_sid, "client sends more than it may and has to wait");
+        }
+    }
+
     /// Ends a session, whoever found the reason.
     pub fn end(&self, session: &Arc<Session>, end: End) {
         if !session.finish(end, false) {
@@ -116,16 +121,49 @@ impl SocketIo {
         } else {
             tracing::debug!(client = %session.socket_sid, reason = %end, "client gone");
         }
-        self.leave(session);
+        self.leave_all(session);
     }
 
-    fn leave(&self, session: &Arc<Session>) {
-        if session.leave(Instant::now()) {
+    fn leave_all(&self, session: &Arc<Session>) {
+        (0..self.namespaces.len()).for_each(|namespace| self.leave(session, namespace));
+    }
+
+    /// Takes a client out of a namespace, if it is in it.
+    fn leave(&self, session: &Arc<Session>, at: usize) {
+        let Some(id) = session.leave(at, Instant::now()) else { return };
+        let namespace = &self.namespaces[at];
+        namespace.rooms.leave_all(session.sid, "");
+        if at == DEFAULT {
             self.registry.left();
-            for handler in &self.handlers {
-                handler.left(session);
-            }
         }
+        for handler in &namespace.handlers {
+            handler.left(id.as_str());
+        }
+        // It gets a deadline for its next wish.
+        self.registry.looked_for.notify_one();
+    }
+
+    /// Disconnects a client from a namespace, and says so.
+    fn dismiss(&self, session: &Arc<Session>, at: usize) {
+        let name = &self.namespaces[at].name;
+        let packet = packet::Packet { namespace: name, ..packet::Packet::new(packet::Kind::Disconnect, "") };
+        let out = Outgoing::packets(vec![outgoing::Piece::packet(&packet)]);
+        self.sent(session, session.push_in(at, &out, Instant::now()));
+        self.leave(session, at);
+    }
+
+    fn event(&self, namespace: usize, name: &str, arguments: &Arguments, ack: Option<u64>) -> Outgoing {
+        Outgoing::call(&self.namespaces[namespace].name, Some(name), arguments, ack)
+    }
+
+    fn everyone(&self, namespace: usize) -> Vec<Arc<Session>> {
+        let mut all = Vec::new();
+        self.registry.each(|session| {
+            if session.sid_in(namespace).is_some() {
+                all.push(Arc::clone(session));
+            }
+        });
+        all
     }
 
     fn to_each(&self, mut push: impl FnMut(&Arc<Session>, Instant) -> Result<bool, End>) {
@@ -140,129 +178,6 @@ impl SocketIo {
         }
         for (session, end) in ends {
             self.end(&session, end);
-        }
-    }
-
-    /// A text packet came in, over either transport.
-    ///
-    /// # Errors
-    /// Why the session must end.
-    pub fn receive(self: &Arc<Self>, session: &Arc<Session>, packet: Engine<'_>) -> Result<(), End> {
-        match packet {
-            Engine::Pong(_) => {
-                if session.pong(Instant::now()) {
-                    self.registry.looked_for.notify_one();
-                }
-            }
-            Engine::Close => return Err(End::ClientClosed),
-            Engine::Message(text) => return self.message(session, text),
-            // What only a server sends, or what means something only while a client moves to its WebSocket.
-            Engine::Open(_) | Engine::Ping(_) | Engine::Upgrade | Engine::Noop => {}
-        }
-        Ok(())
-    }
-
-    /// Binary data came in: an attachment.
-    ///
-    /// # Errors
-    /// [`End::Protocol`] when none is expected.
-    pub fn receive_binary(self: &Arc<Self>, session: &Arc<Session>, data: &[u8]) -> Result<(), End> {
-        if let Some(text) = session.attachment(data.len(), MAX_PAYLOAD)? {
-            let packet = Packet::parse(&text).map_err(|_| End::Protocol)?;
-            self.event(session, &packet)?;
-        }
-        Ok(())
-    }
-
-    fn message(self: &Arc<Self>, session: &Arc<Session>, text: &str) -> Result<(), End> {
-        let packet = Packet::parse(text).map_err(|_| End::Protocol)?;
-        if session.expects_attachment() {
-            return Err(End::Protocol);
-        }
-        if packet.namespace != "/" {
-            if packet.kind == Kind::Connect {
-                self.send(session, &Outgoing::packet(namespace::refusal(packet.namespace)));
-            }
-            return Ok(());
-        }
-        match packet.kind {
-            Kind::Connect => self.connect(session),
-            Kind::Disconnect => {
-                self.leave(session);
-                self.registry.looked_for.notify_one();
-            }
-            Kind::BinaryEvent | Kind::BinaryAck if packet.attachments > 0 => session.expect(text, packet.attachments),
-            Kind::Event | Kind::BinaryEvent => return self.event(session, &packet),
-            // The server asks no client for an acknowledgement, and clients refuse no namespace.
-            Kind::Ack | Kind::BinaryAck | Kind::ConnectError => {}
-        }
-        Ok(())
-    }
-
-    fn connect(self: &Arc<Self>, session: &Arc<Session>) {
-        let granted = json!({"sid": session.socket_sid.as_str()}).to_string();
-        let granted = Packet::new(Kind::Connect, &granted).encode();
-        let granted = ("4", Bytes::from(granted));
-        if session.is_connected() {
-            return self.send(session, &Outgoing::packets(vec![granted]));
-        }
-        let (clients, version) = self.registry.joined();
-        let socket = Socket { sio: self, session };
-        let mut greeting = vec![granted];
-        for handler in &self.handlers {
-            for (name, payload) in handler.greeting(socket, clients) {
-                greeting.push(Outgoing::event(name, payload.to_string().as_bytes()));
-            }
-        }
-        let limit = self.settings().history_on_connect;
-        // Within this the hub passes nothing on, so the client gets each event either in its history or live.
-        let result = self.hub.subscribe(limit, |history| {
-            greeting.extend(self.past(history));
-            session.join(&Outgoing::packets(greeting), version, Instant::now())
-        });
-        self.counters.joined.fetch_add(1, Ordering::Relaxed);
-        self.sent(session, result);
-    }
-
-    fn past(&self, history: &History) -> Past {
-        let mut past = self.past.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*past {
-            Some((known, packets)) if known.json.as_ptr() == history.json.as_ptr() => packets.clone(),
-            _ => past.insert((history.clone(), namespace::history(&history.json))).1.clone(),
-        }
-    }
-
-    fn event(self: &Arc<Self>, session: &Arc<Session>, packet: &Packet<'_>) -> Result<(), End> {
-        // Before the namespace is granted there is nobody to hear it; Claude MPM's server ignores it as well.
-        if !session.is_connected() || packet.kind == Kind::BinaryAck {
-            return Ok(());
-        }
-        let (name, arguments) = packet.event().map_err(|_| End::Protocol)?;
-        let socket = Socket { sio: self, session };
-        let event = Incoming { name: &name, arguments: &arguments };
-        let handled = self.handlers.iter().map(|h| h.event(socket, event)).find(|h| !matches!(h, Handled::No));
-        match handled {
-            Some(Handled::Yes) => self.acknowledge(session, packet.ack),
-            Some(Handled::Later(work)) => {
-                let (sio, session, ack) = (Arc::clone(self), Arc::clone(session), packet.ack);
-                session.begin();
-                // A task of its own: it goes on when the client leaves, and tasks begin in the order of the events.
-                tokio::spawn(async move {
-                    if work.await {
-                        sio.acknowledge(&session, ack);
-                    }
-                    session.settle();
-                });
-            }
-            Some(Handled::No) | None => {}
-        }
-        Ok(())
-    }
-
-    fn acknowledge(&self, session: &Arc<Session>, ack: Option<u64>) {
-        if ack.is_some() {
-            let ack = Packet { ack, ..Packet::new(Kind::Ack, "[]") };
-            self.send(session, &Outgoing::packets(vec![("4", ack.encode().into())]));
         }
     }
 
@@ -289,22 +204,17 @@ impl SocketIo {
         for session in all {
             if session.finish(End::Drain, true) {
                 self.registry.remove(session.sid);
-                self.leave(&session);
+                self.leave_all(&session);
             }
         }
     }
 }
 
-impl Outlet for SocketIo {
-    fn send(&self, events: &[Shown]) {
-        let out = Outgoing::events(events);
-        self.to_each(|session, now| session.push_connected(&out, now));
-        self.counters.events.fetch_add(events.len() as u64, Ordering::Relaxed);
-    }
-}
-
-/// Tells the clients how many they are, whenever that changed.
+/// Tells the clients how many they are, whenever that changed, where they get events at all.
 pub async fn count_clients(sio: Arc<SocketIo>) {
+    if !sio.namespaces[DEFAULT].events {
+        return;
+    }
     loop {
         sio.registry.count_changed.notified().await;
         tokio::task::yield_now().await;

@@ -1,76 +1,91 @@
-//! The default namespace: how the server says what a client is told when it enters, and what it may ask. A group of
-//! events is a [`Handler`]; which ones there are, and what they are for, is in [`crate::server::clients`].
+//! Namespaces: who is let in ([`Middleware`]), what clients are told when they enter and what they may say
+//! ([`Handler`]). Which namespaces there are, and what their events are for, is in [`crate::server::clients`].
 
+use std::fmt;
 use std::pin::Pin;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use serde_json::value::RawValue;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use super::SocketIo;
-use super::outgoing::Outgoing;
+use super::outgoing::{Arguments, Outgoing, Piece};
+use super::packet::{Engine, Kind, Packet};
+use super::rooms::Rooms;
 use super::session::Session;
+pub use super::socket::{Kept, Socket};
 
-/// The client an event came from, and the way to answer it.
+/// A part of the server that clients enter and leave by itself, over the one connection they have.
+pub struct Namespace {
+    pub(super) name: String,
+    pub(super) middlewares: Vec<Box<dyn Middleware>>,
+    pub(super) handlers: Vec<Box<dyn Handler>>,
+    pub(super) events: bool,
+    pub(super) rooms: Rooms,
+}
+
+impl Namespace {
+    /// One without handlers, which lets everybody in. The name begins with a slash; `/` is the default namespace.
+    pub fn new(name: &str) -> Self {
+        let (middlewares, handlers) = (Vec::new(), Vec::new());
+        Self { name: name.to_owned(), middlewares, handlers, events: false, rooms: Rooms::default() }
+    }
+
+    /// Asks this before a client is let in, after those that are there already.
+    #[must_use]
+    pub fn guarded_by(mut self, middleware: Box<dyn Middleware>) -> Self {
+        self.middlewares.push(middleware);
+        self
+    }
+
+    /// Adds groups of events; they are asked in this order.
+    #[must_use]
+    pub fn with(mut self, handlers: Vec<Box<dyn Handler>>) -> Self {
+        self.handlers.extend(handlers);
+        self
+    }
+
+    /// Gives its clients the hub's events. Only the default namespace can.
+    #[must_use]
+    pub fn with_events(mut self) -> Self {
+        self.events = true;
+        self
+    }
+}
+
+impl fmt::Debug for Namespace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Namespace").field("name", &self.name).field("rooms", &self.rooms).finish_non_exhaustive()
+    }
+}
+
+/// A client's wish to enter a namespace.
 #[derive(Debug, Clone, Copy)]
-pub struct Socket<'a> {
-    pub(super) sio: &'a Arc<SocketIo>,
-    pub(super) session: &'a Arc<Session>,
+pub struct Entry<'a> {
+    /// The namespace.
+    pub namespace: &'a str,
+    /// The client's session; what is kept of the request that opened it is in it.
+    pub session: &'a Session,
+    /// The payload that came with the wish; empty when there was none.
+    pub auth: &'a Map<String, Value>,
 }
 
-impl Socket<'_> {
-    /// The client's Socket.IO session id.
-    pub fn id(&self) -> &str {
-        self.session.socket_sid.as_str()
-    }
-
-    /// Sends an event to this client.
-    pub fn emit(&self, name: &str, payload: &Value) {
-        self.sio.emit(self.session, name, payload);
-    }
-
-    /// Sends an event whose payload is JSON already.
-    pub fn emit_json(&self, name: &str, payload: &[u8]) {
-        self.sio.emit_json(self.session, name, payload);
-    }
-
-    /// The same for work that outlives the call.
-    pub fn keep(&self) -> Kept {
-        Kept { sio: Arc::clone(self.sio), session: Arc::clone(self.session) }
-    }
-
-    /// How many clients there are.
-    pub fn clients(&self) -> usize {
-        self.sio.registry.connected()
-    }
-
-    /// Every client in the namespace, in no order.
-    pub fn everyone(&self) -> Vec<Arc<Session>> {
-        let mut all = Vec::new();
-        self.sio.registry.each(|session| all.push(Arc::clone(session)));
-        all.retain(|session| session.is_connected());
-        all
-    }
-
-    /// Sends an event to every client, this one included.
-    pub fn broadcast(&self, name: &str, payload: &Value) {
-        self.sio.broadcast(name, payload);
-    }
+/// Why a client is not let in; it is sent `{"message":…,"data":{"code":…}}`.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Refused {
+    /// For programs; it stays the same over versions.
+    pub code: &'static str,
+    /// For a person: what is wrong, and what would be right.
+    pub message: String,
 }
 
-/// A [`Socket`] that is kept while an event is dealt with. What is sent after the client has left goes nowhere.
-#[derive(Debug, Clone)]
-pub struct Kept {
-    sio: Arc<SocketIo>,
-    session: Arc<Session>,
-}
-
-impl Kept {
-    /// The client.
-    pub fn socket(&self) -> Socket<'_> {
-        Socket { sio: &self.sio, session: &self.session }
-    }
+/// Decides who enters a namespace, before it is granted. It runs on the server's one thread: it must not block.
+pub trait Middleware: Send + Sync {
+    /// Lets the client in, or says why not.
+    ///
+    /// # Errors
+    /// The refusal that the client is sent.
+    fn admit(&self, entry: Entry<'_>) -> Result<(), Refused>;
 }
 
 /// An event from a client.
@@ -78,8 +93,10 @@ impl Kept {
 pub struct Incoming<'a> {
     /// Its name.
     pub name: &'a str,
-    /// Its arguments; binary ones are placeholders.
+    /// Its arguments; binary data are placeholders in them, see [`Incoming::binary`].
     pub arguments: &'a [&'a RawValue],
+    /// The binary data, in the order of their numbers.
+    pub attachments: &'a [Bytes],
 }
 
 impl Incoming<'_> {
@@ -89,35 +106,51 @@ impl Incoming<'_> {
     }
 
     /// The first argument as a value, when it is an object.
-    pub fn object(&self) -> Option<serde_json::Map<String, Value>> {
+    pub fn object(&self) -> Option<Map<String, Value>> {
         serde_json::from_str(self.argument()?.get()).ok()
+    }
+
+    /// The bytes that an argument (counted from 0) is, if it is binary data and nothing else.
+    pub fn binary(&self, argument: usize) -> Option<&Bytes> {
+        let value: Value = serde_json::from_str(self.arguments.get(argument)?.get()).ok()?;
+        (value["_placeholder"] == true).then(|| self.attachments.get(usize::try_from(value["num"].as_u64()?).ok()?))?
     }
 }
 
-/// Work that goes on after the event was read; whether the client is sent the acknowledgement it may have asked for.
-pub type Work = Pin<Box<dyn Future<Output = bool> + Send>>;
+/// Work that goes on after the event was read, and the acknowledgement; none where the event failed.
+pub type Work = Pin<Box<dyn Future<Output = Option<Arguments>> + Send>>;
 
 /// Whether a handler knows an event.
 pub enum Handled {
-    /// It does; a client that asked for an acknowledgement gets an empty one, as Claude MPM's server sends it.
-    Yes,
+    /// It does; a client that asked for an acknowledgement gets these arguments. Claude MPM's server always sends none.
+    Yes(Arguments),
     /// It does, and is not done with it. A client with much such work under way is not read from.
     Later(Work),
+    /// The same for work that waits for the client itself, as for an answer of it: the client is read from meanwhile.
+    Aside(Work),
     /// It does not; unless another one does, the event is ignored in silence.
     No,
 }
 
-impl std::fmt::Debug for Handled {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl Handled {
+    /// Done; the acknowledgement says nothing more.
+    pub fn done() -> Self {
+        Self::Yes(Arguments::default())
+    }
+}
+
+impl fmt::Debug for Handled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Yes => "Yes",
+            Self::Yes(_) => "Yes",
             Self::Later(_) => "Later",
+            Self::Aside(_) => "Aside",
             Self::No => "No",
         })
     }
 }
 
-/// A group of events of the default namespace. Handlers run on the server's one thread: they must not block.
+/// A group of events of a namespace. Handlers run on the server's one thread: they must not block.
 pub trait Handler: Send + Sync {
     /// What a client is sent when it enters, as event name and payload, in order. `clients` counts it already.
     fn greeting(&self, socket: Socket<'_>, clients: usize) -> Vec<(&'static str, Value)> {
@@ -128,9 +161,9 @@ pub trait Handler: Send + Sync {
     /// An event came in.
     fn event(&self, socket: Socket<'_>, event: Incoming<'_>) -> Handled;
 
-    /// The client left.
-    fn left(&self, session: &Session) {
-        let _ = session;
+    /// The client left; `id` was its id in the namespace.
+    fn left(&self, id: &str) {
+        let _ = id;
     }
 }
 
@@ -142,17 +175,20 @@ pub fn client_count(count: usize) -> Outgoing {
     Outgoing::packets(vec![Outgoing::event(CLIENT_COUNT, json!({"count": count}).to_string().as_bytes())])
 }
 
-/// The packet that refuses a namespace other than the default one. An object with a `message` is what the protocol
-/// asks for and what the JavaScript client shows; Claude MPM's server sends a bare string, which Python clients take
-/// as well, and they take the object too.
-pub fn refusal(namespace: &str) -> String {
-    let data = json!({"message": "Invalid namespace"}).to_string();
-    let packet =
-        super::packet::Packet { namespace, ..super::packet::Packet::new(super::packet::Kind::ConnectError, &data) };
-    super::packet::Engine::Message(&packet.encode()).encode()
+/// The packet that grants a namespace.
+pub(super) fn granted(namespace: &str, sid: &str) -> Piece {
+    let data = json!({"sid": sid}).to_string();
+    Piece::packet(&Packet { namespace, ..Packet::new(Kind::Connect, &data) })
+}
+
+/// The packet that refuses a namespace. An object with a `message` is what the protocol asks for and what the JavaScript
+/// client shows; Claude MPM's server sends a bare string, which Python clients take as well, and they take the object too.
+pub(super) fn refusal(namespace: &str, data: &Value) -> String {
+    let data = data.to_string();
+    Engine::Message(&Packet { namespace, ..Packet::new(Kind::ConnectError, &data) }.encode()).encode()
 }
 
 /// The events by which a new client learns the past: today's pages listen for the first name, older ones for the second.
-pub fn history(json: &Bytes) -> [(&'static str, Bytes); 2] {
+pub fn history(json: &Bytes) -> [Piece; 2] {
     [Outgoing::event("event_history", json), Outgoing::event("history", json)]
 }

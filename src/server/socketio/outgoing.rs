@@ -3,15 +3,84 @@
 
 use std::cell::OnceCell;
 
-use bytes::{Bytes, BytesMut};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::{BufMut, Bytes, BytesMut};
+use serde_json::Value;
+use serde_json::value::RawValue;
 
+use super::packet::{Kind, Packet};
 use super::{frame, payload};
 use crate::events::hub::Shown;
+
+/// One Engine.IO packet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Piece {
+    /// Text, as a constant start and the rest.
+    Text(&'static str, Bytes),
+    /// An attachment.
+    Binary(Bytes),
+}
+
+impl Piece {
+    /// The packet that carries a Socket.IO packet.
+    pub fn packet(packet: &Packet<'_>) -> Self {
+        Self::Text("4", packet.encode().into())
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::Text(start, rest) => start.len() + rest.len(),
+            Self::Binary(data) => 1 + data.len().div_ceil(3) * 4,
+        }
+    }
+}
+
+/// The arguments of an event, or of an acknowledgement, that the server sends.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Arguments {
+    /// JSON values, with commas between them.
+    json: Vec<u8>,
+    attachments: Vec<Bytes>,
+}
+
+impl Arguments {
+    /// These and one more.
+    #[must_use]
+    pub fn value(self, value: &Value) -> Self {
+        self.json(value.to_string().as_bytes())
+    }
+
+    /// These and one more, which is JSON already.
+    #[must_use]
+    pub fn json(mut self, value: &[u8]) -> Self {
+        if !self.json.is_empty() {
+            self.json.push(b',');
+        }
+        self.json.extend_from_slice(value);
+        self
+    }
+
+    /// These and one more, which is binary data.
+    #[must_use]
+    pub fn binary(self, data: Bytes) -> Self {
+        let placeholder = format!("{{\"_placeholder\":true,\"num\":{}}}", self.attachments.len());
+        let mut more = self.json(placeholder.as_bytes());
+        more.attachments.push(data);
+        more
+    }
+
+    /// What a client sent, as it sent it.
+    pub fn same(arguments: &[&RawValue], attachments: &[Bytes]) -> Self {
+        let all = arguments.iter().fold(Self::default(), |all, argument| all.json(argument.get().as_bytes()));
+        Self { attachments: attachments.to_vec(), ..all }
+    }
+}
 
 /// Engine.IO packets for one or many clients, encoded on demand and then shared.
 #[derive(Debug)]
 pub struct Outgoing {
-    packets: Vec<(&'static str, Bytes)>,
+    packets: Vec<Piece>,
     socket: OnceCell<Bytes>,
     polling: OnceCell<Bytes>,
 }
@@ -22,38 +91,77 @@ const EVENT: &str = "42";
 impl Outgoing {
     /// One packet, already encoded.
     pub fn packet(text: impl Into<Bytes>) -> Self {
-        Self::packets(vec![("", text.into())])
+        Self::packets(vec![Piece::Text("", text.into())])
     }
 
-    /// Several packets, each as a constant start and the rest.
-    pub fn packets(packets: Vec<(&'static str, Bytes)>) -> Self {
+    /// Several packets.
+    pub fn packets(packets: Vec<Piece>) -> Self {
         Self { packets, socket: OnceCell::new(), polling: OnceCell::new() }
     }
 
-    /// Events from the hub.
-    pub fn events(events: &[Shown]) -> Self {
-        Self::packets(events.iter().flat_map(Shown::arrays).map(|array| (EVENT, array)).collect())
+    /// Whether there is nothing to send.
+    pub fn is_empty(&self) -> bool {
+        self.packets.is_empty()
     }
 
-    /// The packet of one event: its name and its payload, which is JSON.
-    pub fn event(name: &str, payload: &[u8]) -> (&'static str, Bytes) {
-        let name = serde_json::Value::from(name).to_string();
+    /// The packets themselves, to be sent with others.
+    pub fn into_packets(self) -> Vec<Piece> {
+        self.packets
+    }
+
+    /// Events from the hub, for the default namespace.
+    pub fn events<'a>(events: impl IntoIterator<Item = &'a Shown>) -> Self {
+        Self::arrays(events.into_iter().flat_map(Shown::arrays))
+    }
+
+    /// Events for the default namespace, as arrays of name and payload.
+    pub fn arrays(arrays: impl Iterator<Item = Bytes>) -> Self {
+        Self::packets(arrays.map(|array| Piece::Text(EVENT, array)).collect())
+    }
+
+    /// The packet of one event in the default namespace: its name and its payload, which is JSON.
+    pub fn event(name: &str, payload: &[u8]) -> Piece {
+        let name = Value::from(name).to_string();
         let mut array = BytesMut::with_capacity(name.len() + payload.len() + 3);
         for piece in [b"[", name.as_bytes(), b",", payload, b"]"] {
             array.extend_from_slice(piece);
         }
-        (EVENT, array.freeze())
+        Piece::Text(EVENT, array.freeze())
+    }
+
+    /// An event, or without a name an acknowledgement, in any namespace.
+    pub fn call(namespace: &str, name: Option<&str>, arguments: &Arguments, ack: Option<u64>) -> Self {
+        let name = name.map(|name| Value::from(name).to_string()).unwrap_or_default();
+        let comma = if name.is_empty() || arguments.json.is_empty() { "" } else { "," };
+        let data = format!("[{name}{comma}{}]", String::from_utf8_lossy(&arguments.json));
+        let attachments = arguments.attachments.len();
+        let kind = match (name.is_empty(), attachments) {
+            (false, 0) => Kind::Event,
+            (false, _) => Kind::BinaryEvent,
+            (true, 0) => Kind::Ack,
+            (true, _) => Kind::BinaryAck,
+        };
+        let first = Piece::packet(&Packet { kind, attachments, namespace, ack, data: &data });
+        let rest = arguments.attachments.iter().cloned().map(Piece::Binary);
+        Self::packets(std::iter::once(first).chain(rest).collect())
     }
 
     /// As WebSocket frames.
     pub fn socket(&self) -> &Bytes {
         self.socket.get_or_init(|| {
-            let size = self.packets.iter().map(|(start, rest)| frame::MAX_HEAD + start.len() + rest.len()).sum();
-            let mut out = BytesMut::with_capacity(size);
-            for (start, rest) in &self.packets {
-                frame::text_head(&mut out, start.len() + rest.len());
-                out.extend_from_slice(start.as_bytes());
-                out.extend_from_slice(rest);
+            let mut out = BytesMut::with_capacity(self.packets.iter().map(|p| frame::MAX_HEAD + p.len()).sum());
+            for piece in &self.packets {
+                match piece {
+                    Piece::Text(start, rest) => {
+                        frame::text_head(&mut out, start.len() + rest.len());
+                        out.extend_from_slice(start.as_bytes());
+                        out.extend_from_slice(rest);
+                    }
+                    Piece::Binary(data) => {
+                        frame::binary_head(&mut out, data.len());
+                        out.extend_from_slice(data);
+                    }
+                }
             }
             out.freeze()
         })
@@ -62,14 +170,21 @@ impl Outgoing {
     /// As a part of a polling payload.
     pub fn polling(&self) -> &Bytes {
         self.polling.get_or_init(|| {
-            let size = self.packets.iter().map(|(start, rest)| 1 + start.len() + rest.len()).sum();
-            let mut out = BytesMut::with_capacity(size);
-            for (index, (start, rest)) in self.packets.iter().enumerate() {
+            let mut out = BytesMut::with_capacity(self.packets.iter().map(|p| 1 + p.len()).sum());
+            for (index, piece) in self.packets.iter().enumerate() {
                 if index > 0 {
-                    out.extend_from_slice(&[payload::SEPARATOR]);
+                    out.put_u8(payload::SEPARATOR);
                 }
-                out.extend_from_slice(start.as_bytes());
-                out.extend_from_slice(rest);
+                match piece {
+                    Piece::Text(start, rest) => {
+                        out.extend_from_slice(start.as_bytes());
+                        out.extend_from_slice(rest);
+                    }
+                    Piece::Binary(data) => {
+                        out.put_u8(payload::BINARY);
+                        out.extend_from_slice(STANDARD.encode(data).as_bytes());
+                    }
+                }
             }
             out.freeze()
         })
@@ -82,9 +197,21 @@ mod tests {
 
     #[test]
     fn both_kinds_carry_the_same_packets() {
-        let out = Outgoing::packets(vec![("4", Bytes::from_static(b"0{}")), Outgoing::event("a\"b", b"{\"n\":1}")]);
+        let granted = Piece::Text("4", Bytes::from_static(b"0{}"));
+        let out = Outgoing::packets(vec![granted, Outgoing::event("a\"b", b"{\"n\":1}")]);
         assert_eq!(out.polling(), &b"40{}\x1e42[\"a\\\"b\",{\"n\":1}]"[..]);
         assert_eq!(out.socket(), &b"\x81\x0440{}\x81\x1242[\"a\\\"b\",{\"n\":1}]"[..]);
         assert_eq!(out.socket().as_ptr(), out.socket().as_ptr());
+    }
+
+    #[test]
+    fn binary_data_follow_their_packet() {
+        let arguments = Arguments::default().value(&1.into()).binary(Bytes::from_static(&[1, 2, 3]));
+        let out = Outgoing::call("/x", Some("e"), &arguments, Some(7));
+        let text = r#"451-/x,7["e",1,{"_placeholder":true,"num":0}]"#;
+        assert_eq!(out.polling(), format!("{text}\u{1e}bAQID").as_bytes());
+        assert_eq!(out.socket()[2..], [text.as_bytes(), &[0x82, 3, 1, 2, 3]].concat());
+        let answer = Outgoing::call("/", None, &Arguments::default(), Some(3));
+        assert_eq!(answer.polling(), &b"433[]"[..]);
     }
 }

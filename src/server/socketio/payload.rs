@@ -5,10 +5,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::{Bytes, BytesMut};
 
+use super::frame;
 use super::packet::{Engine, ParseError};
 
 /// Stands between two packets.
 pub const SEPARATOR: u8 = 0x1e;
+/// Begins a packet of binary data.
+pub const BINARY: u8 = b'b';
 
 /// One part of a payload.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +55,19 @@ pub fn split(body: &Bytes) -> impl Iterator<Item = Bytes> + '_ {
     body.split(|b| *b == SEPARATOR).map(|packet| body.slice_ref(packet))
 }
 
+/// A packet of a body that [`join`] made, as a WebSocket frame.
+pub fn to_frame(packet: &[u8]) -> Bytes {
+    match packet.strip_prefix(&[BINARY]).map(|base64| STANDARD.decode(base64)) {
+        Some(Ok(data)) => {
+            let mut out = BytesMut::with_capacity(data.len() + frame::MAX_HEAD);
+            frame::binary_head(&mut out, data.len());
+            out.extend_from_slice(&data);
+            out.freeze()
+        }
+        _ => frame::text(packet),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -69,6 +85,12 @@ mod tests {
                 Part::Text(Engine::Close),
             ]
         );
+    }
+
+    #[test]
+    fn what_waited_for_a_poll_becomes_frames() {
+        assert_eq!(to_frame(b"4x"), &b"\x81\x024x"[..]);
+        assert_eq!(to_frame(b"bAQID"), &b"\x82\x03\x01\x02\x03"[..]);
     }
 
     #[test]

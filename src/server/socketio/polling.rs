@@ -11,14 +11,20 @@ use axum::extract::Query;
 use axum::http::{HeaderValue, Method, Request, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
+use super::handshake::Handshake;
 use super::payload::{self, Part};
 use super::session::{End, Polled, Session, open_packet};
 use super::sid::Sid;
 use super::{MAX_PAYLOAD, SocketIo, websocket};
+use crate::server::accept::Connection;
+use crate::server::access::Access;
 use crate::server::answer::{Refusal, method_not_allowed, read_body};
 
 /// What the protocol answers to a client of another version.
 const VERSION: &str = "The client is using an unsupported version of the Socket.IO or Engine.IO protocols";
+
+/// Packets of one request handled before others have a turn.
+const TURN: usize = 32;
 
 /// One request to `/socket.io/`.
 pub async fn serve(sio: Arc<SocketIo>, request: Request<Body>) -> Response {
@@ -48,18 +54,25 @@ pub async fn serve(sio: Arc<SocketIo>, request: Request<Body>) -> Response {
     match (transport, request.method() == Method::GET, session) {
         ("websocket", true, session) => websocket::upgrade(sio, request, session),
         ("websocket", false, _) => bad_request("Invalid transport"),
-        (_, true, None) => open(&sio),
+        (_, true, None) => open(&sio, handshake(&request)),
         (_, true, Some(session)) => poll(sio, session).await,
         (_, false, Some(session)) => post(&sio, &session, request).await,
         (_, false, None) => unknown_session("None"),
     }
 }
 
-fn open(sio: &Arc<SocketIo>) -> Response {
+/// What is kept of the request that opens a session.
+pub fn handshake(request: &Request<Body>) -> Handshake {
+    let ends = request.extensions().get::<Arc<Connection>>().map(|connection| connection.ends);
+    let access = request.extensions().get().copied().unwrap_or(Access::NONE);
+    Handshake::new(ends, access, request.uri(), request.headers())
+}
+
+fn open(sio: &Arc<SocketIo>, handshake: Handshake) -> Response {
     let settings = sio.settings();
     let Some(slot) = sio.registry.reserve(settings.max_clients) else { return too_many_clients(sio) };
     let times = (settings.ping_interval, settings.ping_timeout);
-    match Session::new(None, times, settings.client_backlog, slot, Instant::now()) {
+    match Session::new(None, times, settings.client_backlog, handshake, slot, Instant::now()) {
         Ok(session) => {
             let answer = open_packet(&session, &["websocket"], MAX_PAYLOAD);
             sio.registry.insert(Arc::new(session));
@@ -121,7 +134,8 @@ async fn post(sio: &Arc<SocketIo>, session: &Arc<Session>, request: Request<Body
     if session.is_socket() {
         return bad_request("Invalid transport");
     }
-    let body = match read_body(request, MAX_PAYLOAD).await {
+    let (head, body) = request.into_parts();
+    let body = match read_body(&head.headers, body, MAX_PAYLOAD).await {
         Ok(body) => body,
         Err(refusal) => {
             sio.end(session, End::Protocol);
@@ -133,11 +147,19 @@ async fn post(sio: &Arc<SocketIo>, session: &Arc<Session>, request: Request<Body
         sio.end(session, End::Protocol);
         return bad_request("Invalid packet");
     };
-    for part in parts {
+    for (index, part) in parts.into_iter().enumerate() {
+        if index % TURN == TURN - 1 {
+            tokio::task::yield_now().await;
+        }
+        pause(session).await;
+        if session.is_busy() {
+            session.settled().await;
+        }
         let result = match part {
             Part::Text(packet) => sio.receive(session, packet),
-            Part::Binary(data) => sio.receive_binary(session, &data),
+            Part::Binary(data) => sio.receive_binary(session, data),
         };
+        sio.count_packet(session);
         match result {
             Ok(()) => {}
             Err(End::ClientClosed) => {
@@ -150,9 +172,19 @@ async fn post(sio: &Arc<SocketIo>, session: &Arc<Session>, request: Request<Body
             }
         }
     }
-    // Its events are stored before the client may send more.
+    // Its events are stored before the client may send more, and it has not sent more than it may.
     session.settled().await;
+    pause(session).await;
     text(StatusCode::OK, "ok")
+}
+
+/// Lets a client that sends more than it may wait.
+async fn pause(session: &Session) {
+    while session.ended().is_none()
+        && let Some(until) = session.throttled(Instant::now())
+    {
+        tokio::time::sleep_until(until.into()).await;
+    }
 }
 
 fn unknown_session(sid: &str) -> Response {

@@ -61,6 +61,8 @@ impl Registry {
         // After a crowd has left, its memory goes too.
         if sessions.capacity() > 64 && sessions.len() * 4 < sessions.capacity() {
             sessions.shrink_to_fit();
+            drop(sessions);
+            crate::sys::give_back_memory();
         }
     }
 

@@ -1,23 +1,39 @@
 //! One client: its transport, what waits to be sent to it, its heartbeat. No task of its own: whoever has something
 //! for the client writes it, and only what the kernel does not take at once waits in the backlog, bounded in bytes.
+//!
+//! [`link`] is how packets get to the client, [`members`] the namespaces it is in, [`parts`] the binary attachments that
+//! it has not sent yet, [`asks`] what it was asked.
+
+pub mod asks;
+pub mod link;
+pub mod members;
+pub mod parts;
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::io::{self, IoSlice};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use tokio::sync::Notify;
 
+use self::asks::Asks;
+pub use self::asks::{AskError, Asked, Reply};
+use self::link::Link;
+pub use self::link::Polled;
+pub use self::members::Feed;
+use self::members::Members;
+use self::parts::Partial;
+use super::bucket::Bucket;
 pub use super::end::End;
+use super::handshake::Handshake;
 use super::heartbeat::{Beat, Due};
 use super::outgoing::Outgoing;
-use super::payload;
 use super::registry::Slot;
 use super::sid::Sid;
 use super::{frame, packet};
+use crate::server::access::Access;
 use crate::server::stream::Stream;
 
 /// A client that takes nothing for so long, although something waits for it, is cut off.
@@ -27,26 +43,8 @@ pub const CONNECT_DEADLINE: Duration = Duration::from_secs(45);
 /// A client with so many events on their way to the store is read from again when some of them are there: its connection
 /// fills up, and it waits, as it should.
 pub const MAX_UNSETTLED: usize = 256;
-/// The most pieces of one vectored write.
-const SLICES: usize = 32;
-
-/// How a client's packets travel.
-enum Link {
-    Polling,
-    /// Still polling, while the client tries the WebSocket.
-    Probing,
-    Socket(Arc<Stream>),
-}
-
-/// What a poll gets.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Polled {
-    /// These packets, joined.
-    Payload(Bytes),
-    /// The session has ended.
-    Over,
-}
-
+/// The same in bytes as they came: large events are held back sooner than small ones.
+pub const MAX_UNSETTLED_BYTES: usize = 1 << 20;
 /// A client's session; see the module.
 pub struct Session {
     /// The Engine.IO session id, the client's key to its polls.
@@ -59,6 +57,8 @@ pub struct Session {
     pub ping_timeout: Duration,
     /// When it was opened.
     pub opened: jiff::Timestamp,
+    /// What is kept of the request that opened it.
+    pub handshake: Box<Handshake>,
     backlog: usize,
     /// Wakes whoever waits for the client's events to be settled.
     all_settled: Notify,
@@ -77,21 +77,20 @@ struct Inner {
     poll: Option<Waker>,
     polling: bool,
     beat: Beat,
-    connected: bool,
+    members: Members,
     connect_by: Instant,
     count_seen: u64,
     closing: bool,
     end: Option<End>,
-    partial: Option<Partial>,
+    partial: Option<Box<Partial>>,
+    asks: Option<Box<Asks>>,
     /// Events of this client that are not dealt with yet.
     unsettled: usize,
-}
-
-/// An event whose binary attachments are still on their way.
-struct Partial {
-    text: String,
-    missing: usize,
-    bytes: usize,
+    unsettled_bytes: usize,
+    bucket: Bucket,
+    access: Access,
+    /// Whoever waits until nothing waits for the client.
+    drained: Option<Waker>,
 }
 
 impl Session {
@@ -100,15 +99,18 @@ impl Session {
         socket: Option<Arc<Stream>>,
         (ping_interval, ping_timeout): (Duration, Duration),
         backlog: usize,
+        handshake: Handshake,
         slot: Slot,
         now: Instant,
     ) -> Result<Self, getrandom::Error> {
+        let access = handshake.access;
         Ok(Self {
             sid: Sid::random()?,
             socket_sid: Sid::random()?,
             ping_interval,
             ping_timeout,
             opened: jiff::Timestamp::now(),
+            handshake: Box::new(handshake),
             backlog,
             all_settled: Notify::new(),
             wake: Notify::new(),
@@ -120,13 +122,18 @@ impl Session {
                 poll: None,
                 polling: false,
                 beat: Beat::new(now, ping_interval),
-                connected: false,
+                members: Members::default(),
                 connect_by: now + CONNECT_DEADLINE,
                 count_seen: 0,
                 closing: false,
                 end: None,
                 partial: None,
+                asks: None,
                 unsettled: 0,
+                unsettled_bytes: 0,
+                bucket: Bucket::new(now),
+                access,
+                drained: None,
             }),
             _slot: slot,
         })
@@ -144,70 +151,23 @@ impl Session {
         self.lock().push(self, out, now)
     }
 
-    /// Sends packets if the client is in the default namespace.
-    ///
-    /// # Errors
-    /// As [`Session::push`].
-    pub fn push_connected(&self, out: &Outgoing, now: Instant) -> Result<bool, End> {
-        let mut inner = self.lock();
-        if inner.connected { inner.push(self, out, now) } else { Ok(false) }
-    }
-
-    /// Sends the number of clients if this one has not seen `version` of it yet.
-    ///
-    /// # Errors
-    /// As [`Session::push`].
-    pub fn push_count(&self, out: &Outgoing, version: u64, now: Instant) -> Result<bool, End> {
-        let mut inner = self.lock();
-        if !inner.connected || inner.count_seen >= version {
-            return Ok(false);
-        }
-        inner.count_seen = version;
-        inner.push(self, out, now)
-    }
-
-    /// Enters the default namespace, and sends its greeting in the same step.
-    ///
-    /// # Errors
-    /// As [`Session::push`].
-    pub fn join(&self, greeting: &Outgoing, count_version: u64, now: Instant) -> Result<bool, End> {
-        let mut inner = self.lock();
-        inner.connected = true;
-        inner.count_seen = count_version;
-        inner.push(self, greeting, now)
-    }
-
-    /// Leaves the default namespace; whether it was in it.
-    pub fn leave(&self, now: Instant) -> bool {
-        let mut inner = self.lock();
-        inner.connect_by = now + CONNECT_DEADLINE;
-        std::mem::take(&mut inner.connected)
-    }
-
-    /// Whether the client is in the default namespace.
-    pub fn is_connected(&self) -> bool {
-        self.lock().connected
-    }
-
-    /// Whether its packets go over a WebSocket.
-    pub fn is_socket(&self) -> bool {
-        matches!(self.lock().link, Link::Socket(_))
-    }
-
     /// How many bytes wait for the client.
     pub fn queued(&self) -> usize {
         self.lock().queued
     }
 
-    /// An event of this client begins to be dealt with.
-    pub fn begin(&self) {
-        self.lock().unsettled += 1;
+    /// An event of this client, so many bytes large, begins to be dealt with.
+    pub fn begin(&self, bytes: usize) {
+        let mut inner = self.lock();
+        inner.unsettled += 1;
+        inner.unsettled_bytes += bytes;
     }
 
-    /// An event of this client is dealt with.
-    pub fn settle(&self) {
+    /// An event of this client, as large as it was when it began, is dealt with.
+    pub fn settle(&self, bytes: usize) {
         let mut inner = self.lock();
         inner.unsettled -= 1;
+        inner.unsettled_bytes -= bytes;
         let all = inner.unsettled == 0;
         drop(inner);
         self.wake.notify_one();
@@ -218,7 +178,8 @@ impl Session {
 
     /// Whether so many events of this client are not dealt with that no more are read from it.
     pub fn is_busy(&self) -> bool {
-        self.lock().unsettled >= MAX_UNSETTLED
+        let inner = self.lock();
+        inner.unsettled >= MAX_UNSETTLED || inner.unsettled_bytes >= MAX_UNSETTLED_BYTES
     }
 
     /// Waits until every event of this client is dealt with.
@@ -250,15 +211,16 @@ impl Session {
         inner.end = Some(end);
         inner.queue.clear();
         inner.queued = 0;
+        inner.partial = None;
+        let asks = inner.asks.take();
         if let Link::Socket(stream) = std::mem::replace(&mut inner.link, Link::Polling)
             && (abort || end.is_abortive())
         {
             stream.reset_on_close();
         }
-        if let Some(waker) = inner.poll.take() {
-            waker.wake();
-        }
+        inner.wake_waiting();
         drop(inner);
+        drop(asks);
         self.wake.notify_one();
         true
     }
@@ -270,7 +232,7 @@ impl Session {
             return;
         }
         // Over the bound or broken: there is nobody to tell, and the deadlines do the rest.
-        if inner.connected {
+        if inner.members.is_in_default() {
             let _ = inner.push(self, last, now);
         }
         if matches!(inner.link, Link::Socket(_)) {
@@ -278,111 +240,9 @@ impl Session {
             let _ = inner.write(self, bytes, now, usize::MAX);
         }
         inner.closing = true;
-        if let Some(waker) = inner.poll.take() {
-            waker.wake();
-        }
+        inner.wake_waiting();
         drop(inner);
         self.wake.notify_one();
-    }
-
-    /// Puts what the WebSocket's parser wants to say (pong, close) in line with everything else.
-    ///
-    /// # Errors
-    /// As [`Session::push`].
-    pub fn reply(&self, bytes: Bytes, now: Instant) -> Result<bool, End> {
-        self.lock().write(self, bytes, now, self.backlog)
-    }
-
-    /// Writes what waits; whether the kernel still does not take all of it.
-    ///
-    /// # Errors
-    /// When the connection broke.
-    pub fn flush(&self, now: Instant) -> Result<bool, End> {
-        self.lock().flush(now)
-    }
-
-    /// Whether all is sent that was to be sent before the close.
-    pub fn is_closed(&self) -> bool {
-        let inner = self.lock();
-        inner.closing && inner.queue.is_empty()
-    }
-
-    /// Whether it says no more.
-    pub fn is_closing(&self) -> bool {
-        self.lock().closing
-    }
-
-    /// Begins a poll; false when one is pending already or the session does not poll.
-    pub fn begin_poll(&self) -> bool {
-        let mut inner = self.lock();
-        let may = !inner.polling && !matches!(inner.link, Link::Socket(_));
-        inner.polling |= may;
-        may
-    }
-
-    /// The packets for the pending poll, as soon as there are any.
-    pub fn poll_packets(&self, cx: &mut Context<'_>, now: Instant) -> Poll<Polled> {
-        let mut inner = self.lock();
-        if !inner.queue.is_empty() {
-            let packets = inner.queue.drain(..).collect();
-            inner.queued = 0;
-            inner.progress = now;
-            return Poll::Ready(Polled::Payload(payload::join(packets)));
-        }
-        if inner.end.is_some() || inner.closing {
-            return Poll::Ready(Polled::Over);
-        }
-        if !matches!(inner.link, Link::Polling) {
-            // The client waits for this poll to end before it says that it has moved.
-            return Poll::Ready(Polled::Payload(Bytes::from_static(b"6")));
-        }
-        inner.poll = Some(cx.waker().clone());
-        Poll::Pending
-    }
-
-    /// Ends a poll that was answered.
-    pub fn end_poll(&self) {
-        let mut inner = self.lock();
-        inner.polling = false;
-        inner.poll = None;
-    }
-
-    /// The client tries a WebSocket; false when it may not (it has one, or tries already).
-    pub fn begin_probe(&self) -> bool {
-        let mut inner = self.lock();
-        let may = matches!(inner.link, Link::Polling) && inner.end.is_none() && !inner.closing;
-        if may {
-            inner.link = Link::Probing;
-            if let Some(waker) = inner.poll.take() {
-                waker.wake();
-            }
-        }
-        may
-    }
-
-    /// The try came to nothing; the client goes on polling.
-    pub fn abandon_probe(&self) {
-        let mut inner = self.lock();
-        if matches!(inner.link, Link::Probing) {
-            inner.link = Link::Polling;
-        }
-    }
-
-    /// The client has moved: what waits becomes frames, and all else follows on the WebSocket.
-    pub fn move_to(&self, stream: Arc<Stream>, now: Instant) {
-        let mut inner = self.lock();
-        if inner.end.is_some() {
-            return;
-        }
-        let frames: VecDeque<Bytes> = inner
-            .queue
-            .iter()
-            .flat_map(|joined| payload::split(joined).map(|p| frame::text(&p)).collect::<Vec<_>>())
-            .collect();
-        inner.queued = frames.iter().map(Bytes::len).sum();
-        inner.queue = frames;
-        inner.progress = now;
-        inner.link = Link::Socket(stream);
     }
 
     /// The client answered a ping; whether the next one is overdue already.
@@ -406,7 +266,7 @@ impl Session {
             }
             Due::Timeout => return Err(End::PingTimeout),
         };
-        if !inner.connected {
+        if !inner.members.is_in_any() {
             if now >= inner.connect_by {
                 return Err(End::NeverConnected);
             }
@@ -423,113 +283,34 @@ impl Session {
         Ok(next)
     }
 
-    /// Keeps an event until its attachments are there.
-    pub fn expect(&self, text: &str, attachments: usize) {
-        let partial = Partial { text: text.to_owned(), missing: attachments, bytes: 0 };
-        self.lock().partial = Some(partial);
+    /// What the client may do.
+    pub fn access(&self) -> Access {
+        self.lock().access
     }
 
-    /// One attachment more; the event's text when it was the last one.
-    ///
-    /// # Errors
-    /// [`End::Protocol`] when none is expected, or all together are larger than `limit`.
-    pub fn attachment(&self, bytes: usize, limit: usize) -> Result<Option<String>, End> {
-        let mut inner = self.lock();
-        let Some(partial) = inner.partial.as_mut() else { return Err(End::Protocol) };
-        partial.bytes += bytes;
-        partial.missing -= 1;
-        if partial.bytes > limit {
-            return Err(End::Protocol);
-        }
-        Ok(if partial.missing == 0 { inner.partial.take().map(|p| p.text) } else { None })
+    /// Remembers what the client may do, once it has said more than its request did.
+    pub fn set_access(&self, access: Access) {
+        self.lock().access = access;
     }
 
-    /// Whether attachments are still missing, so that a text packet breaks the protocol.
-    pub fn expects_attachment(&self) -> bool {
-        self.lock().partial.is_some()
+    /// Counts one packet of the client, and says until when no more are read from it if it sends more than its settings
+    /// allow; whether that begins now.
+    pub fn spend(&self, rate: u32, burst: u32, now: Instant) -> bool {
+        self.lock().bucket.spend(rate, burst, now)
+    }
+
+    /// Until when nothing is read from the client, if it sent more than it may.
+    pub fn throttled(&self, now: Instant) -> Option<Instant> {
+        self.lock().bucket.empty_until(now)
     }
 }
 
 impl Inner {
-    fn push(&mut self, session: &Session, out: &Outgoing, now: Instant) -> Result<bool, End> {
-        if self.end.is_some() || self.closing {
-            return Ok(false);
+    /// Lets whoever waits for a change look again: the pending poll, and the task that sends the past.
+    fn wake_waiting(&mut self) {
+        for waker in [self.poll.take(), self.drained.take()].into_iter().flatten() {
+            waker.wake();
         }
-        match &self.link {
-            Link::Socket(_) => self.write(session, out.socket().clone(), now, session.backlog),
-            Link::Polling | Link::Probing => {
-                self.enqueue(out.polling().clone(), now, session.backlog)?;
-                if let Some(waker) = self.poll.take() {
-                    waker.wake();
-                }
-                Ok(false)
-            }
-        }
-    }
-
-    /// To the kernel right away when nothing waits; what it does not take waits, and the socket's task is woken.
-    fn write(&mut self, session: &Session, mut bytes: Bytes, now: Instant, limit: usize) -> Result<bool, End> {
-        let Link::Socket(stream) = &self.link else { return Ok(false) };
-        if self.queue.is_empty() {
-            while bytes.has_remaining() {
-                match stream.try_write(&bytes) {
-                    Ok(written) => bytes.advance(written),
-                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
-                    Err(_) => return Err(End::TransportClosed),
-                }
-            }
-        }
-        if bytes.is_empty() {
-            return Ok(false);
-        }
-        let first = self.queue.is_empty();
-        self.enqueue(bytes, now, limit)?;
-        if first {
-            session.wake.notify_one();
-        }
-        Ok(first)
-    }
-
-    /// One send may always wait, however large; a second one only within the bound.
-    fn enqueue(&mut self, bytes: Bytes, now: Instant, limit: usize) -> Result<(), End> {
-        if self.queue.is_empty() {
-            self.progress = now;
-        } else if self.queued.saturating_add(bytes.len()) > limit {
-            return Err(End::Backlog);
-        }
-        self.queued += bytes.len();
-        self.queue.push_back(bytes);
-        Ok(())
-    }
-
-    fn flush(&mut self, now: Instant) -> Result<bool, End> {
-        let Link::Socket(stream) = &self.link else { return Ok(false) };
-        while !self.queue.is_empty() {
-            let mut slices = [IoSlice::new(&[]); SLICES];
-            let count = self.queue.len().min(SLICES);
-            for (slice, bytes) in slices.iter_mut().zip(&self.queue) {
-                *slice = IoSlice::new(bytes);
-            }
-            let mut written = match stream.try_write_vectored(&slices[..count]) {
-                Ok(written) => written,
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(true),
-                Err(_) => return Err(End::TransportClosed),
-            };
-            self.progress = now;
-            self.queued -= written;
-            while let Some(front) = self.queue.front_mut() {
-                let part = written.min(front.len());
-                front.advance(part);
-                written -= part;
-                if front.has_remaining() {
-                    break;
-                }
-                self.queue.pop_front();
-            }
-        }
-        // A burst may have made it large; most of the time it stays empty.
-        self.queue.shrink_to(8);
-        Ok(false)
     }
 }
 

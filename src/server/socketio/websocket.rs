@@ -6,6 +6,7 @@
 
 use std::io::{self, Read, Write};
 use std::mem;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -16,13 +17,15 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use hyper::upgrade::OnUpgrade;
 use tokio::io::Interest;
+use tokio::time::Sleep;
 use tungstenite::error::{CapacityError, Error};
 use tungstenite::handshake::derive_accept_key;
 use tungstenite::protocol::{Message, Role, WebSocketConfig, WebSocketContext};
 
+use super::handshake::Handshake;
 use super::outgoing::Outgoing;
 use super::packet::Engine;
-use super::polling::{bad_request, too_many_clients};
+use super::polling::{bad_request, handshake, too_many_clients};
 use super::registry::Slot;
 use super::session::{End, Session, open_packet};
 use super::{MAX_PAYLOAD, SocketIo, frame};
@@ -35,14 +38,14 @@ use crate::server::stream::Stream;
 const UPGRADE_DEADLINE: Duration = Duration::from_secs(10);
 /// How long a closed socket is kept for the peer's own close.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
-/// The parser's read buffer; clients send little.
-const READ_BUFFER: usize = 4096;
+/// The parser's read buffer, held as long as the connection; clients send little, and it grows for a larger message.
+const READ_BUFFER: usize = 1024;
 /// Messages of one client handled before others have a turn.
 const TURN: usize = 32;
 
 /// Whose the new socket is.
 enum Purpose {
-    New(Slot),
+    New(Slot, Handshake),
     Move(Arc<Session>),
 }
 
@@ -58,7 +61,7 @@ pub fn upgrade(sio: Arc<SocketIo>, mut request: Request<Body>, session: Option<A
     };
     let purpose = match session {
         None => match sio.registry.reserve(sio.settings().max_clients) {
-            Some(slot) => Purpose::New(slot),
+            Some(slot) => Purpose::New(slot, handshake(&request)),
             None => return too_many_clients(&sio),
         },
         Some(session) if session.begin_probe() => Purpose::Move(session),
@@ -104,7 +107,7 @@ async fn serve(sio: Arc<SocketIo>, upgrade: OnUpgrade, connection: Arc<Connectio
     };
     let mut reader = Reader::new(&early);
     let session = match purpose {
-        Purpose::New(slot) => match open(&sio, Arc::clone(&stream), slot) {
+        Purpose::New(slot, handshake) => match open(&sio, Arc::clone(&stream), handshake, slot) {
             Some(session) => session,
             None => return,
         },
@@ -129,10 +132,10 @@ async fn serve(sio: Arc<SocketIo>, upgrade: OnUpgrade, connection: Arc<Connectio
     drop(connection);
 }
 
-fn open(sio: &Arc<SocketIo>, stream: Arc<Stream>, slot: Slot) -> Option<Arc<Session>> {
+fn open(sio: &Arc<SocketIo>, stream: Arc<Stream>, handshake: Handshake, slot: Slot) -> Option<Arc<Session>> {
     let settings = sio.settings();
     let times = (settings.ping_interval, settings.ping_timeout);
-    let session = Session::new(Some(stream), times, settings.client_backlog, slot, Instant::now()).ok()?;
+    let session = Session::new(Some(stream), times, settings.client_backlog, handshake, slot, Instant::now()).ok()?;
     let session = Arc::new(session);
     sio.registry.insert(Arc::clone(&session));
     sio.counters.opened.fetch_add(1, Ordering::Relaxed);
@@ -192,11 +195,15 @@ async fn pump(sio: &Arc<SocketIo>, session: &Arc<Session>, stream: &Stream, read
         if session.is_closed() {
             return finish(session, stream, reader).await;
         }
-        if session.is_busy() {
+        let until = session.throttled(Instant::now());
+        if until.is_some() || session.is_busy() {
             // Nothing is read, so the client waits; what waits for it is still written.
+            // Boxed, for it would make every client's task larger.
+            let pause = until.map(|until| Box::pin(tokio::time::sleep_until(until.into())));
             tokio::select! {
                 ready = stream.writable(), if blocked => if ready.is_err() { return End::TransportClosed },
                 () = session.wake.notified() => {}
+                () = wait(pause) => {}
             }
             idle = false;
             continue;
@@ -217,6 +224,14 @@ async fn pump(sio: &Arc<SocketIo>, session: &Arc<Session>, stream: &Stream, read
     }
 }
 
+/// Waits for the end of a pause, for ever if there is none.
+async fn wait(pause: Option<Pin<Box<Sleep>>>) {
+    match pause {
+        Some(pause) => pause.await,
+        None => std::future::pending().await,
+    }
+}
+
 /// Handles what has arrived; whether that was all.
 fn turn(sio: &Arc<SocketIo>, session: &Arc<Session>, stream: &Stream, reader: &mut Reader) -> Result<bool, End> {
     let mut idle = false;
@@ -228,7 +243,7 @@ fn turn(sio: &Arc<SocketIo>, session: &Arc<Session>, stream: &Stream, reader: &m
                 Ok(packet) => sio.receive(session, packet),
                 Err(_) => Err(End::Protocol),
             },
-            Next::Message(Message::Binary(data)) => sio.receive_binary(session, &data),
+            Next::Message(Message::Binary(data)) => sio.receive_binary(session, data),
             Next::Message(_) => Ok(()),
             Next::Idle => {
                 idle = true;
@@ -255,7 +270,11 @@ fn turn(sio: &Arc<SocketIo>, session: &Arc<Session>, stream: &Stream, reader: &m
         if !reply.is_empty() {
             sio.sent(session, session.reply(reply, Instant::now()));
         }
-        if idle || session.is_busy() {
+        if idle {
+            break;
+        }
+        sio.count_packet(session);
+        if session.is_busy() || session.throttled(Instant::now()).is_some() {
             break;
         }
     }
@@ -272,30 +291,21 @@ async fn finish(session: &Session, stream: &Stream, reader: &mut Reader) -> End 
     session.ended().unwrap_or(End::ClientClosed)
 }
 
-/// Returns on the peer's close frame or the end of its stream. What cannot be parsed any more is thrown away.
+/// Returns on the peer's close frame or the end of its stream.
 async fn await_close(stream: &Stream, reader: &mut Reader) {
-    let mut broken = false;
-    let mut rest = [0; 1024];
     loop {
-        let next = match broken {
-            false => reader.next(stream),
-            true => match stream.try_read(&mut rest) {
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => Next::Idle,
-                Ok(1..) => continue,
-                Ok(0) | Err(_) => Next::Closed,
-            },
-        };
-        match next {
-            Next::Message(_) => {}
+        match reader.next(stream) {
+            Next::Message(_) | Next::Failed(..) => {}
             Next::Idle if stream.readable().await.is_ok() => {}
             Next::Idle | Next::Closed => return,
-            Next::Failed(..) => broken = true,
         }
     }
 }
 
 /// What the parser says.
-enum Next {
+#[derive(Debug, PartialEq, Eq)]
+pub enum Next {
+    /// A whole message.
     Message(Message),
     /// Nothing more for now.
     Idle,
@@ -306,24 +316,42 @@ enum Next {
 }
 
 /// The read side of one socket.
-struct Reader {
+#[derive(Debug)]
+pub struct Reader {
     parser: WebSocketContext,
     reply: Vec<u8>,
+    /// The parser has met what it cannot parse, and must not be asked again: what comes is thrown away.
+    failed: bool,
 }
 
 impl Reader {
-    fn new(early: &Bytes) -> Self {
+    /// A reader; `early` is what arrived together with the handshake.
+    pub fn new(early: &Bytes) -> Self {
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER)
             .write_buffer_size(0)
             .max_message_size(Some(MAX_PAYLOAD))
             .max_frame_size(Some(MAX_PAYLOAD));
         let parser = WebSocketContext::from_partially_read(early.to_vec(), Role::Server, Some(config));
-        Self { parser, reply: Vec::new() }
+        Self { parser, reply: Vec::new(), failed: false }
     }
 
     fn next(&mut self, stream: &Stream) -> Next {
-        let mut tap = Tap { stream, reply: &mut self.reply };
+        if self.failed {
+            return throw_away(stream);
+        }
+        self.next_from(Socket(stream))
+    }
+
+    /// The next message of any source of bytes; one that has none for now says `WouldBlock`.
+    pub fn next_from(&mut self, source: impl Read) -> Next {
+        let next = self.parse(source);
+        self.failed = matches!(next, Next::Failed(..));
+        next
+    }
+
+    fn parse(&mut self, source: impl Read) -> Next {
+        let mut tap = Tap { source, reply: &mut self.reply };
         match self.parser.read(&mut tap) {
             Ok(Message::Close(_)) => {
                 // Makes the parser say its own close; that it then calls the connection closed is no news.
@@ -342,24 +370,47 @@ impl Reader {
         }
     }
 
-    fn take_reply(&mut self) -> Bytes {
+    /// What the parser wants to be sent: pongs and its own close.
+    pub fn take_reply(&mut self) -> Bytes {
         mem::take(&mut self.reply).into()
     }
 }
 
-/// Lets the parser read the socket, and keeps what it writes.
-struct Tap<'a> {
-    stream: &'a Stream,
-    reply: &'a mut Vec<u8>,
+/// Reads and forgets a little of what is there.
+fn throw_away(stream: &Stream) -> Next {
+    let mut rest = [0; 4096];
+    for _ in 0..TURN {
+        match stream.try_read(&mut rest) {
+            Ok(1..) => {}
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
+            Ok(0) | Err(_) => return Next::Closed,
+        }
+    }
+    Next::Idle
 }
 
-impl Read for Tap<'_> {
+/// Reads what has arrived at a socket.
+struct Socket<'a>(&'a Stream);
+
+impl Read for Socket<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.stream.try_read(buffer)
+        self.0.try_read(buffer)
     }
 }
 
-impl Write for Tap<'_> {
+/// Lets the parser read, and keeps what it writes.
+struct Tap<'a, R> {
+    source: R,
+    reply: &'a mut Vec<u8>,
+}
+
+impl<R: Read> Read for Tap<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.source.read(buffer)
+    }
+}
+
+impl<R> Write for Tap<'_, R> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.reply.extend_from_slice(bytes);
         Ok(bytes.len())

@@ -109,7 +109,7 @@ impl Entry {
         Timestamp::from_microsecond(self.field("__REALTIME_TIMESTAMP")?.parse().ok()?).ok()
     }
 
-    /// For people: time, program, process, message.
+    /// For people: time, program, process, message. What would steer a terminal is shown as an escape.
     pub fn human(&self, zone: &TimeZone) -> String {
         let time = self
             .time()
@@ -122,13 +122,22 @@ impl Entry {
             Some("4") => "WARN ",
             _ => "",
         };
-        format!("{time} {name}{pid}: {level}{}", self.field("MESSAGE").unwrap_or(""))
+        harmless(format!("{time} {name}{pid}: {level}{}", self.field("MESSAGE").unwrap_or("")))
     }
 
     /// One JSON object in one line, with the journal's own field names.
     pub fn json(&self) -> String {
         serde_json::to_string(&self.fields).unwrap_or_default()
     }
+}
+
+/// A text without control characters but line ends and tabs: a log line may hold what a stranger sent.
+fn harmless(text: String) -> String {
+    let steers = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
+    if !text.contains(steers) {
+        return text;
+    }
+    text.chars().map(|c| if steers(c) { c.escape_default().to_string() } else { c.to_string() }).collect()
 }
 
 /// What is known where there was no line at all.
@@ -226,6 +235,8 @@ mod tests {
         assert_eq!(entry.human(&TimeZone::UTC), "2026-11-18 11:06:40 mpm-monitor[42]: ERROR the port is taken");
         assert!(entry.json().starts_with('{') && !entry.json().contains('\n'));
         assert_eq!(Entry { fields: BTreeMap::new() }.human(&TimeZone::UTC), "- -: ");
+        let hostile = Entry { fields: [("MESSAGE".to_owned(), "a\u{1b}[2J\tb\u{9b}".to_owned())].into() };
+        assert_eq!(hostile.human(&TimeZone::UTC), "- -: a\\u{1b}[2J\tb\\u{9b}");
     }
 
     #[test]

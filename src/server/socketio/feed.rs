@@ -1,0 +1,206 @@
+//! The events of the hub on their way to the clients: all of them to most, in one shared encoding; the events of its
+//! rooms to a client that asked for some only. Names and agent sessions are rooms of the default namespace.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use serde_json::{Map, Value};
+
+use super::outgoing::{Outgoing, Piece};
+use super::resume::{self, Resume};
+use super::rooms::TooManyRooms;
+use super::session::members::DEFAULT;
+use super::session::{End, Feed, Session};
+use super::sid::Sid;
+use super::{SocketIo, namespace};
+use crate::events::hub::{History, Hub, Outlet, Shown};
+use crate::events::store::Store;
+
+/// Every room of the feed begins like this, which no other room should.
+const PREFIX: &str = "feed ";
+
+/// Where events come from.
+pub struct Source {
+    /// The newest and the live ones.
+    pub hub: Arc<Hub>,
+    /// All that are kept.
+    pub store: Arc<Store>,
+    /// The encoded history; clients that come back together after a restart share it.
+    past: Mutex<Option<(History, [Piece; 2])>>,
+    /// The number of the next task that sends a client what it missed.
+    next_task: AtomicU64,
+}
+
+impl Source {
+    /// From these.
+    pub fn new(hub: Arc<Hub>, store: Arc<Store>) -> Self {
+        Self { hub, store, past: Mutex::new(None), next_task: AtomicU64::new(0) }
+    }
+
+    fn past(&self, history: &History) -> [Piece; 2] {
+        let mut past = self.past.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*past {
+            Some((known, packets)) if known.json.as_ptr() == history.json.as_ptr() => packets.clone(),
+            _ => past.insert((history.clone(), namespace::history(&history.json))).1.clone(),
+        }
+    }
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Source").field("hub", &self.hub).finish_non_exhaustive()
+    }
+}
+
+impl SocketIo {
+    /// A client enters the default namespace: it gets the newest events and then all new ones, or, if it says what it
+    /// has, what it missed.
+    pub(super) fn enter_feed(
+        self: &Arc<Self>,
+        session: &Arc<Session>,
+        mut greeting: Vec<Piece>,
+        version: u64,
+        auth: &Map<String, Value>,
+    ) -> Result<bool, End> {
+        let place = (DEFAULT, session.socket_sid);
+        if let Some(wish) = Resume::of(auth) {
+            let task = self.source.next_task.fetch_add(1, Ordering::Relaxed);
+            let entered = session.enter(place, Feed::Past(task), &Outgoing::packets(greeting), version, Instant::now());
+            if entered.is_ok() {
+                tokio::spawn(resume::run(Arc::clone(self), Arc::clone(session), task, wish));
+            }
+            return entered;
+        }
+        let limit = self.settings().history_on_connect;
+        // Within this the hub passes nothing on, so the client gets each event either in its history or live.
+        self.source.hub.subscribe(limit, |history| {
+            greeting.extend(self.source.past(history));
+            let feed = Feed::After(history.last_seq);
+            session.enter(place, feed, &Outgoing::packets(greeting), version, Instant::now())
+        })
+    }
+
+    /// See [`super::socket::Socket::narrow`].
+    pub(super) fn narrow(
+        &self,
+        session: &Arc<Session>,
+        sessions: &[String],
+        names: &[String],
+    ) -> Result<(), TooManyRooms> {
+        let wanted = wanted(sessions, names);
+        if wanted.len() > super::rooms::MAX_ROOMS {
+            return Err(TooManyRooms);
+        }
+        let rooms = &self.namespaces[DEFAULT].rooms;
+        // While the hub passes nothing on, so that no event falls between the old wish and the new one.
+        self.source.hub.pause(|| {
+            rooms.leave_all(session.sid, PREFIX);
+            let joined = wanted.iter().try_for_each(|room| rooms.join(session, DEFAULT, room));
+            if joined.is_err() {
+                rooms.leave_all(session.sid, PREFIX);
+            }
+            session.narrow(joined.is_ok() && !wanted.is_empty());
+            joined
+        })
+    }
+
+    /// The packets of these events that a client is to get: all, or those of its rooms.
+    pub(super) fn chosen<'a>(&self, session: &Session, events: impl Iterator<Item = &'a Shown>) -> Outgoing {
+        if !session.is_narrowed() {
+            return Outgoing::events(events);
+        }
+        let rooms = &self.namespaces[DEFAULT].rooms;
+        let faces =
+            events.flat_map(|event| event.faces().map(|(name, array)| (rooms_of(event.session(), &name), array)));
+        Outgoing::arrays(faces.filter(|(of, _)| rooms.is_in_any(session.sid, of)).map(|(_, array)| array))
+    }
+}
+
+impl Outlet for SocketIo {
+    fn send(&self, events: &[Shown]) {
+        let (Some(first), Some(last)) = (events.first(), events.last()) else { return };
+        let bounds = (first.seq, last.seq);
+        let out = Outgoing::events(events);
+        let tail = |seq| Outgoing::events(events.iter().filter(move |e| e.seq > seq));
+        self.to_each(|session, now| session.push_events(&out, bounds, false, tail, now));
+        if !self.namespaces[DEFAULT].rooms.is_empty() {
+            self.send_to_rooms(events, bounds);
+        }
+        self.counters.events.fetch_add(events.len() as u64, Ordering::Relaxed);
+    }
+}
+
+impl SocketIo {
+    /// To those who want only some. Only they cost anything, and those who want the same share its encoding.
+    fn send_to_rooms(&self, events: &[Shown], bounds: (u64, u64)) {
+        let rooms = &self.namespaces[DEFAULT].rooms;
+        let mut arrays = Vec::new();
+        let mut wanted: HashMap<Sid, (Arc<Session>, Vec<usize>)> = HashMap::new();
+        for event in events {
+            for (name, array) in event.faces() {
+                for session in rooms.members(&rooms_of(event.session(), &name)) {
+                    wanted.entry(session.sid).or_insert_with(|| (session, Vec::new())).1.push(arrays.len());
+                }
+                arrays.push((event.seq, array));
+            }
+        }
+        let packets = |which: &[usize], after: u64| {
+            let which = which.iter().map(|at| &arrays[*at]).filter(|(seq, _)| *seq > after);
+            Outgoing::arrays(which.map(|(_, array)| array.clone()).collect::<Vec<_>>().into_iter())
+        };
+        let mut shared: HashMap<&[usize], Outgoing> = HashMap::new();
+        let now = Instant::now();
+        for (session, which) in wanted.values() {
+            let out = shared.entry(which).or_insert_with(|| packets(which, 0));
+            self.sent(session, session.push_events(out, bounds, true, |seq| packets(which, seq), now));
+        }
+    }
+}
+
+/// The rooms whose members want an event of this agent session and of this name (as JSON).
+fn rooms_of(session: Option<&str>, name: &str) -> Vec<String> {
+    let mut rooms = vec![format!("{PREFIX}* {name}")];
+    if let Some(session) = session {
+        let session = Value::from(session);
+        rooms.push(format!("{PREFIX}{session} *"));
+        rooms.push(format!("{PREFIX}{session} {name}"));
+    }
+    rooms
+}
+
+/// The rooms of who wants the events of these agent sessions under these names.
+fn wanted(sessions: &[String], names: &[String]) -> Vec<String> {
+    let any = |list: &[String]| match list {
+        [] => vec!["*".to_owned()],
+        some => some.iter().map(|text| Value::from(text.as_str()).to_string()).collect(),
+    };
+    if sessions.is_empty() && names.is_empty() {
+        return Vec::new();
+    }
+    let names = any(names);
+    any(sessions).iter().flat_map(|session| names.iter().map(move |name| format!("{PREFIX}{session} {name}"))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wish_and_the_events_that_fit_it_meet_in_a_room() {
+        let list = |items: &[&str]| items.iter().map(|i| (*i).to_owned()).collect::<Vec<_>>();
+        let meet = |sessions: &[&str], names: &[&str], session: Option<&str>, name: &str| {
+            let of = rooms_of(session, &Value::from(name).to_string());
+            wanted(&list(sessions), &list(names)).iter().any(|room| of.contains(room))
+        };
+        assert!(wanted(&[], &[]).is_empty());
+        assert!(meet(&["a", "b"], &[], Some("b"), "x") && !meet(&["a"], &[], Some("b"), "x"));
+        assert!(meet(&[], &["x"], None, "x") && meet(&[], &["x"], Some("b"), "x") && !meet(&[], &["x"], None, "y"));
+        assert!(meet(&["a"], &["x"], Some("a"), "x"));
+        assert!(!meet(&["a"], &["x"], Some("a"), "y") && !meet(&["a"], &["x"], Some("b"), "x"));
+        assert!(!meet(&["a"], &["x"], None, "x"));
+        assert!(!meet(&["*"], &[], Some("b"), "x") && !meet(&["a\" \"x"], &[], Some("a"), "x"), "a name is no pattern");
+    }
+}

@@ -1,0 +1,207 @@
+//! What a client missed while it was away: it says which event it has last, and gets every later one once and in order,
+//! then all new ones.
+//!
+//! A task for each such client sends the past in pieces, each when the client has taken the one before, so that it holds
+//! up nobody and its backlog stays small however much it missed. It reads from the hub's memory as soon as that reaches
+//! back far enough, from the store before. The last piece goes out while the hub passes nothing on, and with it the
+//! client is told how it went and becomes a live one: between the two there is room neither for a gap nor for a double.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde_json::{Map, Value, json};
+
+use super::SocketIo;
+use super::outgoing::{Outgoing, Piece};
+use super::session::{Feed, Session};
+use crate::events::hub::{Shown, Tail};
+use crate::events::store::Filter;
+
+/// The most bytes of the past sent at once.
+const PIECE_BYTES: usize = 128 << 10;
+/// The most events read from the store at once.
+const PAGE: usize = 256;
+/// The event that ends it.
+const RESUMED: &str = "resumed";
+
+/// What a client says it has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resume {
+    /// The number of the last event it saw.
+    last_seq: u64,
+    /// The store that the number is from.
+    epoch: Option<String>,
+}
+
+impl Resume {
+    /// `last_seq` and `epoch` of a client's auth payload, if it has the first.
+    pub fn of(auth: &Map<String, Value>) -> Option<Self> {
+        let epoch = auth.get("epoch").and_then(Value::as_str).map(str::to_owned);
+        Some(Self { last_seq: auth.get("last_seq")?.as_u64()?, epoch })
+    }
+}
+
+/// How far a client has got.
+#[derive(Debug)]
+struct Progress {
+    /// What it said.
+    from: u64,
+    /// It has, or has missed, everything up to here.
+    cursor: u64,
+    sent: u64,
+    missed: u64,
+    /// Whether the store held nothing after `cursor` when it was last read.
+    read: bool,
+}
+
+/// What a look at the hub's memory led to.
+enum Step {
+    /// The client is live, or gone.
+    Over,
+    /// A piece was sent.
+    More,
+    /// Memory does not reach back to where the client is.
+    Read,
+}
+
+/// Sends a client what it missed. `task` is the number under which it is in [`Feed::Past`].
+pub(super) async fn run(sio: Arc<SocketIo>, session: Arc<Session>, task: u64, wish: Resume) {
+    let store = &sio.source.store;
+    // A number of another store, or one that was never given, says nothing: all that is kept is new to the client.
+    let known = wish.epoch.as_deref().is_none_or(|epoch| epoch == store.epoch())
+        && wish.last_seq <= store.last_seq().max(sio.source.hub.last_seq());
+    let from = if known { wish.last_seq } else { 0 };
+    let mut at = Progress { from, cursor: from, sent: 0, missed: 0, read: false };
+    while session.drained(task).await {
+        match from_memory(&sio, &session, task, &mut at) {
+            Step::Over => return,
+            Step::More => {}
+            Step::Read => match store.after(at.cursor, PAGE, &Filter::default()).await {
+                Ok(page) => {
+                    at.skip_to(page.oldest_seq);
+                    let events: Vec<Shown> = page.events.iter().map(|e| Shown::new(e, store.epoch())).collect();
+                    if !from_store(&sio, &session, task, &mut at, &events).await {
+                        return;
+                    }
+                    if page.complete {
+                        at.cursor = at.cursor.max(page.last_seq);
+                    }
+                    at.read = page.complete;
+                }
+                Err(error) => {
+                    tracing::warn!(%error, client = %session.socket_sid, "a client cannot be sent all that it missed");
+                    at.give_up(&sio);
+                }
+            },
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+impl Progress {
+    /// Everything before `oldest` is gone.
+    fn skip_to(&mut self, oldest: u64) {
+        self.missed += oldest.saturating_sub(self.cursor + 1);
+        self.cursor = self.cursor.max(oldest.saturating_sub(1));
+    }
+
+    /// Goes on with what is in memory.
+    fn give_up(&mut self, sio: &SocketIo) {
+        let oldest = sio.source.hub.resume(0, 0, |tail| tail.oldest.unwrap_or(tail.last_seq + 1));
+        self.skip_to(oldest);
+        self.read = true;
+    }
+
+    /// These were sent.
+    fn sent(&mut self, events: &[Shown]) {
+        self.sent += events.len() as u64;
+        self.cursor = events.last().map_or(self.cursor, |e| e.seq);
+    }
+}
+
+/// Sends what memory has after the cursor, a piece at most; with the last piece the client becomes a live one.
+fn from_memory(sio: &Arc<SocketIo>, session: &Arc<Session>, task: u64, at: &mut Progress) -> Step {
+    sio.source.hub.resume(at.cursor, PIECE_BYTES, |tail: Tail| {
+        let reaches = tail.oldest.is_some_and(|oldest| oldest <= at.cursor + 1);
+        // What the store had is sent; what it gets from now on has not been through the hub yet.
+        let is_at_the_end = at.read && tail.last_seq <= at.cursor;
+        if !reaches && !is_at_the_end {
+            return Step::Read;
+        }
+        at.sent(&tail.events);
+        let mut out = sio.chosen(session, tail.events.iter()).into_packets();
+        let then = if tail.complete {
+            out.push(resumed(at, sio.source.store.epoch()));
+            Feed::After(at.cursor)
+        } else {
+            Feed::Past(task)
+        };
+        match session.push_past(task, &Outgoing::packets(out), then, Instant::now()) {
+            None => return Step::Over,
+            Some(result) => sio.sent(session, result),
+        }
+        if tail.complete { Step::Over } else { Step::More }
+    })
+}
+
+/// Sends a page of the store in pieces; false when the client is gone.
+async fn from_store(
+    sio: &Arc<SocketIo>,
+    session: &Arc<Session>,
+    task: u64,
+    at: &mut Progress,
+    events: &[Shown],
+) -> bool {
+    let mut rest = events;
+    while !rest.is_empty() {
+        let mut bytes = 0;
+        let fits = rest.iter().take_while(|e| {
+            bytes += e.len();
+            bytes <= PIECE_BYTES
+        });
+        let (piece, later) = rest.split_at(fits.count().max(1));
+        if !session.drained(task).await {
+            return false;
+        }
+        at.sent(piece);
+        let out = sio.chosen(session, piece.iter());
+        match session.push_past(task, &out, Feed::Past(task), Instant::now()) {
+            None => return false,
+            Some(result) => sio.sent(session, result),
+        }
+        rest = later;
+    }
+    true
+}
+
+fn resumed(at: &Progress, epoch: &str) -> Piece {
+    let told = json!({"from": at.from, "to": at.cursor, "count": at.sent, "missed": at.missed, "epoch": epoch});
+    Outgoing::event(RESUMED, told.to_string().as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_number_is_a_wish_to_resume() {
+        let of = |auth: Value| Resume::of(auth.as_object().unwrap());
+        assert_eq!(of(json!({"last_seq": 7})), Some(Resume { last_seq: 7, epoch: None }));
+        let with_epoch = of(json!({"last_seq": 0, "epoch": "e", "token": "x"}));
+        assert_eq!(with_epoch, Some(Resume { last_seq: 0, epoch: Some("e".into()) }));
+        for other in [json!({}), json!({"last_seq": "7"}), json!({"last_seq": -1}), json!({"epoch": "e"})] {
+            assert_eq!(of(other.clone()), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn what_is_gone_counts_as_missed_once() {
+        let mut at = Progress { from: 10, cursor: 10, sent: 0, missed: 0, read: false };
+        at.skip_to(11);
+        assert_eq!((at.cursor, at.missed), (10, 0));
+        at.skip_to(5);
+        at.skip_to(15);
+        at.skip_to(15);
+        assert_eq!((at.cursor, at.missed), (14, 4));
+    }
+}
