@@ -154,13 +154,22 @@ pub fn decide(facts: &Facts) -> (Exit, String, bool) {
     }
     let taken = || facts.owner.as_ref().map_or(String::new(), |o| format!("; the port belongs to {o}"));
     let Some(job) = job else { return (Exit::NotRunning, format!("not running{}", taken()), false) };
+    // Under launchd the way to end for good is to end well; the ledger has the reason.
+    let gave_up = facts.ledger.as_ref().and_then(|l| l.gave_up.as_ref()).filter(|_| job.runs.is_some());
     match job.phase {
+        Phase::Stopped | Phase::Failed if let Some(failure) = gave_up => {
+            let text = format!("gave up at {}: {}; `mpm-monitor start` tries again", failure.at, failure.reason);
+            (Exit::NotRunning, text, false)
+        }
         Phase::Running | Phase::Starting | Phase::Stopping if pid.is_some() => {
             let why = facts.health_error.as_deref().map_or(String::new(), |e| format!(": {e}"));
             (Exit::NotReady, format!("running ({}), but it does not answer as ready{why}", job.state), true)
         }
         // Between two attempts: no process, but the manager is at it.
-        Phase::Starting => (Exit::NotReady, format!("about to be started again; the last time {}", ended(job)), true),
+        Phase::Starting => {
+            let runs = job.runs.filter(|&n| n > 1).map_or(String::new(), |n| format!(" after {n} starts"));
+            (Exit::NotReady, format!("about to be started again{runs}; the last time {}", ended(job)), true)
+        }
         Phase::Failed => {
             // The result only names the last end; that the manager tried before it gave up is the other half of the story.
             let tries = match job.restarts {
@@ -258,7 +267,8 @@ impl Report {
         let mut rows: Vec<(&str, String)> = vec![("", format!("mpm-monitor on port {}: {}", self.port, self.summary))];
         if let Some(job) = &self.manager {
             let restarts = job.restarts.filter(|&n| n > 0).map_or(String::new(), |n| format!(", restarted {n} times"));
-            rows.push(("manager", format!("{} manager: {}, {}{restarts}", self.scope, job.state, job.enabled)));
+            let runs = job.runs.filter(|&n| n > 1).map_or(String::new(), |n| format!(", started {n} times"));
+            rows.push(("manager", format!("{} manager: {}, {}{restarts}{runs}", self.scope, job.state, job.enabled)));
             // What it said last, while it says it.
             rows.extend(job.status_text.clone().filter(|_| job.pid.is_some()).map(|t| ("says", t)));
         } else {
