@@ -5,15 +5,16 @@ use std::time::Duration;
 
 use super::args::Target;
 use super::exit::Exit;
+use super::homebrew;
 use super::service::{Context, print_json, print_text};
 use crate::runtime::ledger::{FILE, Ledger};
 use crate::runtime::ports;
-use crate::service::Scope;
 use crate::service::definition::Definition;
 use crate::service::manager::{self, Manager};
 use crate::service::paths::Paths;
 use crate::service::receipt::Receipt;
 use crate::service::report::{Facts, parse_version, report};
+use crate::service::{Kind, Scope};
 use crate::service::{desired, drift, exec, files, observe};
 
 /// Tells how an instance is.
@@ -53,7 +54,12 @@ pub fn facts(context: &Context) -> Facts {
         facts.owner = ports::owner(IpAddr::V4(Ipv4Addr::LOCALHOST), port, Duration::from_millis(300));
     }
     let pid = facts.service.as_ref().and_then(|j| j.pid);
-    if let Some(health) = facts.health.as_ref().filter(|h| Some(h.pid) != pid) {
+    if let (Some(job), Some(health)) = (&mut facts.service, &facts.health) {
+        job.status_text = job.status_text.take().or_else(|| health.degraded().filter(|_| job.pid == Some(health.pid)));
+    }
+    // A manager that does not answer here does not answer there either, where it is one and the same.
+    let may_ask = paths.kind == Kind::Systemd || facts.manager_error.is_none();
+    if let Some(health) = facts.health.as_ref().filter(|h| may_ask && Some(h.pid) != pid) {
         let other = if context.scope == Scope::User { Scope::System } else { Scope::User };
         let job = Paths::of(other).and_then(|paths| {
             let manager = manager::of(&paths.labelled(port, None));
@@ -61,6 +67,7 @@ pub fn facts(context: &Context) -> Facts {
         });
         facts.elsewhere = job.filter(|j| j.pid == Some(health.pid)).map(|_| other);
     }
+    facts.homebrew = homebrew::copy(paths.kind, port);
     let usable: Option<&dyn Manager> = facts.service.is_some().then_some(manager);
     if let Ok(observed) = observe::observe(port, paths, usable, &context.user) {
         facts.linger = observed.linger;

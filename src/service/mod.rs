@@ -47,18 +47,27 @@ pub enum Kind {
 }
 
 /// Names the manager in place of the machine's own, for tests: `launchd` where the tool on `PATH` only behaves like
-/// launchctl. A release build does not look at it.
+/// launchctl, or `launchd:DIR`, which also puts the machine's directories into that one. A release build does not look at it.
 pub const TEST_MANAGER: &str = "MPM_MONITOR_TEST_MANAGER";
 
 impl Kind {
     /// The one of this machine.
     pub fn of_this_machine() -> Self {
-        #[cfg(debug_assertions)]
-        if std::env::var_os(TEST_MANAGER).is_some_and(|wanted| wanted == "launchd") {
-            return Self::Launchd;
-        }
-        if cfg!(target_os = "macos") { Self::Launchd } else { Self::Systemd }
+        if cfg!(target_os = "macos") || test_root().is_some() { Self::Launchd } else { Self::Systemd }
     }
+}
+
+/// Where a test wants launchd's machine to be, if there is such a test.
+#[cfg(debug_assertions)]
+pub(crate) fn test_root() -> Option<std::path::PathBuf> {
+    let wanted = std::env::var(TEST_MANAGER).ok()?;
+    let root = wanted.strip_prefix("launchd")?;
+    Some(root.strip_prefix(':').unwrap_or("/").into())
+}
+
+#[cfg(not(debug_assertions))]
+pub(crate) fn test_root() -> Option<std::path::PathBuf> {
+    None
 }
 
 /// Whose service manager.

@@ -113,7 +113,7 @@ pub fn needs_directories(definition: &Definition, paths: &Paths, observed: &mut 
     let dirs = [
         drop_in.as_ref().and_then(|p| p.parent()).filter(|_| needs_drop_in),
         // A daemon's log directory is its account's, and made for it.
-        paths.logs.as_deref().filter(|_| paths.scope == Scope::User),
+        paths.logs.as_deref().and_then(|d| if paths.scope == Scope::User { Some(d) } else { d.parent() }),
         paths.sysusers.as_ref().and_then(|p| p.parent()).filter(|_| !observed.user_exists),
     ];
     for dir in dirs.into_iter().flatten().flat_map(files::missing) {

@@ -79,9 +79,19 @@ impl Paths {
     pub fn of(scope: Scope) -> Option<Self> {
         let kind = Kind::of_this_machine();
         match scope {
-            Scope::System => Some(Self::system(kind)),
+            Scope::System => Some(Self::system(kind).below(super::test_root())),
             Scope::User => UserDirs::find().map(|d| Self::user(kind, &d)),
         }
+    }
+
+    /// The machine's directories in another one, for tests.
+    fn below(mut self, root: Option<PathBuf>) -> Self {
+        let Some(root) = root else { return self };
+        let all = [&mut self.units, &mut self.state, &mut self.receipts, &mut self.runtime].into_iter();
+        for path in all.chain(self.logs.as_mut()) {
+            *path = root.join(path.strip_prefix("/").unwrap_or(path));
+        }
+        self
     }
 
     /// The same, with the label that the receipt of an instance names, or the one that is `given`.

@@ -213,3 +213,93 @@ fn the_system_scope_makes_its_user_once_and_removes_it_only_then() {
     };
     assert_eq!(serde_json::from_str::<Receipt>(content).unwrap().user, None);
 }
+
+mod on_launchd {
+    use super::*;
+
+    fn paths() -> Paths {
+        let dirs = UserDirs {
+            home: "/Users/ann".into(),
+            config_home: "/Users/ann/Library/Application Support".into(),
+            config: "/Users/ann/Library/Application Support/mpm-monitor".into(),
+            state: "/Users/ann/Library/Application Support/mpm-monitor".into(),
+            runtime: "/Users/ann/Library/Application Support/mpm-monitor/run".into(),
+        };
+        Paths::user(Kind::Launchd, &dirs)
+    }
+
+    fn job(phase: Phase, enabled: &str) -> Job {
+        let there = if phase == Phase::Running { "ActiveState=active\n" } else { "ActiveState=inactive\n" };
+        Job { enabled: enabled.to_owned(), loaded: phase == Phase::Running, ..show::job(there) }
+    }
+
+    fn fresh() -> Observed {
+        let missing_dirs = vec!["/Users/ann/Library/Logs/mpm-monitor".into()];
+        Observed { missing_dirs, service: Some(job(Phase::Stopped, "")), ..Observed::default() }
+    }
+
+    fn installed() -> Observed {
+        let plan = install(&definition(), &paths(), &wish(), &fresh()).unwrap();
+        let mut now = Observed { service: Some(job(Phase::Running, "enabled")), ..Observed::default() };
+        now.running_build = Some("b1".into());
+        for action in plan.actions {
+            if let Action::WriteFile { path, content, .. } = action {
+                now.files.insert(path, content);
+            }
+        }
+        now.receipt = now.files.get(&paths().receipt(8765)).map(|t| serde_json::from_str(t).unwrap());
+        now
+    }
+
+    #[test]
+    fn there_is_no_reload_no_link_and_no_lingering() {
+        let plan = install(&definition(), &paths(), &wish(), &fresh()).unwrap();
+        assert_eq!(kinds(&plan), ["make-dir", "write-file", "write-file", "start"]);
+        assert_eq!(plan.notes, Vec::<String>::new());
+        assert_eq!(install(&definition(), &paths(), &wish(), &installed()).unwrap(), Plan::default());
+        let without = Observed { service: None, ..fresh() };
+        let plan = install(&definition(), &paths(), &Wish { start: false, ..wish() }, &without).unwrap();
+        assert_eq!(kinds(&plan), ["make-dir", "write-file", "write-file"], "the next login loads it");
+    }
+
+    #[test]
+    fn what_changed_is_loaded_anew() {
+        let with = Definition { socket: true, ..definition() };
+        let plan = install(&with, &paths(), &wish(), &installed()).unwrap();
+        let restart = Action::Restart { unit: "mpm-monitor.8765".into(), changed: true };
+        assert_eq!(plan.actions.last(), Some(&restart), "the socket is a part of the job");
+        let older = Wish { build: Some("b2".into()), ..wish() };
+        let plan = install(&definition(), &paths(), &older, &installed()).unwrap();
+        let restart = Action::Restart { unit: "mpm-monitor.8765".into(), changed: false };
+        assert_eq!(plan.actions, [restart], "the plist is the same, so launchd need not read it again");
+    }
+
+    #[test]
+    fn a_disabled_one_is_enabled() {
+        let off = Observed { service: Some(job(Phase::Stopped, "disabled")), ..installed() };
+        let plan = install(&definition(), &paths(), &wish(), &off).unwrap();
+        assert_eq!(kinds(&plan), ["enable", "start"]);
+        assert!(kinds(&uninstall(8765, &paths(), false, &off)).contains(&"enable".to_owned()));
+    }
+
+    #[test]
+    fn a_daemons_directories_are_its_accounts() {
+        let daemon = Definition { scope: Scope::System, account: Some("ann".into()), ..definition() };
+        let history = Paths::system(Kind::Launchd).history(8765);
+        let now = Observed { account_dirs: vec![history.clone()], ..fresh() };
+        let plan = install(&daemon, &Paths::system(Kind::Launchd), &wish(), &now).unwrap();
+        assert!(plan.actions.contains(&Action::GiveDir { path: history, user: "ann".into() }), "{plan:?}");
+        assert!(!kinds(&plan).contains(&"make-user".to_owned()));
+    }
+
+    #[test]
+    fn the_log_goes_with_the_purge() {
+        let logs = vec!["/Users/ann/Library/Logs/mpm-monitor/8765.log".into()];
+        let now = Observed { logs: logs.clone(), ..installed() };
+        let plan = uninstall(8765, &paths(), false, &now);
+        assert_eq!(kinds(&plan)[..2], ["stop", "remove-file"]);
+        assert!(plan.notes.iter().any(|n| n.contains("the log stays")), "{:?}", plan.notes);
+        let plan = uninstall(8765, &paths(), true, &now);
+        assert!(plan.actions.contains(&Action::RemoveFile { path: logs[0].clone() }));
+    }
+}

@@ -59,13 +59,12 @@ pub enum Unproved {
 fn said(job: &Job) -> String {
     match &job.status_text {
         Some(text) => format!(", the process says {text:?}"),
-        None if job.result == THROTTLED => format!("; the last time {}", ended(job)),
+        None if job.runs.is_some() && job.phase == Phase::Starting && job.last_exit.is_some() => {
+            format!("; the last time {}", ended(job))
+        }
         None => String::new(),
     }
 }
-
-/// What launchd's back-end calls the time between a failure and the next attempt.
-pub const THROTTLED: &str = "throttled";
 
 /// The last end of a job in words, with the meaning of our own codes.
 pub fn ended(job: &Job) -> String {
@@ -84,7 +83,7 @@ pub fn ended(job: &Job) -> String {
         None => "it did not run".to_owned(),
     };
     match job.result.as_str() {
-        "" | "success" | "exit-code" | "signal" | "core-dump" | THROTTLED => how,
+        "" | "success" | "exit-code" | "signal" | "core-dump" => how,
         "launch-failed" => {
             format!("{how}; or launchd could not start it at all: the program or the directory of its log is gone")
         }
@@ -260,12 +259,12 @@ pub fn await_generation(
 ) -> Result<u64, Unproved> {
     let (name, started) = (manager.service_name(port), Instant::now());
     loop {
-        if let Some(now) =
-            observe::health(port, paths).ok().and_then(|h| h.config_generation).filter(|&n| n > before.generation)
-        {
+        let health = observe::health(port, paths).ok();
+        if let Some(now) = health.as_ref().and_then(|h| h.config_generation).filter(|&n| n > before.generation) {
             return Ok(now);
         }
-        let job = manager.job(&name)?;
+        let mut job = manager.job(&name)?;
+        job.status_text = job.status_text.or_else(|| health.and_then(|h| h.degraded()));
         let says_no = job.phase == Phase::Running && job.status_text.as_deref().is_some_and(is_refusal);
         // It may still be saying so of an earlier reload.
         let refused = says_no && (!before.refused || started.elapsed() >= PATIENCE);

@@ -23,7 +23,6 @@ use super::definition::NAME;
 use super::exec::{self, ExecError, Output, QUICK};
 use super::manager::{Job, LastExit, Manager, ManagerError, Phase};
 use super::paths::Paths;
-use super::proof::THROTTLED;
 use super::receipt::Receipt;
 use super::{Kind, Scope, files};
 use codes::Asked;
@@ -382,9 +381,9 @@ fn unloaded(there: bool, enabled: &str) -> Job {
 
 /// The last run in one word.
 fn result(printed: &Printed) -> &'static str {
-    match (&printed.last_exit, printed.phase()) {
-        (Some(LastExit::Code(78)), _) if printed.failed() && printed.pid.is_none() => "launch-failed",
-        (Some(_), Phase::Starting) => THROTTLED,
+    match (&printed.last_exit, printed.pid) {
+        // Its own code for a launch that came to nothing, too.
+        (Some(LastExit::Code(78)), None) => "launch-failed",
         (Some(LastExit::Code(0)) | None, _) => "success",
         (Some(LastExit::Code(_)), _) => "exit-code",
         (Some(LastExit::Signal(_)), _) => "signal",
