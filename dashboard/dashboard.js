@@ -7,7 +7,9 @@ const element = (id) => document.getElementById(id);
 const events = [];
 const hiddenKinds = new Set();
 const kinds = new Map();
-let lastSeq = 0;
+// The last event shown, and the store that its number is of. Said at each connection, so that what was missed comes first.
+let lastSeq = null;
+let epoch;
 let clients = 0;
 
 element("example").textContent =
@@ -76,11 +78,7 @@ function kindButtons() {
 }
 
 function add(event) {
-  // History and live events overlap at a reconnect; the sequence number tells them apart.
-  if (event.seq !== undefined) {
-    if (event.seq <= lastSeq) return;
-    lastSeq = event.seq;
-  }
+  if (event.seq !== undefined) lastSeq = event.seq;
   events.push(event);
   kinds.set(event.name, (kinds.get(event.name) || 0) + 1);
   if (events.length > KEPT) events.shift();
@@ -91,17 +89,6 @@ function add(event) {
     if (element("events").childElementCount > KEPT) element("events").lastElementChild.remove();
   }
   kindButtons();
-}
-
-async function missed() {
-  for (;;) {
-    const after = lastSeq;
-    const answer = await fetch(`/api/events?limit=1000&after=${after}`);
-    if (!answer.ok) return;
-    const page = await answer.json();
-    page.events.forEach(add);
-    if (page.events.length === 0 || lastSeq === after) return;
-  }
 }
 
 async function health() {
@@ -118,32 +105,34 @@ async function health() {
 
 const LISTENED = new Set(["claude_event", "hook_event", "tool_event", "session_event", "response_event", "agent_event", "file_event", "system_event"]);
 
+// What the page has. One that was just opened asks for the newest events, as many as it shows.
+async function auth() {
+  if (lastSeq === null) {
+    const h = await health();
+    if (h) lastSeq = Math.max(0, h.last_seq - KEPT);
+  }
+  return JSON.stringify({ last_seq: lastSeq ?? 0, epoch });
+}
+
 function connect(wait) {
   const socket = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/socket.io/?EIO=4&transport=websocket`);
   const state = element("state");
-  const early = [];
-  let caughtUp = false;
   socket.onmessage = async ({ data }) => {
     if (typeof data !== "string") return;
-    if (data[0] === "0") socket.send("40");
+    if (data[0] === "0") socket.send(`40${await auth()}`);
     else if (data[0] === "2") socket.send("3");
     else if (data.startsWith("40")) {
       wait = 500;
       state.textContent = "live";
       state.classList.add("live");
-      // Live events that arrive while the missed ones are fetched wait for them.
-      await missed();
-      caughtUp = true;
-      early.splice(0).forEach(add);
-      health();
     } else if (data.startsWith("42")) {
       const [name, payload] = JSON.parse(data.slice(2));
       if (name === "dashboard:client:count") { clients = payload.count; health(); }
       else if (name === "server_restarting") state.textContent = "restarting";
-      else if (LISTENED.has(name) && payload) {
-        const event = { name, payload, seq: payload.seq };
-        if (caughtUp) add(event); else early.push(event);
-      }
+      else if (name === "resumed") {
+        ({ to: lastSeq, epoch } = payload);
+        health();
+      } else if (LISTENED.has(name) && payload) add({ name, payload, seq: payload.seq });
     }
   };
   socket.onclose = () => {

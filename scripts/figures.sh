@@ -1,6 +1,6 @@
 #!/bin/sh
 # Measures the release build on this machine and writes the numbers into docs/figures.md, between its two marks.
-# Takes about three minutes; a machine that does something else at the same time measures that, too.
+# Takes about five minutes; a machine that does something else at the same time measures that, too.
 #
 #   scripts/figures.sh             everything
 #   scripts/figures.sh --process   without the throw-away systemd, where none can be had
@@ -25,6 +25,10 @@ if [ "${1-}" != --process ]; then
     MPM_MONITOR_BIN=$program MPM_MONITOR_TESTS_MUST_RUN=1 cargo nextest run --locked --test-threads 1 --test system \
         an_event_reaches_a_client a_stopped_process_is_replaced a_restart_refuses_nobody ready_is_never_a_lie \
         --success-output immediate 2>&1 | sed -n 's/^ *\(FIGURE .*\)/\1/p' | tee -a "$lines"
+fi
+if [ "$(nproc)" -ge 2 ]; then
+    say "clients that stop reading"
+    benches/stalled.sh --program "$program" | tee -a "$lines"
 fi
 python3 scripts/figures.py table "$lines" docs/figures.md
 say "docs/figures.md is written"

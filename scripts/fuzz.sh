@@ -16,6 +16,7 @@ seconds=${1:-60}
 [ $# -gt 0 ] && shift
 case $seconds in *[!0-9]*) sed -n '2,/^set -eu/s/^# \{0,1\}//p' "$0" | sed '$d' >&2 && exit 2 ;; esac
 scripts/setup.sh fuzz
+# shellcheck disable=SC2046 # a list of names
 [ $# -gt 0 ] || set -- $(cargo fuzz list)
 
 # The coverage that libFuzzer steers by needs compiler flags that stable Rust keeps for itself; nothing else does, and

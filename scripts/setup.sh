@@ -139,14 +139,15 @@ for_tests() {
         # Node may have come from elsewhere, with npm in it.
         have npm || debian nodejs npm
     else
-        for tool in python3 npm tmux curl unshare dbus-daemon; do need_by_hand "$tool" "$tool"; done
+        for tool in python3 npm tmux curl unshare dbus-daemon ip chromium; do need_by_hand "$tool" "$tool"; done
     fi
     if ! cargo nextest --version >/dev/null 2>&1; then
         say "building cargo-nextest, once (some minutes)"
         cargo install --locked cargo-nextest
     fi
     python_client
-    claude_mpm
+    # Its tests need networks of their own, which only Linux has.
+    is_mac || claude_mpm
     js_clients
 }
 

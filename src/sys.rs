@@ -5,6 +5,17 @@ use std::ffi::{CStr, c_char, c_int, c_void};
 use std::io;
 use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
+/// Whether a descriptor closes when another program is run; nothing if it is not open. What this process was passed does
+/// not, or it would not be here; what it opened itself does.
+pub fn closes_on_exec(fd: RawFd) -> Option<bool> {
+    if fd < 0 {
+        return None;
+    }
+    // SAFETY: the borrow ends with this question, which the kernel answers for any number.
+    let flags = rustix::io::fcntl_getfd(unsafe { BorrowedFd::borrow_raw(fd) }).ok()?;
+    Some(flags.contains(rustix::io::FdFlags::CLOEXEC))
+}
+
 /// Takes ownership of a file descriptor that the service manager passed to this process; nothing if no such descriptor is
 /// open (an environment that was inherited, not passed, names descriptors that are not there).
 ///

@@ -21,12 +21,20 @@ fn modules() -> Option<String> {
 
 /// One of the programs in `clients/js`; nothing where they cannot run.
 fn client(script: &str, port: u16, mode: &str) -> Option<Js> {
+    client_with(script, port, mode, &[])
+}
+
+fn client_with(script: &str, port: u16, mode: &str, more: &[&str]) -> Option<Js> {
     let Some(modules) = modules() else {
         skip("the JavaScript clients are not there; scripts/setup.sh test installs them");
         return None;
     };
     let mut command = Command::new("node");
-    command.arg(here(&format!("tests/clients/js/{script}"))).arg(format!("http://localhost:{port}")).arg(mode);
+    command
+        .arg(here(&format!("tests/clients/js/{script}")))
+        .arg(format!("http://localhost:{port}"))
+        .arg(mode)
+        .args(more);
     command.env("NODE_PATH", modules);
     Some(Js(Running::start(&mut command)))
 }
@@ -82,13 +90,14 @@ fn a_session_with_a_restart(mode: &str) {
     let Some(mut client) = client("listen.cjs", port, mode) else { return };
 
     client.event("connected");
-    let mut ids = BTreeSet::new();
+    let mut numbers = BTreeSet::new();
     for name in ["event_history", "history"] {
         let past = client.event(name)["data"][0].clone();
         assert_eq!((&past["count"], marker(&past["events"][0])), (&json!(1), "before"), "{past}");
-        ids.insert(past["events"][0]["id"].to_string());
+        numbers.insert(past["events"][0]["seq"].to_string());
+        assert_eq!(past["events"][0].get("id"), None, "pages draw by id, and break when one comes twice");
     }
-    assert_eq!(ids.len(), 1, "both histories tell of the same event");
+    assert_eq!(numbers.len(), 1, "both histories tell of the same event");
     assert_eq!(client.event("acknowledged")["data"], json!(["dashboard:ping", []]));
     // The upgrade runs beside all that, so it may be over already.
     if mode == "upgrade" && !client.said().any(|said| said["event"] == "upgraded") {
@@ -115,10 +124,10 @@ fn a_session_with_a_restart(mode: &str) {
     next_tool_event(&mut client, "after");
 
     let live = client.said().filter(|said| said["event"] == "tool_event");
-    let live: Vec<String> = live.map(|said| said["data"][0]["id"].to_string()).collect();
+    let live: Vec<String> = live.map(|said| said["data"][0]["seq"].to_string()).collect();
     assert_eq!(live.len(), 2, "each event once: {live:?}");
-    let known: Vec<String> = past["events"].as_array().unwrap().iter().map(|e| e["id"].to_string()).collect();
-    assert!(known.contains(&live[0]) && !known.contains(&live[1]), "an event keeps its id: {known:?}, {live:?}");
+    let known: Vec<String> = past["events"].as_array().unwrap().iter().map(|e| e["seq"].to_string()).collect();
+    assert!(known.contains(&live[0]) && !known.contains(&live[1]), "an event keeps its number: {known:?}, {live:?}");
     assert_eq!(client.0.end(SOON), 0);
 }
 
@@ -182,4 +191,75 @@ fn engine_io_client_opens_talks_and_closes_over_every_transport() {
         assert_eq!(client.0.end(SOON), 0);
         assert!(client.said().any(|said| said["event"] == "closed"), "{:?}", client.0.seen);
     }
+}
+
+/// The numbers of all events that came, in their order.
+fn seqs(client: &Js) -> Vec<u64> {
+    let events = client.said().filter(|said| said["event"] == "tool_event");
+    events.map(|said| said["data"][0]["seq"].as_u64().unwrap()).collect()
+}
+
+fn a_client_that_resumes(mode: &str) {
+    let (place, port) = (Place::new(), http::free_port());
+    let mut daemon = place.serve(port);
+    post(port, "one");
+    let Some(mut client) = client_with("listen.cjs", port, mode, &["resume"]) else { return };
+    let told = client.event("resumed")["data"][0].clone();
+    assert_eq!((&told["from"], &told["count"], &told["missed"]), (&json!(0), &json!(1), &json!(0)));
+
+    client.send(&json!("away"));
+    client.event("disconnected");
+    for marker in ["two", "three", "four"] {
+        post(port, marker);
+    }
+    client.send(&json!("back"));
+    let told = client.event("resumed")["data"][0].clone();
+    assert_eq!((&told["from"], &told["to"], &told["count"]), (&json!(1), &json!(4), &json!(3)), "{told}");
+
+    // Cut off by the server, it comes back by itself, and the new process knows what it has.
+    signal(daemon.pid(), "TERM");
+    client.event("disconnected");
+    assert_eq!(daemon.end(SOON), 0);
+    let _daemon = place.serve(port);
+    post(port, "five");
+    client.event("resumed");
+    post(port, "six");
+    client.until("the last event", |said| (marker(&said["data"][0]) == "six").then_some(()));
+    assert_eq!(seqs(&client), [1, 2, 3, 4, 5, 6]);
+    assert!(!client.said().any(|said| said["event"] == "history"), "who resumes gets no history");
+    assert_eq!(client.0.end(SOON), 0);
+}
+
+#[test]
+fn socket_io_client_resumes_over_a_websocket() {
+    a_client_that_resumes("websocket");
+}
+
+#[test]
+fn socket_io_client_resumes_polling() {
+    a_client_that_resumes("polling");
+}
+
+#[test]
+fn socket_io_client_resumes_and_upgrades() {
+    a_client_that_resumes("upgrade");
+}
+
+#[test]
+fn socket_io_client_gets_what_it_subscribed_to() {
+    let (place, port) = (Place::new(), http::free_port());
+    let _daemon = place.serve(port);
+    let Some(mut client) = client("listen.cjs", port, "websocket") else { return };
+    client.event("acknowledged");
+    client.send(&json!(["subscribe", {"events": ["claude_event"]}]));
+    client.event("subscribed");
+    client.until("its acknowledgement", |said| (said["data"][0] == "subscribe").then_some(()));
+    post(port, "not wanted");
+    let wanted = json!({"event": "claude_event", "data": {"subtype": "stop", "data": {"marker": "wanted"}}});
+    assert_eq!(http::request(port, "POST", "/api/events", Some(&wanted.to_string())).unwrap().status, 204);
+    assert_eq!(marker(&client.event("claude_event")["data"][0]), "wanted");
+    client.send(&json!(["unsubscribe", {}]));
+    client.event("subscribed");
+    post(port, "all again");
+    next_tool_event(&mut client, "all again");
 }

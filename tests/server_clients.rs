@@ -72,7 +72,9 @@ async fn a_clients_event_is_stored_once_and_goes_to_all_under_both_names() {
     let stored = stored(&rig).await;
     assert_eq!((&stored[0]["name"], &stored[0]["payload"]["original_event"]), (&json!("hook:event"), &said));
     let mut late = Ws::join(&rig).await;
-    assert_eq!(late.event("history").await["events"][0], *payload, "it is in the history");
+    let mut unnamed = payload.clone();
+    unnamed.as_object_mut().unwrap().remove("id");
+    assert_eq!(late.event("history").await["events"][0], unnamed, "it is in the history");
     let ingest = rig.server().counters().ingest();
     assert_eq!(ingest.accepted.values().sum::<u64>(), 2);
 }
@@ -166,7 +168,7 @@ async fn sessions_are_announced_listed_and_ended() {
     up_to_ack(&mut ws, 2).await;
     ws.send(r#"42["hook:session:info",{"session_id":"s-1"}]"#).await;
     let info = ws.event("hook:session:info:response").await;
-    assert_eq!((&info["session"]["session_id"], &info["session"]["event_count"]), (&json!("s-1"), &json!(1)));
+    assert_eq!((&info["session_id"], &info["event_count"]), (&json!("s-1"), &json!(1)));
     ws.send(r#"42["hook:session:info",{"session_id":"s-2"}]"#).await;
     assert_eq!(ws.event("hook:error").await, json!({"error": "Session not found: s-2"}));
     ws.send(r#"423["hook:session:end",{"session_id":"s-2"}]"#).await;
@@ -226,7 +228,7 @@ async fn status_and_the_list_of_clients() {
     assert_eq!((&status["service"], &status["clients_connected"]), (&json!("unified-monitor"), &json!(2)));
     ws.send(r#"42["dashboard:info",{}]"#).await;
     let info = ws.event("dashboard:info:response").await;
-    assert_eq!(info["endpoints"]["dashboard"], format!("http://localhost:{}/", rig.address.port()));
+    assert_eq!(info["endpoints"]["dashboard"], "/");
     ws.send(r#"42["client:register",{"name":"me","type":"test"}]"#).await;
     let registered = ws.event("client:registered").await;
     assert_eq!((&registered["name"], &registered["type"]), (&json!("me"), &json!("test")));

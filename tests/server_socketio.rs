@@ -4,11 +4,12 @@ mod server_support;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mpm_monitor::config::Settings;
 use serde_json::{Value, json};
 use server_support::*;
+use tokio::io::AsyncWriteExt;
 
 fn packets(answer: &str) -> Vec<String> {
     assert_eq!(status(answer), 200, "{answer}");
@@ -34,7 +35,7 @@ async fn a_polling_client_is_greeted_answered_and_acknowledged() {
     assert_eq!((&welcome[0], &welcome[1]["session_id"]), (&json!("dashboard:welcome"), &granted["sid"]));
     assert_eq!(event(&greeting[2]), json!(["dashboard:client:count", {"count": 1}]));
     for (packet, name) in [(&greeting[3], "event_history"), (&greeting[4], "history")] {
-        let past = json!({"events": [{"n": 1, "id": rig.events.id(1), "seq": 1}], "count": 1, "total_available": 1});
+        let past = json!({"events": [{"n": 1, "seq": 1}], "count": 1, "total_available": 1});
         assert_eq!(event(packet), json!([name, past]));
     }
     assert_eq!(greeting.len(), 5);
@@ -372,4 +373,54 @@ async fn a_token_in_the_auth_payload_opens_the_namespace_and_the_right_to_write(
     reader.send(r#"421["claude_event",{"mine":2}]"#).await;
     assert!(reader.event("hook:error").await["error"].as_str().unwrap().contains("token"));
     assert_eq!(rig.events.store.last_seq(), 1);
+}
+
+#[tokio::test]
+async fn who_floods_waits_and_loses_nothing_while_the_others_are_served_at_once() {
+    let rig = start(Settings { client_rate: 500, client_burst: 250, ..settings() });
+    let mut flood = Ws::join(&rig).await;
+    flood.event("history").await;
+    let mut calm = Ws::join(&rig).await;
+    calm.event("history").await;
+    let mut bytes = Vec::new();
+    for n in 0..1000 {
+        let text = format!("42{n}[\"dashboard:ping\",{{\"timestamp\":{n}}}]");
+        bytes.extend([0x81, 0x80 | u8::try_from(text.len()).unwrap(), 0, 0, 0, 0]);
+        bytes.extend(text.as_bytes());
+    }
+    let began = Instant::now();
+    flood.stream.write_all(&bytes).await.unwrap();
+    let flooded = tokio::spawn(async move {
+        for n in 0..1000 {
+            assert_eq!(flood.event("dashboard:pong").await["timestamp"], n);
+        }
+        began.elapsed()
+    });
+    let mut waits = Vec::new();
+    while !flooded.is_finished() {
+        let asked = Instant::now();
+        calm.send("42[\"dashboard:ping\",{}]").await;
+        calm.event("dashboard:pong").await;
+        waits.push(asked.elapsed());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let took = flooded.await.unwrap();
+    assert!(took >= Duration::from_millis(1400), "750 events beyond the burst at 500 a second took {took:?}");
+    waits.sort_unstable();
+    let p99 = waits[waits.len() * 99 / 100];
+    assert!(p99 < Duration::from_millis(100), "p99 of the other client is {p99:?}");
+    let throttled = &rig.server().counters().throttled;
+    assert!(throttled.load(Ordering::Relaxed) >= 1, "nobody was counted");
+
+    let sid = rig.open().await;
+    rig.send(&sid, "40").await;
+    rig.poll(&sid).await;
+    let many: Vec<String> = (0..500).map(|n| format!("42{n}[\"dashboard:ping\",{{}}]")).collect();
+    let began = Instant::now();
+    assert_eq!(body(&rig.send(&sid, &many.join("\u{1e}")).await), "ok");
+    assert!(began.elapsed() >= Duration::from_millis(450), "the answer came after {:?}", began.elapsed());
+    let mut acknowledged = 0;
+    while acknowledged < 500 {
+        acknowledged += packets(&rig.poll(&sid).await).iter().filter(|p| p.starts_with("43")).count();
+    }
 }

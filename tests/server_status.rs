@@ -81,6 +81,10 @@ async fn pages_of_claude_mpm_get_what_they_ask_about_the_project() {
 
     assert_eq!(get(&rig, "/api/config/agents/available?search=x").await["agents"], json!([]));
     assert_eq!(get(&rig, "/api/config/skill-links/").await["by_skill"], json!({}));
+    for (path, rule) in [("agents/available", "private, max-age=60"), ("agents/deployed", "no-store")] {
+        let answer = rig.ask("GET", &format!("/api/config/{path}"), "", "").await;
+        assert!(answer.to_lowercase().contains(&format!("cache-control: {rule}\r\n")), "{answer}");
+    }
     assert_eq!(get(&rig, "/api/config/skills/one/detail").await["data"]["name"], "one");
     for path in ["/api/config/agents/one/detail", "/api/config/skill-links/agent/one"] {
         let answer = rig.ask("GET", path, "", "").await;

@@ -189,6 +189,12 @@ pub fn settle(mut merged: Merged, directories: &Directories) -> Result<(Settings
         ping_timeout: time(values, "socketio.ping_timeout"),
         allow_origin: list(values, "server.allow_origin"),
         allow_host: list(values, "server.allow_host"),
+        dashboard: get(values, "server.dashboard_dir", |v| match v {
+            Value::Path(dir) => Some(Choice::At(dir.clone())),
+            Value::Text(word) if word == "auto" => Some(Choice::Auto),
+            _ => Some(Choice::Own),
+        }),
+        pid_files_in: list(values, "compat.pid_files_in").iter().map(PathBuf::from).collect(),
         unix_socket: optional_path(values, "server.unix_socket"),
         token: None,
         token_file: optional_path(values, "access.token_file"),
@@ -198,14 +204,6 @@ pub fn settle(mut merged: Merged, directories: &Directories) -> Result<(Settings
             _ => LocalAccess::Read,
         },
         unix_users: list(values, "access.unix_users").iter().filter_map(|u| u.parse().ok()).collect(),
-        dashboard: get(values, "server.dashboard_dir", |v| match v {
-            Value::Path(dir) => Some(Choice::At(dir.clone())),
-            Value::Text(word) if word == "auto" => Some(Choice::Auto),
-            _ => Some(Choice::Own),
-        }),
-        pid_files_in: get(values, "compat.pid_files_in", |v| {
-            if let Value::List(l) = v { Some(l.iter().map(PathBuf::from).collect()) } else { None }
-        }),
         dialect: if text(values, "events.dialect") == "wrapped" { Dialect::Wrapped } else { Dialect::PassThrough },
         durable: truth(values, "events.durable"),
         history_events: number(values, "history.events"),

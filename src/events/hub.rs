@@ -1,6 +1,6 @@
 //! The hub: the newest events in memory, and the way of every new one to the subscribers.
 //!
-//! The store's thread hands committed events over with [`Hub::publish`]; the hub's own task encodes each of them once,
+//! The store hands committed events over with [`Hub::publish`]; the hub's own task encodes each of them once,
 //! adds it to the history and gives it to the [`Outlet`]s. History and outlets change together under one lock, and
 //! [`Hub::subscribe`] takes the same lock: a new client gets what was there, then everything after it, with no gap and
 //! nothing twice.
@@ -13,7 +13,7 @@ use bytes::{Bytes, BytesMut};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
-use crate::events::model::Event;
+use crate::events::model::{Draft, Event};
 pub use crate::events::shown::Shown;
 use crate::runtime::pulse::{Probe, Pulse};
 
@@ -29,7 +29,7 @@ const HISTORY_BYTES: usize = 1 << 20;
 pub struct Limits {
     /// The most events.
     pub events: usize,
-    /// The most bytes of encoded events.
+    /// The most bytes of events.
     pub bytes: usize,
 }
 
@@ -82,7 +82,7 @@ pub struct Hub {
 #[derive(Default)]
 struct State {
     limits: Limits,
-    ring: VecDeque<Shown>,
+    ring: VecDeque<Arc<Event>>,
     bytes: usize,
     last_seq: u64,
     outlets: Vec<Arc<dyn Outlet>>,
@@ -117,21 +117,19 @@ impl Hub {
     /// Fills the history at boot with the store's newest events, oldest first. `epoch` names the store; ids of events
     /// are unique within it. Events that were published already are kept.
     pub fn load(&self, epoch: &str, events: Vec<Event>) {
-        let epoch = self.epoch.get_or_init(|| epoch.to_owned());
+        self.epoch.get_or_init(|| epoch.to_owned());
         let mut state = lock(&self.state);
         let first = state.ring.front().map_or(u64::MAX, |s| s.seq);
-        let older: Vec<Shown> = events.iter().filter(|e| e.seq < first).map(|event| Shown::new(event, epoch)).collect();
-        for shown in older.into_iter().rev() {
-            state.last_seq = state.last_seq.max(shown.seq);
-            let shown = shown.kept();
-            state.bytes += shown.len();
-            state.ring.push_front(shown);
+        for event in events.into_iter().filter(|e| e.seq < first).rev() {
+            state.last_seq = state.last_seq.max(event.seq);
+            state.bytes += weight(&event);
+            state.ring.push_front(Arc::new(event));
         }
         state.history = None;
         state.trim();
     }
 
-    /// Takes events that the store has committed, in order. Called from the store's thread; never waits for a client.
+    /// Takes events that the store has committed, in order. Called by whoever committed them; never waits for a client.
     pub fn publish(&self, batch: &[Arc<Event>]) {
         lock(&self.inbox).extend_from_slice(batch);
         self.filled.notify_one();
@@ -146,7 +144,7 @@ impl Hub {
     /// exactly the events that are not in this history. `join` must not call back into the hub.
     pub fn subscribe<R>(&self, limit: usize, join: impl FnOnce(&History) -> R) -> R {
         let mut state = lock(&self.state);
-        let history = state.history(limit);
+        let history = state.history(limit, self.epoch());
         join(&history)
     }
 
@@ -158,13 +156,13 @@ impl Hub {
         let (oldest, last_seq) = (state.ring.front().map(|s| s.seq), state.last_seq);
         let start = state.ring.partition_point(|s| s.seq <= seq);
         let (mut events, mut size, mut complete) = (Vec::new(), 0, true);
-        for shown in state.ring.range(start..) {
-            size += shown.len();
+        for event in state.ring.range(start..) {
+            size += weight(event);
             if size > bytes && !events.is_empty() {
                 complete = false;
                 break;
             }
-            events.push(shown.clone());
+            events.push(Shown::new(event, self.epoch()));
         }
         join(Tail { oldest, last_seq, events, complete })
     }
@@ -177,7 +175,16 @@ impl Hub {
 
     /// The events in memory, oldest first.
     pub fn recent(&self) -> Vec<Shown> {
+        self.kept().iter().map(|event| Shown::new(event, self.epoch())).collect()
+    }
+
+    /// The events in memory, oldest first, as they were accepted. Other than the store's they can always be read.
+    pub fn kept(&self) -> Vec<Arc<Event>> {
         lock(&self.state).ring.iter().cloned().collect()
+    }
+
+    fn epoch(&self) -> &str {
+        self.epoch.get().map_or("", String::as_str)
     }
 
     /// Events that the store has committed and that still wait for the hub's task.
@@ -210,7 +217,6 @@ impl Hub {
     }
 
     fn pass(&self, events: &[Arc<Event>]) {
-        let epoch = self.epoch.get().map_or("", String::as_str);
         let mut state = lock(&self.state);
         let mut last = state.last_seq;
         let is_new = |event: &&Arc<Event>| {
@@ -218,14 +224,19 @@ impl Hub {
             last = last.max(event.seq);
             before < event.seq
         };
-        let shown: Vec<Shown> = events.iter().filter(is_new).map(|e| Shown::new(e, epoch)).collect();
+        let shown: Vec<Shown> = events
+            .iter()
+            .filter(is_new)
+            .map(|event| (Shown::new(event, self.epoch()), event))
+            .map(|(shown, event)| {
+                state.bytes += weight(event);
+                state.ring.push_back(Arc::clone(event));
+                shown
+            })
+            .collect();
         let Some(newest) = shown.last() else { return };
         state.last_seq = newest.seq;
         state.history = None;
-        for event in &shown {
-            state.bytes += event.len();
-            state.ring.push_back(event.kept());
-        }
         state.trim();
         for outlet in &state.outlets {
             outlet.send(&shown);
@@ -233,35 +244,44 @@ impl Hub {
     }
 }
 
+/// The bytes that count for an event in memory.
+fn weight(event: &Event) -> usize {
+    let Draft { name, subtype, session, payload } = &event.draft;
+    name.len() + subtype.len() + session.as_ref().map_or(0, String::len) + payload.len() + size_of::<Event>()
+}
+
 impl State {
     fn trim(&mut self) {
         while self.ring.len() > self.limits.events || self.bytes > self.limits.bytes {
             let Some(old) = self.ring.pop_front() else { return };
-            self.bytes -= old.len();
+            self.bytes -= weight(&old);
         }
     }
 
     /// Clients that reconnect together, as after a restart, share one encoded history.
-    fn history(&mut self, limit: usize) -> History {
+    fn history(&mut self, limit: usize, epoch: &str) -> History {
         if let Some(history) = self.history.as_ref().filter(|h| h.asked == limit) {
             return history.clone();
         }
-        let mut size = 0;
-        let count = (self.ring.iter().rev().take(limit))
-            .take_while(|s| {
-                size += s.payload().len() + 1;
-                size <= HISTORY_BYTES
-            })
-            .count();
+        let (mut newest, mut size) = (Vec::new(), 0);
+        for event in self.ring.iter().rev().take(limit) {
+            let shown = Shown::new(event, epoch);
+            size += shown.payload().len() + 1;
+            if size > HISTORY_BYTES {
+                break;
+            }
+            newest.push(shown);
+        }
         let mut json = BytesMut::with_capacity(size.min(HISTORY_BYTES) + 64);
         json.extend_from_slice(b"{\"events\":[");
-        for (index, shown) in self.ring.iter().skip(self.ring.len() - count).enumerate() {
+        for (index, shown) in newest.iter().rev().enumerate() {
             if index > 0 {
                 json.extend_from_slice(b",");
             }
-            json.extend_from_slice(shown.payload());
+            shown.unnamed().iter().for_each(|part| json.extend_from_slice(part));
         }
-        json.extend_from_slice(format!("],\"count\":{count},\"total_available\":{}}}", self.ring.len()).as_bytes());
+        let tail = format!("],\"count\":{},\"total_available\":{}}}", newest.len(), self.ring.len());
+        json.extend_from_slice(tail.as_bytes());
         let history = History { json: json.freeze(), last_seq: self.last_seq, asked: limit };
         self.history = Some(history.clone());
         history
@@ -282,7 +302,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::events::model::Draft;
 
     fn event(seq: u64, payload: &str) -> Event {
         let draft =
@@ -295,11 +314,11 @@ mod tests {
         let hub = Hub::new(Limits { events: 3, bytes: 1 << 20 });
         hub.load("e", (1..=5).map(|n| event(n, "{}")).collect());
         assert_eq!(lock(&hub.state).ring.iter().map(|s| s.seq).collect::<Vec<_>>(), [3, 4, 5]);
-        let hub = Hub::new(Limits { events: 100, bytes: 400 });
+        let hub = Hub::new(Limits { events: 100, bytes: 1000 });
         hub.load("e", (1..=100).map(|n| event(n, r#"{"k":"0123456789"}"#)).collect());
         let state = lock(&hub.state);
-        assert!(state.bytes <= 400 && state.ring.len() > 1, "{} bytes in {}", state.bytes, state.ring.len());
-        assert_eq!(state.ring.iter().map(|s| s.len()).sum::<usize>(), state.bytes);
+        assert!(state.bytes <= 1000 && state.ring.len() > 1, "{} bytes in {}", state.bytes, state.ring.len());
+        assert_eq!(state.ring.iter().map(|e| weight(e)).sum::<usize>(), state.bytes);
     }
 
     #[test]
@@ -316,10 +335,7 @@ mod tests {
         let hub = Hub::new(Limits::default());
         hub.load("e", (1..=5).map(|n| event(n, r#"{"a":1}"#)).collect());
         let text = hub.subscribe(2, |h| String::from_utf8(h.json.to_vec()).unwrap());
-        assert_eq!(
-            text,
-            r#"{"events":[{"a":1,"id":"e-4","seq":4},{"a":1,"id":"e-5","seq":5}],"count":2,"total_available":5}"#
-        );
+        assert_eq!(text, r#"{"events":[{"a":1,"seq":4},{"a":1,"seq":5}],"count":2,"total_available":5}"#);
         hub.pass(&[Arc::new(event(6, "{}"))]);
         let value: serde_json::Value = hub.subscribe(2, |h| serde_json::from_slice(&h.json).unwrap());
         assert_eq!(value["events"][1]["seq"], 6);

@@ -4,6 +4,8 @@
 //! as it does from Claude MPM's server: under the name of its own kind first, then as `claude_event`. It is stored once,
 //! with the name of its kind.
 
+use std::ops::Range;
+
 use bytes::{Bytes, BytesMut};
 use serde_json::value::RawValue;
 
@@ -47,10 +49,12 @@ pub struct Shown {
     session: Option<Box<str>>,
     /// The name that goes out first, of an event with two.
     first_name: Option<&'static str>,
-    /// What goes out first; made anew from the rest where it is only kept.
+    /// What goes out first, of such an event.
     ahead: Option<Bytes>,
     json: Bytes,
     payload_at: usize,
+    /// Where in `json` our own `id` is, with one of its commas; empty if there is none.
+    id_at: Range<usize>,
 }
 
 impl Shown {
@@ -64,10 +68,11 @@ impl Shown {
         json.extend_from_slice(quoted(name).as_bytes());
         json.extend_from_slice(b",");
         let payload_at = json.len();
-        splice(&mut json, payload, event.seq, epoch);
+        let id_at = splice(&mut json, payload, event.seq, epoch);
         json.extend_from_slice(b"]");
         let session = event.draft.session.as_deref().map(Box::from);
-        let mut shown = Self { seq: event.seq, session, first_name, ahead: None, json: json.freeze(), payload_at };
+        let mut shown =
+            Self { seq: event.seq, session, first_name, ahead: None, json: json.freeze(), payload_at, id_at };
         shown.ahead = shown.first();
         shown
     }
@@ -79,12 +84,7 @@ impl Shown {
         Some([b"[", quoted(name).as_bytes(), b",", payload, b"]"].concat().into())
     }
 
-    /// What the memory keeps: what goes out first is in the rest as well.
-    pub fn kept(&self) -> Self {
-        Self { ahead: None, ..self.clone() }
-    }
-
-    /// How many bytes it is in memory once it is only kept.
+    /// How many bytes its array has.
     pub fn len(&self) -> usize {
         self.json.len()
     }
@@ -96,8 +96,7 @@ impl Shown {
 
     /// Everything that a live client is sent, in order: two arrays for an event with two names, else one.
     pub fn arrays(&self) -> impl Iterator<Item = Bytes> + use<> {
-        let ahead = self.ahead.clone().or_else(|| self.first());
-        ahead.into_iter().chain(std::iter::once(self.json.clone()))
+        self.ahead.clone().into_iter().chain(std::iter::once(self.json.clone()))
     }
 
     /// The same, each with its name as JSON.
@@ -117,6 +116,16 @@ impl Shown {
         self.json.clone()
     }
 
+    /// The payload without the `id` that was added to it, in two parts: as it stands in the history that clients are sent
+    /// unasked. Claude MPM's pages draw all that they are told under its `id`, and break when one comes again, as it does
+    /// when they connect again or had kept it.
+    pub fn unnamed(&self) -> [&[u8]; 2] {
+        if self.id_at.is_empty() {
+            return [self.payload(), b""];
+        }
+        [&self.json[self.payload_at..self.id_at.start], &self.json[self.id_at.end..self.json.len() - 1]]
+    }
+
     /// The payload alone.
     pub fn payload(&self) -> &[u8] {
         &self.json[self.payload_at..self.json.len() - 1]
@@ -124,28 +133,31 @@ impl Shown {
 }
 
 /// Appends an object with `id` and `seq` as its last fields. A poster's own field of that name stays (the pass-through
-/// dialect promises unchanged data), and so does a payload that is no object.
-fn splice(json: &mut BytesMut, payload: &str, seq: u64, epoch: &str) {
+/// dialect promises unchanged data), and so does a payload that is no object. Returns where the `id` is, with the comma that
+/// goes with it.
+fn splice(json: &mut BytesMut, payload: &str, seq: u64, epoch: &str) -> Range<usize> {
     let Some(open) = payload.strip_suffix('}').filter(|p| p.starts_with('{')) else {
-        return json.extend_from_slice(payload.as_bytes());
+        json.extend_from_slice(payload.as_bytes());
+        return 0..0;
     };
     json.extend_from_slice(open.as_bytes());
-    let mut comma = open.len() > 1;
-    let mut field = |text: String| {
-        if comma {
-            json.extend_from_slice(b",");
-        }
-        comma = true;
-        json.extend_from_slice(text.as_bytes());
-    };
+    let is_first = open.len() == 1;
+    let mut id_at = 0..0;
     if !has_field(payload, "id") {
         let id = if epoch.is_empty() { seq.to_string() } else { format!("{epoch}-{seq}") };
-        field(format!("\"id\":{}", quoted(&id)));
+        let begin = json.len();
+        json.extend_from_slice(if is_first { b"" } else { b"," });
+        json.extend_from_slice(format!("\"id\":{}", quoted(&id)).as_bytes());
+        id_at = begin..json.len();
     }
     if !has_field(payload, "seq") {
-        field(format!("\"seq\":{seq}"));
+        json.extend_from_slice(if is_first && id_at.is_empty() { b"" } else { b"," });
+        // In an object that was empty it is the comma after the id that goes with it.
+        id_at.end += usize::from(is_first && !id_at.is_empty());
+        json.extend_from_slice(format!("\"seq\":{seq}").as_bytes());
     }
     json.extend_from_slice(b"}");
+    id_at
 }
 
 /// Whether a compact JSON object has a field of this name at its top.
@@ -158,6 +170,10 @@ fn has_field(object: &str, name: &str) -> bool {
 }
 
 fn quoted(text: &str) -> String {
+    // Most names need no escape.
+    if text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b':' | b'.')) {
+        return format!("\"{text}\"");
+    }
     serde_json::Value::from(text).to_string()
 }
 
@@ -188,6 +204,21 @@ mod tests {
     }
 
     #[test]
+    fn the_unasked_history_has_everything_but_the_id_that_was_added() {
+        let unnamed = |payload: &str| {
+            let draft = Draft { name: "n".into(), subtype: "x".into(), session: None, payload: payload.into() };
+            let shown = Shown::new(&Event { seq: 7, accepted: jiff::Timestamp::UNIX_EPOCH, draft }, "e");
+            String::from_utf8(shown.unnamed().concat()).unwrap()
+        };
+        assert_eq!(unnamed(r#"{"type":"x"}"#), r#"{"type":"x","seq":7}"#);
+        assert_eq!(unnamed("{}"), r#"{"seq":7}"#);
+        assert_eq!(unnamed(r#"{"seq":1}"#), r#"{"seq":1}"#);
+        assert_eq!(unnamed(r#"{"id":"mine"}"#), r#"{"id":"mine","seq":7}"#);
+        assert_eq!(unnamed(r#"{"id":"mine","seq":1}"#), r#"{"id":"mine","seq":1}"#);
+        assert_eq!(unnamed("[1,2]"), "[1,2]");
+    }
+
+    #[test]
     fn what_clients_send_goes_out_under_two_names_in_order() {
         let hook = arrays(HOOK_EVENT, r#"{"a":1}"#);
         let payload = r#"{"a":1,"id":"e-7","seq":7}"#;
@@ -200,13 +231,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_goes_out_like_the_first_time() {
+    fn every_face_has_its_name_and_the_agent_session() {
         for (name, payload) in [(HOOK_EVENT, r#"{"a":1}"#), (SESSION_STARTED, r#"{"data":{}}"#), ("x", "{}")] {
             let draft =
                 Draft { name: name.into(), subtype: "x".into(), session: Some("s".into()), payload: payload.into() };
             let event = Event { seq: 7, accepted: jiff::Timestamp::UNIX_EPOCH, draft };
             let shown = Shown::new(&event, "e");
-            assert_eq!(shown.kept().arrays().collect::<Vec<_>>(), shown.arrays().collect::<Vec<_>>());
+            assert_eq!(shown.arrays().count(), shown.faces().count());
             let names: Vec<String> = shown.faces().map(|(name, _)| name).collect();
             let both = [quoted(name), quoted("claude_event")];
             assert_eq!(names, if name == "x" { &both[..1] } else { &both[..] });

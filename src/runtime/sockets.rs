@@ -107,6 +107,7 @@ fn show(owner: Option<&Owner>) -> String {
 /// When one of them is no listening stream socket, they differ in their port, or none has one.
 pub fn passed() -> Result<Option<Listeners>, SocketError> {
     let mut sockets = of_launchd()?;
+    all_inherited()?;
     let fds = sd_notify::listen_fds_with_names().map_err(|e| SocketError::Passed(e.to_string()))?;
     for (fd, name) in fds {
         let Some(fd) = crate::sys::adopt_passed_fd(fd) else {
@@ -152,6 +153,23 @@ fn one_port(sockets: &[Listener]) -> Result<u16, String> {
         Some(other) => Err(format!("two ports, {port} and {other}")),
         None => Ok(port),
     }
+}
+
+/// An environment that was left over names descriptors that were not passed. Taking one of these would take it from the
+/// part of this process that opened it.
+fn all_inherited() -> Result<(), SocketError> {
+    let number = |name: &str| std::env::var(name).ok()?.parse::<u32>().ok();
+    if number("LISTEN_PID") != Some(std::process::id()) {
+        return Ok(());
+    }
+    let named = (3..=std::os::fd::RawFd::MAX).take(number("LISTEN_FDS").unwrap_or(0) as usize);
+    // The first that is not open ends it; sd-notify has the words for that.
+    for (fd, closes) in named.map_while(|fd| Some((fd, crate::sys::closes_on_exec(fd)?))) {
+        if closes {
+            return Err(SocketError::Passed(format!("descriptor {fd}, counted by LISTEN_FDS, was not passed")));
+        }
+    }
+    Ok(())
 }
 
 /// Whether this descriptor is what the socket unit promises, as a listener.

@@ -78,9 +78,12 @@ pub fn refusal(said: bool) -> Refusal {
 
 /// What tells nothing and cannot ask for the token before it is loaded: the page and its parts, and whether we are ready.
 fn is_public(path: &str) -> bool {
-    matches!(path, "/" | "/dashboard" | "/dashboard.js" | "/dashboard.css" | "/favicon.svg" | "/ready")
-        || path.starts_with("/_app/")
+    matches!(
+        path,
+        "/" | "/dashboard" | "/dashboard.js" | "/dashboard.css" | "/dashboard.svg" | "/favicon.svg" | "/ready"
+    ) || path.starts_with("/_app/")
         || path.starts_with("/static/")
+        || path.starts_with("/templates/")
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {
@@ -163,7 +166,8 @@ mod tests {
                 assert!(!may("HEAD", path, Some(("authorization", "Bearer wrong")), away(), &settings), "{path}");
                 assert!(may("GET", path, Some(("authorization", "Bearer 0123456789abcdef")), away(), &settings));
             }
-            for path in ["/", "/dashboard.js", "/ready", "/_app/immutable/x.js"] {
+            for path in ["/", "/dashboard.js", "/dashboard.svg", "/ready", "/_app/immutable/x.js", "/templates/x.html"]
+            {
                 assert!(may("GET", path, None, away(), &settings), "{path}");
                 assert!(!may("POST", path, None, away(), &settings), "{path}");
             }

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::http::{HeaderValue, Request, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 
+use super::room::Room;
 use crate::events::ingest::IngestError;
 use crate::events::store::StoreError;
 
@@ -75,8 +76,8 @@ pub fn json(status: StatusCode, body: &impl serde::Serialize) -> Response {
 }
 
 /// JSON that is encoded already.
-pub fn json_bytes(status: StatusCode, body: Vec<u8>) -> Response {
-    let mut response = Response::new(Body::from(body));
+pub fn json_bytes(status: StatusCode, body: impl Into<Body>) -> Response {
+    let mut response = Response::new(body.into());
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
@@ -97,15 +98,19 @@ pub fn method_not_allowed(allow: &'static str) -> Response {
 /// A request's whole body, of at most `limit` bytes, whether its length was announced or not.
 ///
 /// # Errors
-/// 413 `body_too_large`, 415 `unsupported_encoding`, 408 `body_timeout`, 400 `body_broken`.
-pub async fn read_body(request: Request<Body>, limit: usize) -> Result<Bytes, Refusal> {
-    if let Some(encoding) = request.headers().get(header::CONTENT_ENCODING)
+/// 413 `body_too_large`, 415 `unsupported_encoding`, 408 `body_timeout`, 400 `body_broken`, 503 `too_many_bodies`.
+pub async fn read_body<B>(headers: &HeaderMap, body: B, limit: usize) -> Result<Bytes, Refusal>
+where
+    B: hyper::body::Body<Data = Bytes> + Unpin,
+    B::Error: std::fmt::Display,
+{
+    if let Some(encoding) = headers.get(header::CONTENT_ENCODING)
         && encoding != "identity"
     {
         let message = "send the body without a Content-Encoding";
         return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_encoding", message));
     }
-    match tokio::time::timeout(BODY_DEADLINE, collect(request.into_body(), limit)).await {
+    match tokio::time::timeout(BODY_DEADLINE, collect(body, limit)).await {
         Ok(result) => result,
         Err(_) => {
             let message = format!("the body did not arrive within {} s", BODY_DEADLINE.as_secs());
@@ -114,15 +119,21 @@ pub async fn read_body(request: Request<Body>, limit: usize) -> Result<Bytes, Re
     }
 }
 
-async fn collect(mut body: Body, limit: usize) -> Result<Bytes, Refusal> {
+async fn collect<B>(mut body: B, limit: usize) -> Result<Bytes, Refusal>
+where
+    B: hyper::body::Body<Data = Bytes> + Unpin,
+    B::Error: std::fmt::Display,
+{
     let (mut first, mut rest, mut size) = (Bytes::new(), BytesMut::new(), 0_usize);
+    let (mut room, mut crowded) = (Room::default(), false);
     while let Some(frame) = body.frame().await {
         let frame = frame
             .map_err(|e| Refusal::new(StatusCode::BAD_REQUEST, "body_broken", format!("the body broke off: {e}")))?;
         let Ok(data) = frame.into_data() else { continue };
         size = size.saturating_add(data.len());
-        if size > limit {
-            (first, rest) = (Bytes::new(), BytesMut::new());
+        crowded |= size <= limit && !room.grow_for_body(size);
+        if size > limit || crowded {
+            (first, rest, room) = (Bytes::new(), BytesMut::new(), Room::default());
             if size > DISCARD.max(limit) {
                 break;
             }
@@ -140,7 +151,11 @@ async fn collect(mut body: Body, limit: usize) -> Result<Bytes, Refusal> {
         let message = format!("the body is larger than {limit} bytes");
         return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message));
     }
-    Ok(if rest.is_empty() { first } else { rest.freeze() })
+    if crowded {
+        let message = "other large bodies take all the memory that there is for them; try again";
+        return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_bodies", message));
+    }
+    Ok(if rest.is_empty() { room.held_by(first) } else { room.held_by(rest.freeze()) })
 }
 
 #[cfg(test)]

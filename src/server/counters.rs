@@ -83,11 +83,15 @@ const CATEGORIES: [&str; 11] = [
     "hook:session:ended",
 ];
 
+/// What an event of this name is counted under.
+pub fn category(name: &str) -> &'static str {
+    CATEGORIES.iter().find(|c| **c == name).copied().unwrap_or("other")
+}
+
 impl Counters {
     /// Counts an event that was accepted.
     pub fn accepted(&self, path: Path, name: &str) {
-        let category = CATEGORIES.iter().find(|c| **c == name).copied().unwrap_or("other");
-        *self.lock().accepted.entry((path, category)).or_default() += 1;
+        *self.lock().accepted.entry((path, category(name))).or_default() += 1;
     }
 
     /// Counts an event that was refused.

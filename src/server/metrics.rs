@@ -103,9 +103,16 @@ impl Collector for Figures {
         w.counter("accept_errors", "Times that accept failed for want of descriptors or memory", self.accept_errors)?;
 
         w.counter("store_events", "Events committed", self.store_events)?;
-        w.counter("store_batches", "Transactions that committed them", self.store_batches)?;
-        w.counter("store_errors", "Transactions that failed", self.store_errors)?;
+        w.counter("store_batches", "Groups that they were committed in", self.store_batches)?;
+        w.counter("store_errors", "Groups and transactions that failed", self.store_errors)?;
         w.counter("store_pruned_events", "Old events removed", self.store_pruned)?;
+        w.gauge(
+            "store_unindexed_events",
+            "Events in the journal that are not in the database yet",
+            None,
+            self.store_unindexed,
+        )?;
+        w.gauge("store_journal", "What the journal takes", Some(&Unit::Bytes), self.store_journal)?;
         w.gauge("store_queue_events", "Events that wait for the store", None, self.store_queue)?;
         w.gauge("last_seq", "The number of the last event", None, self.last_seq)?;
 

@@ -15,6 +15,7 @@ pub mod io;
 pub mod metrics;
 pub mod page;
 pub mod project;
+pub mod room;
 pub mod routes;
 pub mod site;
 pub mod socketio;
@@ -174,7 +175,7 @@ impl Server {
             phase: watched.clone(),
         };
         let instance = Arc::clone(&app.context.instance);
-        let site = Arc::new(Site::new(context, Arc::clone(&counters), routes::router(Arc::new(app))));
+        let site = Arc::new(Site::new(context, Arc::clone(&counters), Arc::new(app)));
         let probe = pulse.register("accept");
         let accepting = tokio::spawn(accept::run(listeners, site, Arc::clone(&open), watched, Arc::clone(&probe)));
         let helpers = [

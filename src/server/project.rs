@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::Path as Segment;
-use axum::http::StatusCode;
+use axum::http::header::CACHE_CONTROL;
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde_json::{Value, json};
@@ -28,7 +29,14 @@ pub fn router() -> Router<Arc<App>> {
         .route("/api/config/skill-links/agent/{name}", get(no_agent))
         .route("/api/config/skills/{name}/detail", get(skill));
     for (path, body) in fresh_project() {
-        router = router.route(&format!("/api/config{path}"), get(async move || json(StatusCode::OK, &body)));
+        let answer = move || async move {
+            let mut response = json(StatusCode::OK, &body);
+            if let Some(rule) = caching(path) {
+                response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static(rule));
+            }
+            response
+        };
+        router = router.route(&format!("/api/config{path}"), get(answer));
     }
     router
 }
@@ -106,6 +114,16 @@ async fn no_agent(Segment(name): Segment<String>) -> Response {
 async fn skill(Segment(name): Segment<String>) -> Response {
     let data = json!({"name": name, "used_by_agents": [], "agent_count": 0});
     json(StatusCode::OK, &json!({"success": true, "data": data}))
+}
+
+/// How long browsers keep an answer, where the original lets them.
+fn caching(path: &str) -> Option<&'static str> {
+    match path {
+        "/agents/available" => Some("private, max-age=60"),
+        "/skills/available" => Some("private, max-age=120"),
+        "/skill-links/" => Some("private, max-age=30"),
+        _ => None,
+    }
 }
 
 /// The paths below `/api/config` that need no argument, with the answers of a project in which nothing is set up.

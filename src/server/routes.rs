@@ -8,21 +8,27 @@ use std::sync::atomic::Ordering;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Query, State};
-use axum::http::{Request, StatusCode, Uri};
+use axum::http::{HeaderMap, Request, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
+use bytes::Bytes;
+use jiff::Timestamp;
 use serde_json::json;
 use tokio::sync::watch;
 
 use super::accept::{Open, Phase};
 use super::answer::{Refusal, json, json_bytes, read_body};
-use super::counters::Path;
+use super::counters::{Path, category};
+use super::room;
 use super::socketio::{SocketIo, polling};
 use super::{Context, Counters};
 use crate::build;
 use crate::events::ingest;
-use crate::events::store::{Filter, Page};
+use crate::events::model::{Draft, Event};
+use crate::events::store::{Filter, Page, StoreError};
 
+/// Where events are posted and read.
+pub const EVENTS: &str = "/api/events";
 /// How many events one answer holds unless the request says.
 const DEFAULT_LIMIT: usize = 100;
 /// The most events of one answer.
@@ -49,7 +55,7 @@ pub fn router(app: Arc<App>) -> Router {
     Router::new()
         .route("/health", get(health))
         .route("/ready", get(ready))
-        .route("/api/events", get(events_after).post(post_event))
+        .route(EVENTS, get(events_after).post(routed_post))
         .route("/socket.io/", any(socket_io))
         .merge(page)
         .merge(super::project::router())
@@ -109,11 +115,20 @@ fn readiness(waiting: &[&str], phase: Phase) -> (StatusCode, serde_json::Value) 
     (StatusCode::SERVICE_UNAVAILABLE, json!({"ready": false, "waiting_for": waiting, "reason": reason}))
 }
 
+async fn routed_post(State(app): State<Arc<App>>, request: Request<Body>) -> Response {
+    let (head, body) = request.into_parts();
+    post_event(&app, &head.headers, body).await
+}
+
 /// 204 only when the store has the event: what is acknowledged survives.
-async fn post_event(State(app): State<Arc<App>>, request: Request<Body>) -> Response {
-    match accept(&app, request).await {
-        Ok(name) => {
-            app.counters.accepted(Path::Http, &name);
+pub async fn post_event<B>(app: &App, headers: &HeaderMap, body: B) -> Response
+where
+    B: hyper::body::Body<Data = Bytes> + Unpin,
+    B::Error: std::fmt::Display,
+{
+    match accept(app, headers, body).await {
+        Ok(category) => {
+            app.counters.accepted(Path::Http, category);
             StatusCode::NO_CONTENT.into_response()
         }
         Err(refusal) => {
@@ -124,17 +139,21 @@ async fn post_event(State(app): State<Arc<App>>, request: Request<Body>) -> Resp
     }
 }
 
-/// Takes an event; its name.
-async fn accept(app: &App, request: Request<Body>) -> Result<String, Refusal> {
+/// Takes an event; the name that it is counted under.
+async fn accept<B>(app: &App, headers: &HeaderMap, body: B) -> Result<&'static str, Refusal>
+where
+    B: hyper::body::Body<Data = Bytes> + Unpin,
+    B::Error: std::fmt::Display,
+{
     let (limit, dialect) = {
         let settings = app.context.settings.borrow();
         (settings.max_body, settings.dialect)
     };
-    let body = read_body(request, limit).await?;
-    let draft = ingest::draft(&body, dialect, jiff::Timestamp::now())?;
-    let name = draft.name.clone();
+    let body = read_body(headers, body, limit).await?;
+    let draft = ingest::draft(&body, dialect, Timestamp::now())?;
+    let category = category(&draft.name);
     app.context.store.append(draft).await?;
-    Ok(name)
+    Ok(category)
 }
 
 /// What a request for events asks for.
@@ -177,9 +196,11 @@ fn wanted(query: HashMap<String, String>) -> Result<Wanted, Refusal> {
             "session" => wanted.filter.session = Some(value),
             "type" => wanted.filter.name = Some(value),
             "subtype" => wanted.filter.subtype = Some(value),
+            "since" => wanted.filter.since = Some(moment(&name, &value)?),
+            "until" => wanted.filter.until = Some(moment(&name, &value)?),
             _ => {
                 return Err(bad(format!(
-                    "{name:?} is no parameter; there are after, limit, session, type and subtype"
+                    "{name:?} is no parameter; there are after, limit, session, type, subtype, since and until"
                 )));
             }
         }
@@ -187,20 +208,57 @@ fn wanted(query: HashMap<String, String>) -> Result<Wanted, Refusal> {
     Ok(wanted)
 }
 
-async fn events_after(State(app): State<Arc<App>>, uri: Uri) -> Response {
-    let wanted = match Wanted::parse(&uri) {
-        Ok(wanted) => wanted,
-        Err(refusal) => return refusal.into_response(),
+/// A moment as RFC 3339 has it, or in seconds since 1970.
+fn moment(name: &str, value: &str) -> Result<Timestamp, Refusal> {
+    let seconds = || {
+        let seconds = value.parse::<f64>().ok().filter(|s| s.is_finite())?;
+        // What is too far away for an integer is so for a timestamp.
+        Timestamp::from_microsecond((seconds * 1e6).round() as i64).ok()
     };
-    match app.context.store.after(wanted.after, wanted.limit, &wanted.filter).await {
-        Ok(page) => json_bytes(StatusCode::OK, render(&page, wanted.after, app.context.store.epoch()).into_bytes()),
-        Err(error) => Refusal::from(error).into_response(),
+    value.parse().ok().or_else(seconds).ok_or_else(|| {
+        let message = format!("{name}={value:?} is no moment; write 2026-01-31T12:00:00Z, or seconds since 1970");
+        Refusal::new(StatusCode::BAD_REQUEST, "bad_parameter", message)
+    })
+}
+
+async fn events_after(State(app): State<Arc<App>>, uri: Uri) -> Response {
+    match page(&app, &uri).await {
+        Ok(page) => json_bytes(StatusCode::OK, page),
+        Err(refusal) => refusal.into_response(),
     }
+}
+
+async fn page(app: &App, uri: &Uri) -> Result<Bytes, Refusal> {
+    let wanted = Wanted::parse(uri)?;
+    let room = room::for_answer().await?;
+    let store = &app.context.store;
+    let text = match store.after(wanted.after, wanted.limit, &wanted.filter).await {
+        Ok(page) => render(&page, wanted.after, store.epoch(), "store"),
+        Err(error @ (StoreError::Read(_) | StoreError::File { .. })) => {
+            tracing::warn!(%error, "events are read from memory");
+            let page = remembered(&app.context.hub.kept(), &wanted);
+            render(&page, wanted.after, store.epoch(), "memory")
+        }
+        Err(error) => return Err(error.into()),
+    };
+    Ok(room.held_by(text.into_bytes()))
+}
+
+/// The page as far as the newest events go, which are in memory: better than none while the disk cannot be read.
+fn remembered(kept: &[Arc<Event>], wanted: &Wanted) -> Page {
+    let last_seq = kept.last().map_or(0, |e| e.seq);
+    let mut fit = kept.iter().filter(|e| {
+        let Draft { name, subtype, session, .. } = &e.draft;
+        e.seq > wanted.after && wanted.filter.matches(e.accepted, name, subtype, session.as_deref())
+    });
+    let events = fit.by_ref().take(wanted.limit).map(|e| Event::clone(e)).collect();
+    let oldest_seq = kept.first().map_or(last_seq + 1, |e| e.seq);
+    Page { events, last_seq, oldest_seq, complete: fit.next().is_none() }
 }
 
 /// Payloads are JSON already and go out as they are. `next` is what to pass as `after` to go on: where more
 /// events fit the last one of the page, else the newest of all, for then everything up to it was looked at.
-fn render(page: &Page, after: u64, epoch: &str) -> String {
+fn render(page: &Page, after: u64, epoch: &str, source: &str) -> String {
     let quoted = |text: &str| serde_json::Value::from(text).to_string();
     let size = page.events.iter().map(|e| e.draft.payload.len() + 96).sum::<usize>();
     let mut out = String::with_capacity(size + 128);
@@ -224,7 +282,7 @@ fn render(page: &Page, after: u64, epoch: &str) -> String {
     };
     let _ = write!(
         out,
-        "],\"last_seq\":{},\"oldest_seq\":{},\"next\":{next},\"epoch\":{}}}",
+        "],\"last_seq\":{},\"oldest_seq\":{},\"next\":{next},\"epoch\":{},\"source\":\"{source}\"}}",
         page.last_seq,
         page.oldest_seq,
         quoted(epoch)
@@ -235,7 +293,6 @@ fn render(page: &Page, after: u64, epoch: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::events::model::{Draft, Event};
 
     fn ask(pairs: &[(&str, &str)]) -> Result<Wanted, &'static str> {
         wanted(pairs.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect()).map_err(|r| r.code)
@@ -246,9 +303,20 @@ mod tests {
         let all = ask(&[("after", "7"), ("limit", "1000"), ("type", "tool_event"), ("session", "s")]).unwrap();
         assert_eq!((all.after, all.limit, all.filter.name.as_deref()), (7, 1000, Some("tool_event")));
         assert_eq!(ask(&[]).unwrap().limit, 100);
-        for bad in [("limit", "0"), ("limit", "1001"), ("limit", "x"), ("after", "-1"), ("since", "1")] {
+        let bad = [("limit", "0"), ("limit", "1001"), ("limit", "x"), ("after", "-1"), ("before", "1")];
+        for bad in bad.into_iter().chain([("since", "yesterday"), ("until", "2026-13-01T00:00:00Z"), ("since", "NaN")])
+        {
             assert_eq!(ask(&[bad]), Err("bad_parameter"), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn moments_are_written_as_time_or_as_seconds() {
+        let filter = |pairs| ask(pairs).unwrap().filter;
+        let time = filter(&[("since", "2026-01-31T13:00:00.5+01:00"), ("until", "1769860801")]);
+        assert_eq!(time.since, Timestamp::from_millisecond(1_769_860_800_500).ok());
+        assert_eq!(time.until, Timestamp::from_second(1_769_860_801).ok());
+        assert_eq!(filter(&[("since", "1769860800.5")]).since, time.since);
     }
 
     #[test]
@@ -256,13 +324,30 @@ mod tests {
         let draft = Draft { name: "a\"b".into(), subtype: "x".into(), session: None, payload: r#"{"k":[1]}"#.into() };
         let event = |seq| Event { seq, accepted: jiff::Timestamp::UNIX_EPOCH, draft: draft.clone() };
         let page = Page { events: vec![event(3), event(4)], last_seq: 9, oldest_seq: 1, complete: false };
-        let value: serde_json::Value = serde_json::from_str(&render(&page, 2, "e")).unwrap();
+        let value: serde_json::Value = serde_json::from_str(&render(&page, 2, "e", "store")).unwrap();
         assert_eq!((&value["next"], &value["events"][0]["payload"]["k"][0]), (&json!(4), &json!(1)));
         assert_eq!((&value["events"][1]["id"], &value["events"][1]["name"]), (&json!("e-4"), &json!("a\"b")));
         assert_eq!(value["events"][0]["accepted"], "1970-01-01T00:00:00Z");
         let all = Page { complete: true, ..page };
-        let value: serde_json::Value = serde_json::from_str(&render(&all, 2, "e")).unwrap();
-        assert_eq!(value["next"], 9);
+        let value: serde_json::Value = serde_json::from_str(&render(&all, 2, "e", "memory")).unwrap();
+        assert_eq!((&value["next"], &value["source"]), (&json!(9), &json!("memory")));
+    }
+
+    #[test]
+    fn memory_answers_the_same_questions() {
+        let event = |seq: u64| {
+            let session = seq.is_multiple_of(2).then(|| "even".to_owned());
+            let draft = Draft { name: "n".into(), subtype: "x".into(), session, payload: "{}".into() };
+            Arc::new(Event { seq, accepted: Timestamp::UNIX_EPOCH, draft })
+        };
+        let kept: Vec<_> = (5..=10).map(event).collect();
+        let page = |pairs| remembered(&kept, &ask(pairs).unwrap());
+        let seqs = |page: &Page| page.events.iter().map(|e| e.seq).collect::<Vec<_>>();
+        let all = page(&[]);
+        assert_eq!((seqs(&all), all.oldest_seq, all.last_seq, all.complete), (vec![5, 6, 7, 8, 9, 10], 5, 10, true));
+        let some = page(&[("after", "6"), ("limit", "1"), ("session", "even")]);
+        assert_eq!((seqs(&some), some.complete), (vec![8], false));
+        assert_eq!(remembered(&[], &ask(&[]).unwrap()).oldest_seq, 1);
     }
 
     #[test]

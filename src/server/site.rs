@@ -15,6 +15,7 @@ use super::accept::Connection;
 use super::access::{self, Access};
 use super::answer::Refusal;
 use super::guard::{self, Allowed};
+use super::routes::{self, App};
 use super::{Context, Counters};
 use crate::config::Settings;
 
@@ -26,13 +27,15 @@ pub struct Site {
     /// What happened so far.
     pub counters: Arc<Counters>,
     pub(super) out_of_descriptors: AtomicBool,
+    app: Arc<App>,
     router: Router,
 }
 
 impl Site {
-    /// With the routes it leads to.
-    pub fn new(context: Context, counters: Arc<Counters>, router: Router) -> Self {
-        Self { context, counters, out_of_descriptors: AtomicBool::new(false), router }
+    /// With the routes that lead to `app`.
+    pub fn new(context: Context, counters: Arc<Counters>, app: Arc<App>) -> Self {
+        let router = routes::router(Arc::clone(&app));
+        Self { context, counters, out_of_descriptors: AtomicBool::new(false), app, router }
     }
 
     /// The settings of this moment.
@@ -67,6 +70,10 @@ impl Site {
                 guard::preflight(response.headers_mut());
                 response
             }
+            // By far the most frequent request goes a way without detours.
+            Ok(()) if head.method == Method::POST && head.uri.path() == routes::EVENTS => {
+                routes::post_event(&self.app, &head.headers, body).await
+            }
             Ok(()) => {
                 head.extensions.insert(connection);
                 head.extensions.insert(access);
@@ -77,7 +84,10 @@ impl Site {
         };
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             guard::share(response.headers_mut(), &allowed);
-            protect(response.headers_mut());
+            // There is nothing to protect in an answer without a body.
+            if response.status() != StatusCode::NO_CONTENT {
+                protect(response.headers_mut());
+            }
         }
         Ok(response)
     }

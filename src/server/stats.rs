@@ -67,10 +67,14 @@ pub struct Figures {
     pub hub_queue: u64,
     /// Events committed.
     pub store_events: u64,
-    /// Transactions.
+    /// Groups that they were committed in.
     pub store_batches: u64,
-    /// Transactions that failed.
+    /// Groups that could not be written, and transactions of the database that failed.
     pub store_errors: u64,
+    /// Events that are in the journal only.
+    pub store_unindexed: u64,
+    /// Bytes that the journal takes.
+    pub store_journal: u64,
     /// Old events removed.
     pub store_pruned: u64,
     /// The number of the last event.
@@ -120,6 +124,8 @@ impl Figures {
             store_batches: read(&store.batches),
             store_errors: read(&store.errors),
             store_pruned: read(&store.pruned),
+            store_unindexed: context.store.unindexed(),
+            store_journal: context.store.journal_bytes(),
             last_seq: context.store.last_seq(),
             config_generation: context.config_generation.load(Ordering::Acquire),
             components: context.components.snapshot(),
@@ -162,6 +168,8 @@ impl Figures {
                 "errors": self.store_errors,
                 "pruned": self.store_pruned,
                 "waiting": self.store_queue,
+                "unindexed": self.store_unindexed,
+                "journal_bytes": self.store_journal,
                 "last_seq": self.last_seq,
             },
             "process": {

@@ -96,6 +96,14 @@ fn the_installed_dashboard_shows_what_was_and_what_comes_and_finds_us_again() {
     }
     assert_eq!(browser.troubles(""), Vec::<String>::new(), "its policy must allow what it needs");
 
+    // It keeps events in the browser, draws them under their ids, and stops to draw when one comes twice.
+    browser.open("/");
+    browser.shows("session-stop");
+    browser.shows("Connected");
+    assert_eq!(net.post(&event("pre_tool", "session-reloaded", json!({"tool_name": "Bash"}))), "204");
+    browser.shows("session-reloaded");
+    assert_eq!(browser.troubles(""), Vec::<String>::new(), "an event that it kept must not come under the same id");
+
     // Nothing of what it keeps in the browser: what it shows then is what we tell.
     browser.eval("localStorage.clear()");
     browser.open("/");

@@ -11,8 +11,9 @@ use crate::harness::daemon::SOON;
 use crate::net::{Net, URL, package};
 
 /// One of the two, with a client that listens.
-struct Side {
-    net: Net,
+pub struct Side {
+    /// Where it is.
+    pub net: Net,
     _server: Running,
     listener: Running,
 }
@@ -66,7 +67,8 @@ impl Side {
     }
 }
 
-fn both() -> Option<(Side, Side)> {
+/// Both, each in a network of its own.
+pub fn both() -> Option<(Side, Side)> {
     // Both at once, as theirs takes a while.
     std::thread::scope(|scope| {
         let theirs = scope.spawn(Side::theirs);

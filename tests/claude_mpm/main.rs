@@ -8,6 +8,7 @@ mod commands;
 mod compare;
 mod net;
 mod senders;
+mod talk;
 
 #[path = "../harness/mod.rs"]
 mod harness;

@@ -1,6 +1,8 @@
 """A real Socket.IO client: connects, prints each event as one JSON line, connects again by itself when cut off.
 
-    sio_listen.py URL [websocket|polling]
+    sio_listen.py URL [websocket|polling|upgrade] [resume]
+
+With `resume` it says on each connection which event it has last.
 
 Lines: {"t": seconds of the monotonic clock, "event": name, "data": [arguments]}; "connected" and "disconnected" are
 events, too.
@@ -18,14 +20,26 @@ def say(event, *data):
     print(json.dumps({"t": time.monotonic(), "event": event, "data": data}), flush=True)
 
 
-async def main(url, transport):
+last_seq = 0
+
+
+def heard(event, *data):
+    global last_seq
+    if data and isinstance(data[0], dict):
+        last_seq = data[0].get("seq", last_seq)
+    say(event, *data)
+
+
+async def main(url, transport="websocket", resume=None):
     client = socketio.AsyncClient(reconnection=True, reconnection_delay=0.05, reconnection_delay_max=0.2,
                                   randomization_factor=0)
-    client.on("*", say)
+    client.on("*", heard)
     client.on("connect", lambda: say("connected"))
     client.on("disconnect", lambda *reason: say("disconnected", *reason))
-    await client.connect(url, transports=[transport], retry=True)
+    transports = ["polling", "websocket"] if transport == "upgrade" else [transport]
+    auth = (lambda: {"last_seq": last_seq}) if resume else None
+    await client.connect(url, auth=auth, transports=transports, retry=True)
     await client.wait()
 
 
-asyncio.run(main(sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else "websocket"))
+asyncio.run(main(*sys.argv[1:]))

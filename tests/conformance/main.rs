@@ -1,10 +1,13 @@
 //! The rules of the two specifications, Engine.IO protocol 4 and Socket.IO protocol 5, one test each, against a server made
 //! of the library: `/` and `/custom` let everybody in and send back what they hear, `/guarded` asks for a password.
 
+#[path = "../harness/mod.rs"]
+mod harness;
 #[path = "../server_support/mod.rs"]
 mod server_support;
 
 mod engine;
+mod real;
 mod socket;
 
 use std::sync::Arc;
@@ -33,8 +36,8 @@ impl Handler for Echo {
                 socket.emit("sizes", &json!(sizes));
             }
             "ask" => {
-                let (answer, kept) = (socket.ask("question", &same, Duration::from_millis(300)), socket.keep());
-                return Handled::Later(Box::pin(async move {
+                let (answer, kept) = (socket.ask("question", &same, Duration::from_secs(1)), socket.keep());
+                return Handled::Aside(Box::pin(async move {
                     match answer.await {
                         Ok(reply) => {
                             let sizes: Vec<usize> = reply.attachments.iter().map(bytes::Bytes::len).collect();

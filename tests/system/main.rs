@@ -25,6 +25,7 @@ macro_rules! boot {
 }
 
 mod activation;
+mod compat;
 mod faults;
 mod many;
 mod place;

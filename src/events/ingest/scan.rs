@@ -187,11 +187,11 @@ fn unescape(escaped: &str) -> String {
 /// Where the string that begins at `at` is over.
 fn end_of_string(bytes: &[u8], at: usize) -> usize {
     let mut at = at + 1;
-    while let Some(byte) = bytes.get(at) {
-        match byte {
+    while let Some(found) = bytes.get(at..).and_then(|rest| memchr::memchr2(b'"', b'\\', rest)) {
+        at += found;
+        match bytes[at] {
             b'"' => return at + 1,
-            b'\\' => at += 2,
-            _ => at += 1,
+            _ => at += 2,
         }
     }
     bytes.len()

@@ -1,54 +1,69 @@
-//! The events on disk: SQLite in WAL mode, behind one writer thread that commits in groups.
+//! The events on disk: a [`journal`] that they are written to in groups, and behind it SQLite in WAL mode.
 //!
-//! [`Store::append`] returns only after the event's transaction was committed, so whatever was answered with success
-//! survives `kill -9` (and, with [`StoreConfig::durable`], a power cut). Readers use a connection of their own and never
-//! wait for the writer. Anyone may read the file with `sqlite3` while the monitor runs.
+//! [`Store::append`] returns only after the event's group was written to the journal, so whatever was answered with
+//! success survives `kill -9` (and, with [`StoreConfig::durable`], a power cut). An indexer moves events into the database
+//! when there is time, usually within a second. Readers see both as one, on a connection of their own, and never wait for
+//! a writer. Anyone may read the database with `sqlite3` while the monitor runs.
 
+mod bell;
+mod commit;
+mod health;
+mod index;
+pub mod journal;
 mod queue;
 mod reader;
 mod retention;
 mod schema;
 #[cfg(test)]
 mod tests;
-mod writer;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
+use self::bell::Bell;
+use self::commit::Committer;
+use self::health::Health;
+use self::index::Indexer;
+use self::journal::{Journal, Segments, Unusable};
 use self::queue::{Queue, Request};
 use self::reader::Reader;
 pub use self::reader::{Filter, Page};
 use self::retention::Limits;
 use super::model::{Draft, Event};
-use crate::runtime::components::{Components, State};
+use crate::runtime::components::Components;
 use crate::runtime::pulse::{Probe, Pulse};
 
-/// The component, pulse and thread name.
+/// The component, and the pulse and thread of what accepts events.
 const NAME: &str = "store";
+/// The pulse and thread of the indexer.
+const INDEXER: &str = "indexer";
+/// The stack of each of the two threads.
+const STACK: usize = 512 << 10;
 
 /// Where the events are kept, and how many of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoreConfig {
-    /// The database file. Beside it: `-wal` and `-shm` of SQLite, `.lock`, and what was set aside as `.corrupt-TIME`.
+    /// The database file. Beside it: `-wal` and `-shm` of SQLite, `.lock`, the journal's `.journal-NUMBER`, and what was
+    /// set aside as `.corrupt-TIME`.
     pub path: PathBuf,
     /// Whether an event is accepted only once it is on the disk, not merely in the kernel.
     pub durable: bool,
     /// The most events kept.
     pub max_events: u64,
-    /// The most bytes that kept events may take in the database file.
+    /// The most bytes that kept events may take in the database and the journal together.
     pub max_bytes: u64,
     /// How long events are kept.
     pub max_age: Duration,
 }
 
-/// Told of each committed batch, on the writer thread, in the order of the numbers, before the appenders are answered.
-/// It must not block.
+/// Told of each committed group, in the order of the numbers, before the appenders are answered; on the store's thread or
+/// on that of an appender. It must not block.
 pub type OnCommit = Box<dyn FnMut(&[Arc<Event>]) + Send>;
 
 /// Why the store did not do what it was asked.
@@ -147,9 +162,9 @@ impl StoreError {
 pub struct Counters {
     /// Events committed.
     pub events: AtomicU64,
-    /// Transactions that committed them.
+    /// Groups that they were committed in.
     pub batches: AtomicU64,
-    /// Transactions that failed, those that remove old events included.
+    /// Groups that could not be written, and transactions of the database that failed.
     pub errors: AtomicU64,
     /// Old events removed.
     pub pruned: AtomicU64,
@@ -160,22 +175,32 @@ pub struct Store {
     epoch: String,
     shared: Arc<Shared>,
     reader: Arc<Reader>,
+    bell: Arc<Bell>,
     /// Absent in a store that only reads.
     writer: Option<Handle>,
     lock: PathBuf,
     set_aside: Option<PathBuf>,
 }
 
-/// What the writer thread and the rest look at together.
+/// What all parts look at together.
 #[derive(Debug, Default)]
 struct Shared {
+    /// The greatest number that was accepted.
     last: AtomicU64,
+    /// Events up to this number are in the database, or out of bounds.
+    indexed: AtomicU64,
+    /// The most bytes that may be kept.
+    max_bytes: AtomicU64,
+    /// A reader has met damage in the database.
+    suspect: AtomicBool,
+    segments: Segments,
     counters: Counters,
 }
 
 struct Handle {
     queue: Arc<Queue>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    committer: Arc<Committer>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
     pulse: Pulse,
     probe: Arc<Probe>,
 }
@@ -196,58 +221,84 @@ impl Store {
         components: &Components,
         on_commit: OnCommit,
     ) -> Result<Self, StoreError> {
-        components.set(NAME, State::Starting);
+        let health = Arc::new(Health::new(components));
         let lock = schema::beside(&config.path, ".lock");
         let Some(held) = schema::prepare(&config.path, &lock)? else {
-            return Self::follow(config, components, lock);
+            return Self::follow(&config, &health, lock);
         };
-        let opened = schema::open(&config)?;
-        let shared = Arc::new(Shared { last: AtomicU64::new(opened.last), ..Shared::default() });
-        let queue = Arc::new(Queue::new(Limits::of(&config)));
-        let wake = Arc::clone(&queue);
+        let mut opened = schema::open(&config)?;
+        let found = find_journal(&config, &mut opened)?;
+        let mut notes: Vec<String> = opened.set_aside.iter().map(|aside| set_aside_note(&config, aside)).collect();
+        notes.extend(found.set_aside.iter().map(|aside| damaged_journal_note(aside)));
+        if !notes.is_empty() {
+            health.note(notes.join("; "));
+        }
+        if let Some(reason) = &opened.unmarked {
+            health.falls_behind(reason);
+        }
+
+        let last = opened.last.max(found.last);
+        let limits = Limits::of(&config);
+        let shared = Arc::new(Shared {
+            last: AtomicU64::new(last),
+            indexed: AtomicU64::new(opened.last),
+            max_bytes: AtomicU64::new(config.max_bytes),
+            segments: Segments::new(found.segments),
+            ..Shared::default()
+        });
+        let (queue, bell) = (Arc::new(Queue::new()), Arc::new(Bell::new(limits)));
+        let (wake, ring) = (Arc::clone(&queue), Arc::clone(&bell));
         let probe = pulse.register_with(NAME, move || wake.tick());
+        let indexing = pulse.register_with(INDEXER, move || ring.tick());
         let reader = Arc::new(Reader::open(&config.path)?);
-        let note = opened.set_aside.as_ref().map(|aside| set_aside_note(&config, aside));
-        let (epoch, set_aside, unmarked) = (opened.epoch.clone(), opened.set_aside.clone(), opened.unmarked.clone());
-        let writer = writer::Writer::new(
+        let (epoch, set_aside) = (opened.epoch.clone(), opened.set_aside.clone());
+        let committer = Arc::new(Committer::new(
+            Journal::new(&config.path, &epoch, config.durable, config.max_bytes),
+            last,
+            on_commit,
+            commit::Surroundings {
+                database: config.path.clone(),
+                durable: config.durable,
+                queue: Arc::clone(&queue),
+                shared: Arc::clone(&shared),
+                health: Arc::clone(&health),
+                bell: Arc::clone(&bell),
+            },
+        ));
+        let indexer = Indexer::new(
             opened,
-            writer::Surroundings {
+            index::Surroundings {
                 config: config.clone(),
                 reader: Arc::clone(&reader),
                 _lock: held,
-                queue: Arc::clone(&queue),
                 shared: Arc::clone(&shared),
-                probe: Arc::clone(&probe),
-                components: components.clone(),
-                note: note.clone(),
-                on_commit,
+                bell: Arc::clone(&bell),
+                pulse: pulse.clone(),
+                probe: indexing,
+                health: Arc::clone(&health),
             },
         )?;
-        match (unmarked, note) {
-            (Some(reason), _) => components.set_because(NAME, State::Degraded, reason),
-            (None, Some(note)) => components.set_because(NAME, State::Ok, note),
-            (None, None) => components.set(NAME, State::Ok),
-        }
-        let thread = std::thread::Builder::new()
-            .name(NAME.to_owned())
-            .spawn(move || writer.run())
-            .map_err(|source| StoreError::File { doing: "start the writer thread of", path: config.path, source })?;
-        let writer = Some(Handle { queue, thread: Mutex::new(Some(thread)), pulse: pulse.clone(), probe });
-        Ok(Self { epoch, shared, reader, writer, lock, set_aside })
+        health.begin();
+        let indexing = thread(INDEXER, &config, move || indexer.run())?;
+        let (theirs, asked, answering) = (Arc::clone(&committer), pulse.clone(), Arc::clone(&probe));
+        let committing = thread(NAME, &config, move || commit::run(theirs, &asked, &answering))?;
+        let threads = Mutex::new(vec![committing, indexing]);
+        let writer = Some(Handle { queue, committer, threads, pulse: pulse.clone(), probe });
+        Ok(Self { epoch, shared, reader, bell, writer, lock, set_aside })
     }
 
     /// A store that reads what another process writes.
-    fn follow(config: StoreConfig, components: &Components, lock: PathBuf) -> Result<Self, StoreError> {
+    fn follow(config: &StoreConfig, health: &Health, lock: PathBuf) -> Result<Self, StoreError> {
         let reader = Reader::open(&config.path)?;
-        let (epoch, last) = reader.identity(&config.path)?;
+        let (epoch, last) = reader.identity()?;
         let detail = format!("another process holds {}; events are only read", lock.display());
-        tracing::warn!("{detail}");
-        components.set_because(NAME, State::Degraded, detail);
+        health.refuses(&detail);
         let shared = Arc::new(Shared { last: AtomicU64::new(last), ..Shared::default() });
-        Ok(Self { epoch, shared, reader: Arc::new(reader), writer: None, lock, set_aside: None })
+        let bell = Arc::new(Bell::new(Limits::of(config)));
+        Ok(Self { epoch, shared, reader: Arc::new(reader), bell, writer: None, lock, set_aside: None })
     }
 
-    /// Stores an event and returns its number, once it is committed.
+    /// Stores an event and returns its number, once it is in the journal.
     ///
     /// Waits while the queue is full. Cancel safe: when the future is dropped, the event was either stored whole (and
     /// subscribers see it) or not at all.
@@ -263,10 +314,12 @@ impl Store {
         let room = writer.queue.room(&draft).await?;
         let (answer, answered) = oneshot::channel();
         if let Some(wake) = writer.queue.push(Request { draft, answer, _room: room })? {
-            // One turn for the others first: what they append meanwhile is committed together with this, and the writer
-            // woken once. Should this future be dropped here, it is woken all the same.
+            // One turn for the others first: what they append meanwhile is committed together with this. Should this
+            // future be dropped here, the store's thread does it.
             tokio::task::yield_now().await;
-            drop(wake);
+            if writer.committer.commit_here() {
+                wake.done();
+            }
         }
         answered.await.unwrap_or(Err(StoreError::Closed))
     }
@@ -278,8 +331,11 @@ impl Store {
     /// [`StoreError::Read`] or [`StoreError::Closed`].
     pub async fn after(&self, seq: u64, limit: usize, filter: &Filter) -> Result<Page, StoreError> {
         let (reader, filter) = (Arc::clone(&self.reader), filter.clone());
-        let page = blocking(move || reader.after(seq, limit, &filter)).await?;
-        self.shared.last.fetch_max(page.last_seq, Ordering::AcqRel);
+        let known = self.writer.is_some().then(|| self.last_seq());
+        let page = self.met(blocking(move || reader.after(seq, limit, &filter, known)).await)?;
+        if known.is_none() {
+            self.shared.last.fetch_max(page.last_seq, Ordering::AcqRel);
+        }
         Ok(page)
     }
 
@@ -290,7 +346,19 @@ impl Store {
     /// [`StoreError::Read`] or [`StoreError::Closed`].
     pub async fn latest(&self, count: usize) -> Result<Vec<Event>, StoreError> {
         let reader = Arc::clone(&self.reader);
-        blocking(move || reader.latest(count)).await
+        let known = self.writer.is_some().then(|| self.last_seq());
+        self.met(blocking(move || reader.latest(count, known)).await)
+    }
+
+    /// Lets the indexer know of damage that a reader has met.
+    fn met<T>(&self, read: Result<T, StoreError>) -> Result<T, StoreError> {
+        if let Err(StoreError::Read(error)) = &read
+            && schema::is_damage_code(error)
+        {
+            self.shared.suspect.store(true, Ordering::Release);
+            self.bell.look();
+        }
+        read
     }
 
     /// The number of the last event that was accepted; 0 before the first. In a store that only reads: as of the last
@@ -310,6 +378,19 @@ impl Store {
         self.writer.as_ref().map_or(0, |writer| writer.queue.waiting())
     }
 
+    /// How many accepted events are not in the database yet.
+    pub fn unindexed(&self) -> u64 {
+        match self.writer {
+            Some(_) => self.last_seq().saturating_sub(self.shared.indexed.load(Ordering::Acquire)),
+            None => 0,
+        }
+    }
+
+    /// The bytes that the journal takes.
+    pub fn journal_bytes(&self) -> u64 {
+        self.shared.segments.bytes()
+    }
+
     /// What the store did since it was opened.
     pub fn counters(&self) -> &Counters {
         &self.shared.counters
@@ -322,22 +403,23 @@ impl Store {
 
     /// New bounds, from now on; what exceeds them is removed soon.
     pub fn set_limits(&self, max_events: u64, max_bytes: u64, max_age: Duration) {
-        if let Some(writer) = &self.writer {
-            writer.queue.set_limits(Limits { max_events, max_bytes, max_age });
-        }
+        self.shared.max_bytes.store(max_bytes, Ordering::Relaxed);
+        self.bell.set_limits(Limits { max_events, max_bytes, max_age });
     }
 
-    /// Takes no more events, commits those that wait, and ends the writer. Blocks until then or the deadline; true if
-    /// all was done in time. Later calls return true.
+    /// Takes no more events, commits those that wait, moves them into the database, and ends the threads. Blocks until
+    /// then or the deadline; true if all was done in time. What could not be moved is found at the next start. Later
+    /// calls return true.
     pub fn close(&self, deadline: Instant) -> bool {
         self.reader.close();
         let Some(writer) = &self.writer else { return true };
+        self.bell.end_by(deadline);
         writer.pulse.retire(&writer.probe);
         writer.queue.close();
-        if !writer.queue.wait_until_finished(deadline) {
+        if !self.bell.wait_until_finished(deadline) {
             return false;
         }
-        if let Some(thread) = writer.thread.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        for thread in writer.threads.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
             // It has ended, with a panic at worst, and then the panic hook told.
             let _ = thread.join();
         }
@@ -346,7 +428,7 @@ impl Store {
 }
 
 impl Drop for Store {
-    /// Lets the writer commit what waits and end by itself; only [`Store::close`] waits for it.
+    /// Lets the threads commit what waits and end by themselves; only [`Store::close`] waits for them.
     fn drop(&mut self) {
         if let Some(writer) = &self.writer {
             writer.pulse.retire(&writer.probe);
@@ -359,6 +441,36 @@ impl fmt::Debug for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Store").field("epoch", &self.epoch).field("shared", &self.shared).finish_non_exhaustive()
     }
+}
+
+/// What the last process left in the journal. A database that was begun just now succeeds the one that the journal
+/// belongs to, so that ids stay unique.
+fn find_journal(config: &StoreConfig, opened: &mut schema::Opened) -> Result<journal::Recovered, StoreError> {
+    let path = &config.path;
+    let mut epoch = (!opened.fresh).then(|| opened.epoch.clone());
+    let found = journal::recover(path, &mut epoch).map_err(|unusable| match unusable {
+        Unusable::File { doing, path, source } => StoreError::File { doing, path, source },
+        Unusable::TooNew { path, found } => StoreError::TooNew { path, found: found.into(), known: 1 },
+    })?;
+    if opened.fresh
+        && let (Some(first), Some(epoch)) = (found.segments.front(), epoch)
+    {
+        (opened.epoch, opened.last) = (epoch, first.first - 1);
+        schema::adopt(&opened.conn, &opened.epoch, opened.last)
+            .map_err(|source| StoreError::Open { path: path.clone(), source })?;
+    }
+    Ok(found)
+}
+
+fn thread(name: &str, config: &StoreConfig, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StoreError> {
+    let failed = |source| StoreError::File { doing: "start a thread for", path: config.path.clone(), source };
+    std::thread::Builder::new().name(name.to_owned()).stack_size(STACK).spawn(run).map_err(failed)
+}
+
+fn damaged_journal_note(aside: &Path) -> String {
+    let note = format!("a damaged piece of the journal was set aside as {}", aside.display());
+    tracing::warn!("{note}");
+    note
 }
 
 /// What the component and the log say after a damaged database was replaced.

@@ -1,22 +1,21 @@
-//! What waits for the writer thread: events in order, and signs that it should look up.
+//! What waits to be committed: events in order, and signs for the store's thread to look up.
 //!
-//! A queue of our own rather than a channel, because the writer needs three things at once that no channel has: to wait
-//! with a time limit, to take all that waits in one go, and to be woken by the watchdog even when the queue is full.
+//! A queue of our own rather than a channel, because three things are needed at once that no channel has: to wait with a
+//! time limit, to take all that waits in one go from any thread, and to be woken by the watchdog even when it is full.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::StoreError;
-use super::retention::Limits;
 use crate::events::model::Draft;
 
-/// The most events in one transaction.
-pub(super) const BATCH_EVENTS: usize = 512;
-/// About the most bytes in one transaction.
-pub(super) const BATCH_BYTES: usize = 1 << 20;
+/// The most events in one group.
+const BATCH_EVENTS: usize = 512;
+/// About the most bytes in one group.
+const BATCH_BYTES: usize = 1 << 20;
 
 /// What the queue holds at most, in units of [`UNIT`] bytes begun: 4096 small events, or 16 MiB.
 const ROOM: u32 = 4096;
@@ -31,46 +30,41 @@ pub(super) struct Request {
     pub _room: OwnedSemaphorePermit,
 }
 
-/// What the writer finds when it looks.
+/// What the store's thread finds when it looks.
 #[derive(Debug)]
 pub(super) struct Work {
-    /// The next events to store.
-    pub batch: Vec<Request>,
+    /// Whether events were left to it.
+    pub handed: bool,
     /// Whether the watchdog asks.
     pub tick: bool,
-    /// Whether nothing will come any more once `batch` is empty.
+    /// Whether nothing will come any more.
     pub closing: bool,
-    /// The bounds in force.
-    pub limits: Limits,
 }
 
 #[derive(Debug)]
 pub(super) struct Queue {
     state: Mutex<Inner>,
-    /// Something for the writer.
+    /// Something for the thread.
     wake: Condvar,
-    /// The writer has ended.
-    done: Condvar,
     room: Arc<Semaphore>,
 }
 
 #[derive(Debug)]
 struct Inner {
     waiting: VecDeque<Request>,
+    /// Whether the events that wait are the thread's to commit.
+    handed: bool,
     tick: bool,
-    look: bool,
     closing: bool,
     finished: bool,
-    limits: Limits,
 }
 
 impl Queue {
-    pub(super) fn new(limits: Limits) -> Self {
+    pub(super) fn new() -> Self {
         let waiting = VecDeque::new();
         Self {
-            state: Mutex::new(Inner { waiting, tick: false, look: false, closing: false, finished: false, limits }),
+            state: Mutex::new(Inner { waiting, handed: false, tick: false, closing: false, finished: false }),
             wake: Condvar::new(),
-            done: Condvar::new(),
             room: Arc::new(Semaphore::new(ROOM as usize)),
         }
     }
@@ -81,8 +75,8 @@ impl Queue {
         Arc::clone(&self.room).acquire_many_owned(units).await.map_err(|_| StoreError::Closed)
     }
 
-    /// Puts an event into the queue. Whoever finds it empty gets the duty to wake the writer, which dropping does; what
-    /// is put in until then is woken for as well.
+    /// Puts an event into the queue. Whoever finds it empty gets the duty to see that it is committed, and what is put
+    /// in until then with it: by committing, or by dropping the duty, which wakes the store's thread.
     pub(super) fn push(&self, request: Request) -> Result<Option<Wake<'_>>, StoreError> {
         let mut state = self.lock();
         if state.closing {
@@ -90,10 +84,12 @@ impl Queue {
         }
         let first = state.waiting.is_empty();
         state.waiting.push_back(request);
-        Ok(first.then_some(Wake(self)))
+        drop(state);
+        // Made only where it is due: dropping it has an effect.
+        Ok(first.then(|| Wake(self)))
     }
 
-    /// How many events wait for the writer.
+    /// How many events wait to be committed.
     pub(super) fn waiting(&self) -> usize {
         self.lock().waiting.len()
     }
@@ -104,14 +100,6 @@ impl Queue {
         self.wake.notify_one();
     }
 
-    pub(super) fn set_limits(&self, limits: Limits) {
-        let mut state = self.lock();
-        state.limits = limits;
-        state.look = true;
-        drop(state);
-        self.wake.notify_one();
-    }
-
     /// Lets nothing in any more.
     pub(super) fn close(&self) {
         self.room.close();
@@ -119,23 +107,32 @@ impl Queue {
         self.wake.notify_one();
     }
 
-    /// What there is to do, after at most `patience`.
-    pub(super) fn next(&self, patience: Duration) -> Work {
-        let idle = |s: &mut Inner| s.waiting.is_empty() && !s.tick && !s.look && !s.closing;
+    /// What there is to do for the thread, after at most `patience`; `None` when the store has ended.
+    pub(super) fn next(&self, patience: Duration) -> Option<Work> {
+        let idle = |s: &mut Inner| !s.handed && !s.tick && !s.closing;
         let (mut state, _) =
             self.wake.wait_timeout_while(self.lock(), patience, idle).unwrap_or_else(PoisonError::into_inner);
-        let mut batch = Vec::with_capacity(state.waiting.len().min(BATCH_EVENTS));
-        let mut bytes = 0;
-        while batch.len() < BATCH_EVENTS && bytes < BATCH_BYTES {
-            let Some(request) = state.waiting.pop_front() else { break };
-            bytes += size(&request.draft);
-            batch.push(request);
+        if state.finished {
+            return None;
         }
-        state.look = false;
-        Work { batch, tick: std::mem::take(&mut state.tick), closing: state.closing, limits: state.limits }
+        let (handed, tick) = (std::mem::take(&mut state.handed), std::mem::take(&mut state.tick));
+        Some(Work { handed, tick, closing: state.closing })
     }
 
-    /// The writer has ended; whoever still waits learns it.
+    /// The next group. Only for whoever may commit it: the order of the groups is that of the calls.
+    pub(super) fn take(&self) -> Vec<Request> {
+        let mut state = self.lock();
+        let mut group = Vec::with_capacity(state.waiting.len().min(BATCH_EVENTS));
+        let mut bytes = 0;
+        while group.len() < BATCH_EVENTS && bytes < BATCH_BYTES {
+            let Some(request) = state.waiting.pop_front() else { break };
+            bytes += size(&request.draft);
+            group.push(request);
+        }
+        group
+    }
+
+    /// The store has ended; whoever still waits learns it.
     pub(super) fn finish(&self) {
         self.room.close();
         let mut state = self.lock();
@@ -143,21 +140,9 @@ impl Queue {
         state.finished = true;
         let orphans = std::mem::take(&mut state.waiting);
         drop(state);
+        self.wake.notify_one();
         // Dropping a request drops its answer, which the appender takes for `Closed`.
         drop(orphans);
-        self.done.notify_all();
-    }
-
-    pub(super) fn wait_until_finished(&self, deadline: Instant) -> bool {
-        let mut state = self.lock();
-        while !state.finished {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return false;
-            }
-            state = self.done.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
-        }
-        true
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -165,12 +150,20 @@ impl Queue {
     }
 }
 
-/// The duty to wake the writer; see [`Queue::push`].
+/// The duty to see to a commit; see [`Queue::push`].
 #[derive(Debug)]
 pub(super) struct Wake<'a>(&'a Queue);
 
+impl Wake<'_> {
+    /// The duty is done.
+    pub(super) fn done(self) {
+        std::mem::forget(self);
+    }
+}
+
 impl Drop for Wake<'_> {
     fn drop(&mut self) {
+        self.0.lock().handed = true;
         self.0.wake.notify_one();
     }
 }

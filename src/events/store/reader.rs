@@ -1,6 +1,6 @@
-//! Reading events, on a connection that cannot write.
+//! Reading events: from the database, on a connection that cannot write, then from the journal what is not there yet.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -8,6 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use rusqlite::{Connection, OpenFlags, Row, ToSql};
 
+use super::journal::{Record, Snapshot};
 use super::{StoreError, schema};
 use crate::events::model::{Draft, Event};
 
@@ -25,6 +26,25 @@ pub struct Filter {
     pub name: Option<String>,
     /// Of this subtype.
     pub subtype: Option<String>,
+    /// Accepted at this moment or later.
+    pub since: Option<Timestamp>,
+    /// Accepted before this moment.
+    pub until: Option<Timestamp>,
+}
+
+impl Filter {
+    /// Whether an event is let through.
+    pub fn matches(&self, accepted: Timestamp, name: &str, subtype: &str, session: Option<&str>) -> bool {
+        self.session.as_deref().is_none_or(|wanted| session == Some(wanted))
+            && self.name.as_deref().is_none_or(|wanted| name == wanted)
+            && self.subtype.as_deref().is_none_or(|wanted| subtype == wanted)
+            && self.since.is_none_or(|since| accepted >= since)
+            && self.until.is_none_or(|until| accepted < until)
+    }
+
+    fn lets(&self, record: &Record<'_>) -> bool {
+        self.matches(record.accepted, record.name, record.subtype, record.session)
+    }
 }
 
 /// Some events, in order, and what the store held at the moment they were read.
@@ -43,13 +63,15 @@ pub struct Page {
 
 #[derive(Debug)]
 pub(super) struct Reader {
+    path: PathBuf,
     conn: Mutex<Option<Connection>>,
     closed: AtomicBool,
 }
 
 impl Reader {
     pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
-        Ok(Self { conn: Mutex::new(Some(Self::connect(path)?)), closed: AtomicBool::new(false) })
+        let conn = Mutex::new(Some(Self::connect(path)?));
+        Ok(Self { path: path.to_owned(), conn, closed: AtomicBool::new(false) })
     }
 
     /// Lets go of the database while `replace` puts another in its place, and reads that one from then on. Closing a
@@ -79,69 +101,117 @@ impl Reader {
         open().map_err(|source| StoreError::Open { path: path.to_owned(), source })
     }
 
-    /// The database's epoch and greatest number.
-    pub(super) fn identity(&self, path: &Path) -> Result<(String, u64), StoreError> {
+    /// The epoch, and the greatest number there is.
+    pub(super) fn identity(&self) -> Result<(String, u64), StoreError> {
+        let journal = self.journal()?;
         let guard = self.lock()?;
         let conn = guard.as_ref().ok_or(StoreError::Closed)?;
         let read = || Ok((schema::meta(conn, "epoch")?.unwrap_or_default(), schema::last(conn)?));
-        read().map_err(|source| StoreError::Open { path: path.to_owned(), source })
+        let (epoch, last) = read().map_err(|source| StoreError::Open { path: self.path.clone(), source })?;
+        Ok((epoch, last.max(journal.last().map_err(|e| self.broken(e))?.unwrap_or(0))))
     }
 
-    pub(super) fn after(&self, seq: u64, limit: usize, filter: &Filter) -> Result<Page, StoreError> {
+    /// `known` is the greatest number that was accepted, where this process is the one that accepts.
+    pub(super) fn after(
+        &self,
+        seq: u64,
+        limit: usize,
+        filter: &Filter,
+        known: Option<u64>,
+    ) -> Result<Page, StoreError> {
         let mut guard = self.lock()?;
         let conn = guard.as_mut().ok_or(StoreError::Closed)?;
+        // The journal first: what leaves it from now on is in the database when that is read.
+        let journal = self.journal()?;
         // One snapshot for the events and the numbers around them.
         let tx = conn.transaction()?;
 
         let after = i64::try_from(seq).unwrap_or(i64::MAX);
         let one_more = i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1);
+        let (since, until) = (filter.since.map(Timestamp::as_microsecond), filter.until.map(Timestamp::as_microsecond));
         let mut sql = format!("SELECT {COLUMNS} FROM events WHERE seq > ?1");
         let mut values: Vec<&dyn ToSql> = vec![&after, &one_more];
-        for (column, wanted) in [("session", &filter.session), ("name", &filter.name), ("subtype", &filter.subtype)] {
-            if let Some(wanted) = wanted {
-                values.push(wanted);
-                sql.push_str(&format!(" AND {column} = ?{}", values.len()));
+        let text = |wanted: &'_ Option<String>| wanted.is_some();
+        for (condition, wanted, value) in [
+            ("session =", text(&filter.session), &filter.session as &dyn ToSql),
+            ("name =", text(&filter.name), &filter.name),
+            ("subtype =", text(&filter.subtype), &filter.subtype),
+            ("accepted >=", since.is_some(), &since),
+            ("accepted <", until.is_some(), &until),
+        ] {
+            if wanted {
+                values.push(value);
+                sql.push_str(&format!(" AND {condition} ?{}", values.len()));
             }
         }
         sql.push_str(" ORDER BY seq LIMIT ?2");
 
-        let (events, complete) = {
+        let mut page = Gather { limit, ..Gather::default() };
+        {
             let mut statement = tx.prepare_cached(&sql)?;
             let mut rows = statement.query(values.as_slice())?;
-            let (mut events, mut bytes, mut complete) = (Vec::new(), 0, true);
             while let Some(row) = rows.next()? {
-                if events.len() >= limit || bytes >= PAGE_BYTES {
-                    complete = false;
+                if !page.offer(|| event(row))? {
                     break;
                 }
-                let event = event(row)?;
-                bytes += event.draft.payload.len();
-                events.push(event);
             }
-            (events, complete)
-        };
-        let last_seq = schema::last(&tx)?;
+        }
+        let indexed = schema::last(&tx)?;
         let oldest: Option<i64> = tx.query_row("SELECT min(seq) FROM events", [], |row| row.get(0))?;
-        let oldest_seq = oldest.map_or(last_seq + 1, i64::unsigned_abs);
-        Ok(Page { events, last_seq, oldest_seq, complete })
+
+        let through = known.unwrap_or(u64::MAX);
+        if page.complete {
+            let read = journal.read(seq.max(indexed), through, |record| {
+                !filter.lets(&record) || page.offer(|| Ok(record.to_event())).unwrap_or(false)
+            });
+            read.map_err(|e| self.broken(e))?;
+        }
+        let journal_last = match known {
+            Some(known) => Ok(known),
+            None => journal.last().map(Option::unwrap_or_default),
+        };
+        let last_seq = indexed.max(journal_last.map_err(|e| self.broken(e))?);
+        let mut oldest_seq = oldest.map(i64::unsigned_abs);
+        if oldest_seq.is_none() {
+            let first = journal.read(indexed, through, |record| {
+                oldest_seq = Some(record.seq);
+                false
+            });
+            first.map_err(|e| self.broken(e))?;
+        }
+        let oldest_seq = oldest_seq.unwrap_or(last_seq + 1);
+        Ok(Page { events: page.events, last_seq, oldest_seq, complete: page.complete })
     }
 
-    pub(super) fn latest(&self, count: usize) -> Result<Vec<Event>, StoreError> {
-        let guard = self.lock()?;
-        let conn = guard.as_ref().ok_or(StoreError::Closed)?;
-        let mut statement = conn.prepare_cached(&format!("SELECT {COLUMNS} FROM events ORDER BY seq DESC LIMIT ?1"))?;
-        let mut rows = statement.query([i64::try_from(count).unwrap_or(i64::MAX)])?;
-        let (mut events, mut bytes) = (Vec::new(), 0);
+    pub(super) fn latest(&self, count: usize, known: Option<u64>) -> Result<Vec<Event>, StoreError> {
+        let mut guard = self.lock()?;
+        let conn = guard.as_mut().ok_or(StoreError::Closed)?;
+        let journal = self.journal()?;
+        let tx = conn.transaction()?;
+        let indexed = schema::last(&tx)?;
+        let newest = journal.newest(indexed, known.unwrap_or(u64::MAX), count, PAGE_BYTES);
+        let mut events = newest.map_err(|e| self.broken(e))?;
+        let mut bytes = events.iter().map(|e| e.draft.payload.len()).sum::<usize>();
+
+        let mut statement = tx.prepare_cached(&format!("SELECT {COLUMNS} FROM events ORDER BY seq DESC LIMIT ?1"))?;
+        let mut rows = statement.query([i64::try_from(count - events.len()).unwrap_or(i64::MAX)])?;
         while let Some(row) = rows.next()? {
             let event = event(row)?;
             bytes += event.draft.payload.len();
             if bytes > PAGE_BYTES && !events.is_empty() {
                 break;
             }
-            events.push(event);
+            events.push_front(event);
         }
-        events.reverse();
-        Ok(events)
+        Ok(events.into())
+    }
+
+    fn journal(&self) -> Result<Snapshot, StoreError> {
+        Snapshot::take(&self.path).map_err(|e| self.broken(e))
+    }
+
+    fn broken(&self, source: std::io::Error) -> StoreError {
+        StoreError::File { doing: "read the journal of", path: self.path.clone(), source }
     }
 
     /// No reads from now on; one that runs is left to end, and then keeps the connection until the store is dropped.
@@ -156,6 +226,33 @@ impl Reader {
     fn lock(&self) -> Result<MutexGuard<'_, Option<Connection>>, StoreError> {
         let guard = self.conn.lock().unwrap_or_else(PoisonError::into_inner);
         if self.closed.load(Ordering::Acquire) { Err(StoreError::Closed) } else { Ok(guard) }
+    }
+}
+
+/// A page while it fills.
+struct Gather {
+    limit: usize,
+    events: Vec<Event>,
+    bytes: usize,
+    complete: bool,
+}
+
+impl Default for Gather {
+    fn default() -> Self {
+        Self { limit: 0, events: Vec::new(), bytes: 0, complete: true }
+    }
+}
+
+impl Gather {
+    /// Takes the event if the page has room for it; false if it is full.
+    fn offer(&mut self, event: impl FnOnce() -> rusqlite::Result<Event>) -> rusqlite::Result<bool> {
+        self.complete = self.events.len() < self.limit && self.bytes < PAGE_BYTES;
+        if self.complete {
+            let event = event()?;
+            self.bytes += event.draft.payload.len();
+            self.events.push(event);
+        }
+        Ok(self.complete)
     }
 }
 

@@ -1,11 +1,11 @@
-//! Which events have to go. Pure; the writer carries it out, a piece at a time.
+//! Which events have to go. Pure; the indexer carries it out, a piece at a time.
 
 use std::time::Duration;
 
 use super::StoreConfig;
 
-/// The most events removed in one transaction: more than one batch brings, so that removing always catches up, and few
-/// enough not to keep appenders waiting.
+/// The most events removed in one transaction: more than one slice brings, so that removing always catches up, and few
+/// enough not to keep the processor for long.
 pub(super) const CHUNK: u64 = 1024;
 
 /// How much is kept.
@@ -13,7 +13,7 @@ pub(super) const CHUNK: u64 = 1024;
 pub(super) struct Limits {
     /// The most events.
     pub max_events: u64,
-    /// The most bytes they may take in the database file, its own overhead included.
+    /// The most bytes they may take in the database and the journal, the overhead of both included.
     pub max_bytes: u64,
     /// The greatest age.
     pub max_age: Duration,
@@ -42,8 +42,27 @@ pub(super) struct Held {
     pub oldest: u64,
     /// The newest number.
     pub last: u64,
-    /// The bytes that the used pages of the file take.
+    /// The bytes that they take.
     pub bytes: u64,
+}
+
+/// The part of the bytes that is kept free for the journal.
+pub(super) fn journal_share(limits: &Limits) -> u64 {
+    limits.max_bytes / 4
+}
+
+/// The number up to which events must not be in the database, nor come into it, because those in the journal alone fill
+/// the bounds. Up to `indexed` they are in the database, which takes `database` bytes. 0 if there is nothing of the kind.
+///
+/// While the journal keeps to its share, what is too much leaves the database in pieces, see [`excess`]. Beyond that
+/// posts flood in faster than pieces can be removed, and all of the database goes.
+pub(super) fn floor(limits: &Limits, last: u64, indexed: u64, database: u64, journal: u64) -> u64 {
+    let by_count = match last.saturating_sub(limits.max_events) {
+        floor if floor >= indexed => floor,
+        _ => 0,
+    };
+    let flooded = journal > journal_share(limits) && database.saturating_add(journal) > limits.max_bytes;
+    by_count.max(if flooded { indexed } else { 0 })
 }
 
 /// The number up to which events have to go now, because they are too many or too large; at most [`CHUNK`] of them.
@@ -99,6 +118,14 @@ mod tests {
         assert_eq!(excess(&LIMITS, by_bytes), Some(150), "half of the bytes are too many");
         let piece = Held { oldest: 1, last: 1_000_000, bytes: 0 };
         assert_eq!(excess(&LIMITS, piece), Some(CHUNK), "a piece at a time");
+    }
+
+    #[test]
+    fn only_a_flood_takes_the_whole_database() {
+        assert_eq!(floor(&LIMITS, 700, 650, 40_000, 10_000), 0, "60 are too many, and leave in pieces");
+        assert_eq!(floor(&LIMITS, 1300, 650, 40_000, 10_000), 660, "of the journal itself 10 are too many");
+        assert_eq!(floor(&LIMITS, 700, 650, 40_000, 16_001), 0, "there is room for both");
+        assert_eq!(floor(&LIMITS, 700, 650, 48_000, 16_001), 650, "there is none");
     }
 
     #[test]

@@ -15,8 +15,9 @@ use super::{StoreConfig, StoreError};
 const APPLICATION_ID: i64 = 0x6d70_6d4d;
 /// The format this version writes, kept as `user_version`.
 const FORMAT: i64 = 1;
-/// How long to wait for another program, such as `sqlite3`, that locks the database.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long to wait for another program, such as `sqlite3`, that locks the database. No poster waits for that; the
+/// watchdog does.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// `seq` is the row id, so events lie in order and the newest page is the one written to. The index serves "this
 /// session's events after N"; names and subtypes are too few to be worth one.
@@ -38,7 +39,9 @@ const CREATE: &str = "
 pub(super) struct Opened {
     pub conn: Connection,
     pub epoch: String,
-    /// The greatest number ever given.
+    /// Whether it was begun just now.
+    pub fresh: bool,
+    /// The greatest number that it has, or had.
     pub last: u64,
     /// Where the damaged file went that was here before.
     pub set_aside: Option<PathBuf>,
@@ -95,8 +98,8 @@ pub(super) fn open(config: &StoreConfig) -> Result<Opened, StoreError> {
     }
 }
 
-/// In place of a database that was found damaged while it was in use, a fresh one that goes on where it was: the same
-/// epoch and numbers, so that ids stay unique. `aside` says where the damaged one went, also if this fails afterwards;
+/// In place of a database that was found damaged while it was in use, a fresh one with the same epoch, so that ids stay
+/// unique, that takes events numbered above `last`. `aside` says where the damaged one went, also if this fails afterwards;
 /// call it again with the same `aside` then.
 pub(super) fn begin_anew(
     config: &StoreConfig,
@@ -109,10 +112,14 @@ pub(super) fn begin_anew(
     }
     make(&config.path)?;
     let conn = attempt(config)?.conn;
-    put(&conn, "epoch", epoch)
-        .and_then(|()| put(&conn, "seq", &last.to_string()))
-        .map_err(|source| StoreError::Open { path: config.path.clone(), source })?;
+    adopt(&conn, epoch, last).map_err(|source| StoreError::Open { path: config.path.clone(), source })?;
     Ok(conn)
+}
+
+/// Makes a fresh database the successor of another.
+pub(super) fn adopt(conn: &Connection, epoch: &str, last: u64) -> rusqlite::Result<()> {
+    put(conn, "epoch", epoch)?;
+    put(conn, "seq", &last.to_string())
 }
 
 fn make(path: &Path) -> Result<(), StoreError> {
@@ -172,7 +179,7 @@ fn attempt(config: &StoreConfig) -> Result<Opened, StoreError> {
         Err(error) => Some(describe(&error, path)),
     };
     let last = last(&conn).map_err(failed)?;
-    Ok(Opened { conn, epoch, last, set_aside: None, unmarked })
+    Ok(Opened { conn, epoch, fresh, last, set_aside: None, unmarked })
 }
 
 /// Notes that the end of this run is not known yet.
@@ -213,13 +220,18 @@ fn check(conn: &Connection, path: &Path, boot: &str) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// A name beside `path` for what is damaged, free and saying when.
+pub(super) fn free_name(path: &Path) -> PathBuf {
+    let stamp = Timestamp::now().strftime("%Y%m%dT%H%M%SZ").to_string();
+    (0u32..)
+        .map(|n| beside(path, &if n == 0 { format!(".corrupt-{stamp}") } else { format!(".corrupt-{stamp}-{n}") }))
+        .find(|candidate| !candidate.exists())
+        .unwrap_or_else(|| beside(path, ".corrupt"))
+}
+
 /// Renames the database and what belongs to it; the name says when.
 fn set_aside(path: &Path) -> Result<PathBuf, StoreError> {
-    let stamp = Timestamp::now().strftime("%Y%m%dT%H%M%SZ").to_string();
-    let free = (0u32..)
-        .map(|n| beside(path, &if n == 0 { format!(".corrupt-{stamp}") } else { format!(".corrupt-{stamp}-{n}") }))
-        .find(|candidate| !candidate.exists());
-    let aside = free.unwrap_or_else(|| beside(path, ".corrupt"));
+    let aside = free_name(path);
     std::fs::rename(path, &aside).map_err(file("set aside", path))?;
     for suffix in ["-wal", "-shm"] {
         let from = beside(path, suffix);
@@ -242,7 +254,7 @@ pub(super) fn put(conn: &Connection, key: &str, value: &str) -> rusqlite::Result
         .map(drop)
 }
 
-/// The greatest number ever given: of the newest event, or what was noted when the newest were removed.
+/// The greatest number the database ever had: of the newest event, or what was noted when the newest were removed.
 pub(super) fn last(conn: &Connection) -> rusqlite::Result<u64> {
     let noted = meta(conn, "seq")?.and_then(|n| n.parse().ok()).unwrap_or(0);
     let newest: Option<i64> = conn.query_row("SELECT max(seq) FROM events", [], |row| row.get(0))?;

@@ -43,7 +43,7 @@ impl Handler for Dashboard {
                 });
                 socket.emit("dashboard:status:response", &status);
             }
-            ("dashboard:info", Some(_)) => socket.emit("dashboard:info:response", &info(instance.port)),
+            ("dashboard:info", Some(_)) => socket.emit("dashboard:info:response", &info()),
             _ => return Handled::No,
         }
         Handled::done()
@@ -71,13 +71,13 @@ impl Dashboard {
     }
 }
 
-fn info(port: u16) -> Value {
-    let at = |path: &str| format!("http://localhost:{port}{path}");
+fn info() -> Value {
     json!({
-        "service_name": "Unified Monitor",
+        // The name that clients of the original know.
+        "service_name": "Claude MPM Unified Monitor",
         "description": "The live events of coding agents",
         "features": ["Live events", "Event history", "Session tracking", "Health and metrics", "Dashboard"],
-        "endpoints": {"dashboard": at("/"), "health": at("/health"), "api": at("/api")},
+        "endpoints": {"dashboard": "/", "health": "/health", "api": "/api/*"},
         "events": {
             "code_analysis": [],
             "dashboard": ["dashboard:status", "dashboard:info", "dashboard:ping"],

@@ -157,7 +157,7 @@ impl Handler for Sessions {
                 match id(&said) {
                     None => socket.emit(HOOK_ERROR, &json!({"error": "No session ID provided"})),
                     Some(id) => match self.book.get(&id, now) {
-                        Some(record) => socket.emit("hook:session:info:response", &json!({"session": record.shown()})),
+                        Some(record) => socket.emit("hook:session:info:response", &record.shown()),
                         None => socket.emit(HOOK_ERROR, &json!({"error": format!("Session not found: {id}")})),
                     },
                 }

@@ -4,6 +4,9 @@
 
 use std::time::{Duration, Instant};
 
+/// The longest that a client waits for more than its debt.
+const LONGEST: Duration = Duration::from_secs(1);
+
 /// See the module. All of it is one moment: when the bucket would be full again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bucket {
@@ -19,7 +22,7 @@ impl Bucket {
     }
 
     /// Takes a token; whether the bucket has just become empty. A client that finds it empty waits until it is a quarter
-    /// full again, so that reading goes on in bursts and not packet by packet.
+    /// full again, though no longer than [`LONGEST`], so that reading goes on in bursts and not packet by packet.
     pub fn spend(&mut self, rate: u32, burst: u32, now: Instant) -> bool {
         let (rate, burst) = (f64::from(rate.max(1)), f64::from(burst.max(1)));
         self.full_at = self.full_at.max(now) + Duration::from_secs_f64(1.0 / rate);
@@ -29,7 +32,7 @@ impl Bucket {
             return false;
         }
         let begins = self.blocked.is_none_or(|until| until <= now);
-        self.blocked = Some(now + (missing - whole) + whole / 4);
+        self.blocked = Some(now + (missing - whole) + (whole / 4).min(LONGEST));
         begins
     }
 
@@ -75,5 +78,8 @@ mod tests {
         let until = bucket.empty_until(start).unwrap();
         assert_eq!(until, start + Duration::from_millis(300), "the debt of two and a quarter of the bucket");
         assert_eq!(bucket.empty_until(until), None);
+        let mut large = Bucket::new(start);
+        assert!((0..100_000).any(|_| large.spend(1, 100_000, start)));
+        assert!(large.empty_until(start).unwrap() <= start + LONGEST, "a large bucket is no long wait");
     }
 }

@@ -7,7 +7,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
-use super::namespace::{self, Entry, Handled, Incoming, Namespace, Socket};
+use super::namespace::{self, Entry, Handled, Incoming, Namespace, Socket, Work};
 use super::outgoing::{Arguments, Outgoing};
 use super::packet::{Engine, Kind, Packet};
 use super::session::members::DEFAULT;
@@ -142,19 +142,34 @@ impl SocketIo {
         match handlers.iter().map(|h| h.event(socket, event)).find(|h| !matches!(h, Handled::No)) {
             Some(Handled::Yes(answer)) => self.acknowledge(session, at, packet.ack, &answer),
             Some(Handled::Later(work)) => {
-                let (sio, session, ack) = (Arc::clone(self), Arc::clone(session), packet.ack);
-                session.begin();
-                // A task of its own: it goes on when the client leaves, and tasks begin in the order of the events.
+                let (work, session) = (self.acknowledged(session, at, packet.ack, work), Arc::clone(session));
+                let bytes = packet.data.len() + attachments.iter().map(Bytes::len).sum::<usize>();
+                session.begin(bytes);
                 tokio::spawn(async move {
-                    if let Some(answer) = work.await {
-                        sio.acknowledge(&session, at, ack, &answer);
-                    }
-                    session.settle();
+                    work.await;
+                    session.settle(bytes);
                 });
             }
+            Some(Handled::Aside(work)) => drop(tokio::spawn(self.acknowledged(session, at, packet.ack, work))),
             Some(Handled::No) | None => {}
         }
         Ok(())
+    }
+
+    /// Work in a task of its own: it goes on when the client leaves, and tasks begin in the order of the events.
+    fn acknowledged(
+        self: &Arc<Self>,
+        session: &Arc<Session>,
+        at: usize,
+        ack: Option<u64>,
+        work: Work,
+    ) -> impl Future<Output = ()> + Send + use<> {
+        let (sio, session) = (Arc::clone(self), Arc::clone(session));
+        async move {
+            if let Some(answer) = work.await {
+                sio.acknowledge(&session, at, ack, &answer);
+            }
+        }
     }
 
     fn acknowledge(&self, session: &Arc<Session>, at: usize, ack: Option<u64>, answer: &Arguments) {

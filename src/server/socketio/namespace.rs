@@ -126,6 +126,8 @@ pub enum Handled {
     Yes(Arguments),
     /// It does, and is not done with it. A client with much such work under way is not read from.
     Later(Work),
+    /// The same for work that waits for the client itself, as for an answer of it: the client is read from meanwhile.
+    Aside(Work),
     /// It does not; unless another one does, the event is ignored in silence.
     No,
 }
@@ -142,6 +144,7 @@ impl fmt::Debug for Handled {
         f.write_str(match self {
             Self::Yes(_) => "Yes",
             Self::Later(_) => "Later",
+            Self::Aside(_) => "Aside",
             Self::No => "No",
         })
     }

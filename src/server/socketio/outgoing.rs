@@ -99,6 +99,11 @@ impl Outgoing {
         Self { packets, socket: OnceCell::new(), polling: OnceCell::new() }
     }
 
+    /// Whether there is nothing to send.
+    pub fn is_empty(&self) -> bool {
+        self.packets.is_empty()
+    }
+
     /// The packets themselves, to be sent with others.
     pub fn into_packets(self) -> Vec<Piece> {
         self.packets

@@ -134,7 +134,8 @@ async fn post(sio: &Arc<SocketIo>, session: &Arc<Session>, request: Request<Body
     if session.is_socket() {
         return bad_request("Invalid transport");
     }
-    let body = match read_body(request, MAX_PAYLOAD).await {
+    let (head, body) = request.into_parts();
+    let body = match read_body(&head.headers, body, MAX_PAYLOAD).await {
         Ok(body) => body,
         Err(refusal) => {
             sio.end(session, End::Protocol);
@@ -151,6 +152,9 @@ async fn post(sio: &Arc<SocketIo>, session: &Arc<Session>, request: Request<Body
             tokio::task::yield_now().await;
         }
         pause(session).await;
+        if session.is_busy() {
+            session.settled().await;
+        }
         let result = match part {
             Part::Text(packet) => sio.receive(session, packet),
             Part::Binary(data) => sio.receive_binary(session, data),

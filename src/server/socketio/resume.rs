@@ -72,7 +72,7 @@ pub(super) async fn run(sio: Arc<SocketIo>, session: Arc<Session>, task: u64, wi
         && wish.last_seq <= store.last_seq().max(sio.source.hub.last_seq());
     let from = if known { wish.last_seq } else { 0 };
     let mut at = Progress { from, cursor: from, sent: 0, missed: 0, read: false };
-    while session.drained().await {
+    while session.drained(task).await {
         match from_memory(&sio, &session, task, &mut at) {
             Step::Over => return,
             Step::More => {}
@@ -160,7 +160,7 @@ async fn from_store(
             bytes <= PIECE_BYTES
         });
         let (piece, later) = rest.split_at(fits.count().max(1));
-        if !session.drained().await {
+        if !session.drained(task).await {
             return false;
         }
         at.sent(piece);

@@ -43,6 +43,8 @@ pub const CONNECT_DEADLINE: Duration = Duration::from_secs(45);
 /// A client with so many events on their way to the store is read from again when some of them are there: its connection
 /// fills up, and it waits, as it should.
 pub const MAX_UNSETTLED: usize = 256;
+/// The same in bytes as they came: large events are held back sooner than small ones.
+pub const MAX_UNSETTLED_BYTES: usize = 1 << 20;
 /// A client's session; see the module.
 pub struct Session {
     /// The Engine.IO session id, the client's key to its polls.
@@ -84,6 +86,7 @@ struct Inner {
     asks: Option<Box<Asks>>,
     /// Events of this client that are not dealt with yet.
     unsettled: usize,
+    unsettled_bytes: usize,
     bucket: Bucket,
     access: Access,
     /// Whoever waits until nothing waits for the client.
@@ -127,6 +130,7 @@ impl Session {
                 partial: None,
                 asks: None,
                 unsettled: 0,
+                unsettled_bytes: 0,
                 bucket: Bucket::new(now),
                 access,
                 drained: None,
@@ -152,15 +156,18 @@ impl Session {
         self.lock().queued
     }
 
-    /// An event of this client begins to be dealt with.
-    pub fn begin(&self) {
-        self.lock().unsettled += 1;
+    /// An event of this client, so many bytes large, begins to be dealt with.
+    pub fn begin(&self, bytes: usize) {
+        let mut inner = self.lock();
+        inner.unsettled += 1;
+        inner.unsettled_bytes += bytes;
     }
 
-    /// An event of this client is dealt with.
-    pub fn settle(&self) {
+    /// An event of this client, as large as it was when it began, is dealt with.
+    pub fn settle(&self, bytes: usize) {
         let mut inner = self.lock();
         inner.unsettled -= 1;
+        inner.unsettled_bytes -= bytes;
         let all = inner.unsettled == 0;
         drop(inner);
         self.wake.notify_one();
@@ -171,7 +178,8 @@ impl Session {
 
     /// Whether so many events of this client are not dealt with that no more are read from it.
     pub fn is_busy(&self) -> bool {
-        self.lock().unsettled >= MAX_UNSETTLED
+        let inner = self.lock();
+        inner.unsettled >= MAX_UNSETTLED || inner.unsettled_bytes >= MAX_UNSETTLED_BYTES
     }
 
     /// Waits until every event of this client is dealt with.

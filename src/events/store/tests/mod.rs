@@ -3,8 +3,10 @@ mod crash;
 mod damage;
 mod disk;
 mod flow;
+mod journal;
 
 use super::*;
+use crate::runtime::components::State;
 
 /// Bounds that no test reaches by accident.
 fn config(path: &Path) -> StoreConfig {
@@ -59,4 +61,35 @@ async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
         assert!(Instant::now() < deadline, "{what}");
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
+}
+
+/// Keeps the indexer from the database while it lives, as a user's `sqlite3` may.
+fn lock_out_the_indexer(config: &StoreConfig) -> rusqlite::Connection {
+    let other = rusqlite::Connection::open(&config.path).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    other
+}
+
+/// The segments of the journal, oldest first.
+fn segments(config: &StoreConfig) -> Vec<PathBuf> {
+    let prefix = format!("{}.journal-", config.path.display());
+    let mut found: Vec<(u64, PathBuf)> = std::fs::read_dir(config.path.parent().unwrap())
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter_map(|path| Some((path.to_str()?.strip_prefix(&prefix)?.parse().ok()?, path)))
+        .collect();
+    found.sort();
+    found.into_iter().map(|(_, path)| path).collect()
+}
+
+/// The files of a store as they are at this moment, as a crash of the process would leave them.
+fn copy(config: &StoreConfig, to: &Path) -> StoreConfig {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(config.path.parent().unwrap()).unwrap() {
+        let from = entry.unwrap().path();
+        if from.is_file() {
+            std::fs::copy(&from, to.join(from.file_name().unwrap())).unwrap();
+        }
+    }
+    StoreConfig { path: to.join(config.path.file_name().unwrap()), ..config.clone() }
 }

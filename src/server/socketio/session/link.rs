@@ -74,11 +74,11 @@ impl Session {
         may
     }
 
-    /// Waits until nothing waits for the client; false when nothing will be sent to it any more.
-    pub async fn drained(&self) -> bool {
+    /// Waits until nothing waits for the client; false when the task of this number has nothing to send to it any more.
+    pub async fn drained(&self, task: u64) -> bool {
         std::future::poll_fn(|cx| {
             let mut inner = self.lock();
-            if inner.end.is_some() || inner.closing {
+            if inner.end.is_some() || inner.closing || !inner.members.is_past_of(task) {
                 return Poll::Ready(false);
             }
             if inner.queue.is_empty() {
@@ -161,7 +161,8 @@ impl Session {
 
 impl Inner {
     pub(super) fn push(&mut self, session: &Session, out: &Outgoing, now: Instant) -> Result<bool, End> {
-        if self.end.is_some() || self.closing {
+        // Nothing would be an empty packet, which is none.
+        if self.end.is_some() || self.closing || out.is_empty() {
             return Ok(false);
         }
         match &self.link {

@@ -37,6 +37,11 @@ impl Members {
         self.default
     }
 
+    /// Whether the task of that number is to send the past.
+    pub(super) fn is_past_of(&self, task: u64) -> bool {
+        self.feed == Feed::Past(task)
+    }
+
     pub(super) fn is_in_any(&self) -> bool {
         self.default || !self.others.is_empty()
     }
@@ -97,6 +102,8 @@ impl Session {
         };
         if left.is_some() {
             inner.connect_by = now + CONNECT_DEADLINE;
+            // The task that sends the past finds that it is over.
+            inner.wake_waiting();
         }
         let forgotten = inner.asks.as_mut().map(|asks| asks.forget(namespace));
         drop(inner);

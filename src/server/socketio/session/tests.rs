@@ -1,5 +1,6 @@
 //! What a session does with time given to it and with a real socket.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use super::*;
@@ -104,4 +105,72 @@ async fn a_goodbye_waits_its_turn_even_over_the_bound() {
         }
     }
     assert!(tail.ends_with(b"\x88\x05\x03\xe9bye"), "the close frame comes last");
+}
+
+#[test]
+fn who_has_events_from_the_past_gets_only_the_rest_of_a_batch_live() {
+    let now = Instant::now();
+    let all = Outgoing::packet("4all");
+    let after = |feed| {
+        let session = polling(1000, now);
+        session.enter((0, session.socket_sid), feed, &Outgoing::packets(vec![]), 0, now).unwrap();
+        assert_eq!(poll(&session, now), Poll::Pending, "an empty greeting is no packet");
+        session.push_events(&all, (3, 8), false, |seq| Outgoing::packet(format!("4after {seq}")), now).unwrap();
+        session
+    };
+    assert_eq!(poll(&after(Feed::After(0)), now), payload("4all"));
+    assert_eq!(poll(&after(Feed::After(2)), now), payload("4all"));
+    assert_eq!(poll(&after(Feed::After(3)), now), payload("4after 3"));
+    assert_eq!(poll(&after(Feed::After(7)), now), payload("4after 7"));
+    for none in [Feed::After(8), Feed::After(99), Feed::Past(1), Feed::Off] {
+        assert_eq!(poll(&after(none), now), Poll::Pending, "{none:?}");
+    }
+}
+
+#[test]
+fn the_past_goes_to_the_stay_that_asked_for_it_alone() {
+    let now = Instant::now();
+    let (session, piece) = (polling(1000, now), Outgoing::packet("4past"));
+    let enter = |task| session.enter((0, session.socket_sid), Feed::Past(task), &Outgoing::packet("40"), 0, now);
+    enter(1).unwrap();
+    assert_eq!(session.push_past(1, &piece, Feed::Past(1), now), Some(Ok(false)));
+    session.leave(0, now);
+    enter(2).unwrap();
+    assert_eq!(session.push_past(1, &piece, Feed::After(9), now), None);
+    assert_eq!(session.push_past(2, &piece, Feed::After(9), now), Some(Ok(false)));
+    assert_eq!(session.push_past(2, &piece, Feed::After(9), now), None, "it is live");
+}
+
+#[test]
+fn whoever_waits_to_send_the_past_is_woken_when_there_is_room_and_when_the_client_leaves() {
+    let now = Instant::now();
+    let session = polling(1000, now);
+    let enter = |task| session.enter((0, session.socket_sid), Feed::Past(task), &Outgoing::packet("40"), 0, now);
+    let woken = Arc::new(Woken::default());
+    let (waker, is_woken) = (Arc::clone(&woken).into(), || woken.0.swap(false, Ordering::Relaxed));
+    let mut cx = Context::from_waker(&waker);
+    enter(1).unwrap();
+    let mut first = std::pin::pin!(session.drained(1));
+    assert_eq!(first.as_mut().poll(&mut cx), Poll::Pending, "the greeting waits");
+    assert!(!is_woken());
+    assert_eq!(poll(&session, now), payload("40"));
+    assert!(is_woken());
+    assert_eq!(first.as_mut().poll(&mut cx), Poll::Ready(true));
+    session.push(&Outgoing::packet("4x"), now).unwrap();
+    let mut second = std::pin::pin!(session.drained(1));
+    assert_eq!(second.as_mut().poll(&mut cx), Poll::Pending);
+    session.leave(0, now);
+    enter(2).unwrap();
+    assert!(is_woken());
+    assert_eq!(second.as_mut().poll(&mut cx), Poll::Ready(false), "another task sends the past now");
+}
+
+/// Remembers that it was woken.
+#[derive(Default)]
+struct Woken(AtomicBool);
+
+impl std::task::Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }

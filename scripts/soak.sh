@@ -1,0 +1,37 @@
+#!/bin/sh
+# The long versions of what the test suite does briefly, against the release build, and the numbers they print:
+# 200 kills with and without durable writes, 10 000 clients, 20 of 120 clients stalled, hostile peers. About ten minutes.
+#
+#   scripts/soak.sh                                    everything
+#   scripts/soak.sh --fast                             with the short counts: about two minutes
+#   MPM_MONITOR_KILL_ROUNDS=2000 scripts/soak.sh       other counts; also MPM_MONITOR_IDLE_CLIENTS
+#   MPM_MONITOR_KILL_SEED=4711 scripts/soak.sh         the random moments of an earlier run, which it printed
+set -eu
+cd "$(dirname "$0")/.."
+# shellcheck source=scripts/lib.sh
+. scripts/lib.sh
+
+case ${1-} in
+'')
+    export MPM_MONITOR_KILL_ROUNDS="${MPM_MONITOR_KILL_ROUNDS:-200}"
+    export MPM_MONITOR_IDLE_CLIENTS="${MPM_MONITOR_IDLE_CLIENTS:-10000}"
+    ;;
+--fast) ;;
+*) sed -n '2,/^set -eu/s/^# \{0,1\}//p' "$0" | sed '$d' >&2 && exit 2 ;;
+esac
+scripts/setup.sh test
+cargo build --release --locked
+case $(target_dir) in /*) built=$(target_dir) ;; *) built=$(pwd)/$(target_dir) ;; esac
+export MPM_MONITOR_BIN="$built/release/mpm-monitor" MPM_MONITOR_TESTS_MUST_RUN=1
+# shellcheck disable=SC3045 # dash, bash and busybox have it
+ulimit -n 30000 2>/dev/null || ulimit -n "$(ulimit -H -n)"
+
+lines=$(mktemp)
+trap 'rm -f "$lines"' EXIT
+status=0
+cargo nextest run --locked --profile soak --success-output immediate -E 'binary(load) | binary(hostile)' \
+    >"$lines" 2>&1 || status=$?
+sed -n 's/^ *\(FIGURE .*\)/\1/p' "$lines"
+[ "$status" -eq 0 ] || { tail -n 80 "$lines" >&2 && die "a test failed"; }
+sed -n 's/^ *Summary/== Summary/p' "$lines"
+[ "$(uname -s)" != Linux ] || [ "$(nproc)" -lt 2 ] || benches/stalled.sh --program "$MPM_MONITOR_BIN"

@@ -1,0 +1,227 @@
+//! What makes an event accepted: its group is numbered, written to the journal, told to the subscribers and answered.
+//!
+//! Whoever holds the lock commits: usually the first poster of a turn of the event loop, on its own thread, because a
+//! write to the kernel's cache takes less than waking another thread. Where a write may take long (`durable`, or after
+//! one that did) the store's thread does it, and the event loop goes on.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use tokio::sync::oneshot;
+
+use super::bell::Bell;
+use super::health::Health;
+use super::journal::{self, Journal};
+use super::queue::{Queue, Request};
+use super::{OnCommit, Shared, StoreError};
+use crate::events::model::Event;
+use crate::runtime::pulse::{Probe, Pulse};
+
+/// A write that took longer was held up, by the disk or by other programs on the processor. Those are rarely met in a
+/// write; a disk that stalls is met in each.
+const SLOW: Duration = Duration::from_millis(10);
+/// What a slow write counts, where a quick one takes back 1, ...
+const WEIGHT: u32 = 8;
+/// ... and from where on the disk is taken to stall: the event loop is not to wait for it, ...
+const STALLS: u32 = 3 * WEIGHT - 2;
+/// ... as after a single write that took so long, ...
+const STALL: Duration = Duration::from_millis(250);
+/// ... for this time.
+const WARY: Duration = Duration::from_secs(5);
+/// A buffer that a large group has made larger is not kept.
+const BUFFER: usize = 256 << 10;
+/// How long the thread sleeps when nothing happens.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// What a commit needs besides the journal.
+pub(super) struct Surroundings {
+    pub database: PathBuf,
+    pub durable: bool,
+    pub queue: Arc<Queue>,
+    pub shared: Arc<Shared>,
+    pub health: Arc<Health>,
+    pub bell: Arc<Bell>,
+}
+
+pub(super) struct Committer {
+    core: Mutex<Core>,
+    around: Surroundings,
+    began: Instant,
+    /// Until when, in milliseconds from `began`, the event loop leaves writing to the thread.
+    wary_until: AtomicU64,
+}
+
+struct Core {
+    journal: Journal,
+    last: u64,
+    on_commit: OnCommit,
+    buffer: Vec<u8>,
+    /// How slow the last writes were, see [`WEIGHT`].
+    slowness: u32,
+}
+
+impl Committer {
+    pub(super) fn new(journal: Journal, last: u64, on_commit: OnCommit, around: Surroundings) -> Self {
+        let core = Core { journal, last, on_commit, buffer: Vec::new(), slowness: 0 };
+        Self { core: Mutex::new(core), around, began: Instant::now(), wary_until: AtomicU64::new(0) }
+    }
+
+    /// Commits what waits, on the caller's thread, if that promises to be quick. False if the store's thread is to.
+    pub(super) fn commit_here(&self) -> bool {
+        let now = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        if self.around.durable || now < self.wary_until.load(Ordering::Relaxed) {
+            return false;
+        }
+        loop {
+            let mut core = match self.core.try_lock() {
+                Ok(core) => core,
+                // The thread writes at this moment, or has ended, and that is told.
+                Err(TryLockError::WouldBlock | TryLockError::Poisoned(_)) => return false,
+            };
+            let group = self.around.queue.take();
+            if group.is_empty() {
+                return true;
+            }
+            // A panic of the subscribers' side ends the store, as it does on its thread, not the poster's task.
+            let answers = catch_unwind(AssertUnwindSafe(|| self.commit_group(&mut core, group)));
+            drop(core);
+            let Ok(answers) = answers else {
+                self.around.health.panicked();
+                self.around.queue.finish();
+                return true;
+            };
+            tell(answers);
+        }
+    }
+
+    /// Commits what waits.
+    fn commit(&self) {
+        loop {
+            let mut core = self.core.lock().unwrap_or_else(PoisonError::into_inner);
+            let group = self.around.queue.take();
+            if group.is_empty() {
+                return;
+            }
+            let answers = self.commit_group(&mut core, group);
+            // Before the answers: who gets one is likely to come with the next event, and to write it without us.
+            drop(core);
+            tell(answers);
+        }
+    }
+
+    fn commit_group(&self, core: &mut Core, group: Vec<Request>) -> Vec<Answer> {
+        // Whole microseconds, as the journal and the database have it.
+        let accepted = Timestamp::from_microsecond(Timestamp::now().as_microsecond()).unwrap_or(Timestamp::UNIX_EPOCH);
+        let count = group.len() as u64;
+        if let Err(error) = self.write(core, &group, accepted) {
+            let reason = self.refused(&error);
+            let refusal = || Err(StoreError::Degraded { reason: reason.clone() });
+            return group.into_iter().map(|request| (request.answer, refusal())).collect();
+        }
+        let shared = &self.around.shared;
+        shared.counters.events.fetch_add(count, Ordering::Relaxed);
+        shared.counters.batches.fetch_add(1, Ordering::Relaxed);
+        self.around.health.accepts();
+        let mut events = Vec::with_capacity(group.len());
+        let mut answers = Vec::with_capacity(group.len());
+        for Request { draft, answer, _room } in group {
+            core.last += 1;
+            events.push(Arc::new(Event { seq: core.last, accepted, draft }));
+            answers.push((answer, Ok(core.last)));
+        }
+        shared.last.store(core.last, Ordering::SeqCst);
+        self.around.bell.more();
+        (core.on_commit)(&events);
+        answers
+    }
+
+    fn write(&self, core: &mut Core, group: &[Request], accepted: Timestamp) -> std::io::Result<()> {
+        let first = core.last + 1;
+        core.buffer.clear();
+        core.buffer.shrink_to(BUFFER);
+        for (seq, request) in (first..).zip(group) {
+            journal::encode(&mut core.buffer, seq, accepted, &request.draft)?;
+        }
+        let before = Instant::now();
+        let written = core.journal.append(first, &core.buffer, &self.around.shared.segments);
+        let took = before.elapsed();
+        core.slowness = if took > SLOW { core.slowness + WEIGHT } else { core.slowness.saturating_sub(1) };
+        if took > STALL || core.slowness >= STALLS {
+            core.slowness = 0;
+            tracing::info!(
+                ms = took.as_millis() as u64,
+                "writes to the journal are slow; the store's thread does them"
+            );
+            let until = (self.began.elapsed() + WARY).as_millis();
+            self.wary_until.store(u64::try_from(until).unwrap_or(u64::MAX), Ordering::Relaxed);
+        }
+        if written? {
+            // A new segment: time to see whether the bounds still hold. Should the indexer not get to it, the journal
+            // alone keeps within them all the same.
+            let shared = &self.around.shared;
+            shared.segments.shrink_to(shared.max_bytes.load(Ordering::Relaxed));
+            self.around.bell.look();
+        }
+        Ok(())
+    }
+
+    fn refused(&self, error: &std::io::Error) -> String {
+        self.around.shared.counters.errors.fetch_add(1, Ordering::Relaxed);
+        let path = self.around.database.display();
+        let reason = match error.kind() {
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+                format!("the disk that holds {path} is full")
+            }
+            _ => format!("writing to the journal of {path} failed ({error})"),
+        };
+        self.around.health.refuses(&reason);
+        reason
+    }
+}
+
+/// An appender, and what it is told.
+type Answer = (oneshot::Sender<Result<u64, StoreError>>, Result<u64, StoreError>);
+
+fn tell(answers: Vec<Answer>) {
+    for (appender, answer) in answers {
+        // Whoever no longer waits does not need to know.
+        let _ = appender.send(answer);
+    }
+}
+
+/// Tells everyone that the thread has ended, however it did.
+struct Finish(Arc<Committer>);
+
+impl Drop for Finish {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.around.health.panicked();
+        }
+        self.0.around.queue.finish();
+        self.0.around.bell.close();
+    }
+}
+
+/// The store's thread: until the queue is closed and empty it answers the watchdog, and commits what is left to it.
+pub(super) fn run(committer: Arc<Committer>, pulse: &Pulse, probe: &Arc<Probe>) {
+    let finish = Finish(Arc::clone(&committer));
+    let queue = &committer.around.queue;
+    while let Some(work) = queue.next(IDLE) {
+        if work.tick {
+            probe.answer();
+        }
+        if work.handed {
+            committer.commit();
+        } else if work.closing {
+            // Also what no poster will come to any more, and not before the one that writes now has ended.
+            committer.commit();
+            pulse.retire(probe);
+            break;
+        }
+    }
+    drop(finish);
+}

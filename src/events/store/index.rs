@@ -1,0 +1,501 @@
+//! The indexer: moves accepted events from the journal into the database when there is time, and removes old ones.
+//!
+//! It gathers events for a moment and inserts them in large transactions. While posts flood in it rests between them, so
+//! that it does not take the processor from those; what the flood itself pushes out of the bounds is never inserted.
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
+
+use super::bell::{Bell, Rung};
+use super::health::Health;
+use super::journal::Walk;
+use super::reader::Reader;
+use super::retention::{self, CHUNK, Held, Limits};
+use super::schema::{self, Opened};
+use super::{Shared, StoreConfig, StoreError, set_aside_note};
+use crate::runtime::pulse::{Probe, Pulse};
+
+/// How long to sleep when nothing happens; events grow too old no sooner than someone can tell.
+const IDLE: Duration = Duration::from_secs(60);
+/// How long events are gathered before they are inserted.
+const GATHER: Duration = Duration::from_millis(100);
+/// The time after which what failed is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+/// The most events of one transaction, and about the most bytes.
+const SLICE: (u64, usize) = (512, 1 << 20);
+/// From so many posts a second on, ...
+const BUSY: f64 = 4000.0;
+/// ... a transaction is followed by a rest so many times as long.
+const REST: u32 = 24;
+/// What is left of the time to end in, for the last checkpoint.
+const CHECKPOINT: Duration = Duration::from_millis(500);
+/// Free pages are given back to the file system, so many at a time, ...
+const VACUUM_PAGES: u64 = 256;
+/// ... once they are at least this part of the file; fewer will be used again soon.
+const VACUUM_SHARE: u64 = 4;
+
+/// What the indexer needs besides the database.
+pub(super) struct Surroundings {
+    pub config: StoreConfig,
+    pub reader: Arc<Reader>,
+    /// Held as long as the indexer lives, which ends last.
+    pub _lock: File,
+    pub shared: Arc<Shared>,
+    pub bell: Arc<Bell>,
+    pub pulse: Pulse,
+    pub probe: Arc<Probe>,
+    pub health: Arc<Health>,
+}
+
+pub(super) struct Indexer {
+    // In this order: the database is closed before its lock is given up.
+    conn: Connection,
+    around: Surroundings,
+    /// Events up to this number are in the database, or out of bounds.
+    indexed: u64,
+    /// The oldest number in the database; above `indexed` when there is none.
+    oldest: u64,
+    /// When the oldest was accepted, microseconds since 1970.
+    oldest_accepted: i64,
+    /// The used bytes of the database when they were last looked up, and what came since.
+    bytes: u64,
+    unmeasured: u64,
+    limits: Option<Limits>,
+    epoch: String,
+    walk: Option<Walk>,
+    /// When to insert next, if there is anything.
+    due: Option<Instant>,
+    /// How far the events reached at some moment, to know how busy the posts are.
+    seen: (Instant, u64),
+    failing: bool,
+    /// Set from when damage is met until a fresh database is in place.
+    damage: Option<Damage>,
+}
+
+/// A database that has to be replaced.
+#[derive(Default)]
+struct Damage {
+    /// Where it went, once it is out of the way.
+    aside: Option<PathBuf>,
+}
+
+/// Why events stay in the journal.
+#[derive(Debug, thiserror::Error)]
+enum Trouble {
+    #[error(transparent)]
+    Database(#[from] rusqlite::Error),
+    #[error("the journal cannot be read ({0})")]
+    Journal(#[from] std::io::Error),
+}
+
+/// Tells everyone that the indexer has ended, however it did.
+struct Finish {
+    bell: Arc<Bell>,
+    health: Arc<Health>,
+}
+
+impl Drop for Finish {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.health.panicked();
+        }
+        self.bell.finish();
+    }
+}
+
+impl Indexer {
+    pub(super) fn new(opened: Opened, around: Surroundings) -> Result<Self, StoreError> {
+        let path = around.config.path.clone();
+        let mut indexer = Self {
+            conn: opened.conn,
+            indexed: opened.last,
+            oldest: 0,
+            oldest_accepted: 0,
+            bytes: 0,
+            unmeasured: 0,
+            limits: None,
+            epoch: opened.epoch,
+            walk: None,
+            due: Some(Instant::now()),
+            seen: (Instant::now(), around.shared.last.load(Ordering::SeqCst)),
+            failing: opened.unmarked.is_some(),
+            damage: None,
+            around,
+        };
+        indexer.find_oldest().and_then(|()| indexer.measure()).map_err(|source| StoreError::Open { path, source })?;
+        if indexer.indexed >= indexer.around.shared.last.load(Ordering::SeqCst) {
+            indexer.remove_all_segments();
+        }
+        indexer.remove_read_segments();
+        Ok(indexer)
+    }
+
+    /// Works until no events come any more and all are in the database.
+    pub(super) fn run(self) {
+        // Declared first, so dropped last: who waits for the end finds the database closed.
+        let _finish = Finish { bell: Arc::clone(&self.around.bell), health: Arc::clone(&self.around.health) };
+        let mut indexer = self;
+        let mut patience = Duration::ZERO;
+        let rung = loop {
+            let rung = indexer.around.bell.wait(patience, indexer.due.is_some());
+            if rung.tick {
+                indexer.around.probe.answer();
+            }
+            if rung.closing {
+                break rung;
+            }
+            if rung.more && indexer.due.is_none() {
+                indexer.due = Some(Instant::now() + GATHER);
+            }
+            patience = indexer.work(rung.limits);
+        };
+        indexer.end(&rung);
+    }
+
+    /// Does a piece of what there is to do; how long there is nothing else.
+    fn work(&mut self, limits: Limits) -> Duration {
+        let now = Instant::now();
+        let due = self.due.is_some_and(|due| due <= now);
+        if self.failing && !due {
+            self.around.shared.segments.shrink_to(limits.max_bytes);
+            return self.due.map_or(IDLE, |due| due - now);
+        }
+        match self.try_work(limits, due) {
+            Ok(true) => Duration::ZERO,
+            Ok(false) => self.due.map_or(IDLE, |due| due.saturating_duration_since(Instant::now())),
+            Err(trouble) => {
+                self.fail(&trouble);
+                self.due = Some(Instant::now() + RETRY);
+                // A fresh database helps at once.
+                if self.damage.is_some() { Duration::ZERO } else { RETRY }
+            }
+        }
+    }
+
+    /// True if there is more to remove at once.
+    fn try_work(&mut self, limits: Limits, due: bool) -> Result<bool, Trouble> {
+        if self.around.shared.suspect.swap(false, Ordering::AcqRel) {
+            self.damage.get_or_insert_default();
+        }
+        self.heal()?;
+        let more = self.prune(limits)?;
+        if due {
+            self.index(limits)?;
+        }
+        if std::mem::take(&mut self.failing) || due {
+            self.around.health.keeps_up();
+        }
+        Ok(more)
+    }
+
+    /// Inserts a slice, and says in `due` when the next one comes.
+    fn index(&mut self, limits: Limits) -> Result<(), Trouble> {
+        // In this order, so that no event is overlooked.
+        self.around.bell.heard();
+        let through = self.around.shared.last.load(Ordering::SeqCst);
+        let began = Instant::now();
+        if self.indexed >= through {
+            self.due = None;
+            return Ok(());
+        }
+        let rate = (through - self.seen.1) as f64 / (began - self.seen.0).as_secs_f64().max(0.001);
+        self.seen = (began, through);
+        // What a flood brings will have pushed this out by the time it has ended.
+        if rate > BUSY && through - self.indexed > limits.max_events / 2 {
+            self.due = Some(began + RETRY);
+            return Ok(());
+        }
+        self.insert(limits, through)?;
+        self.remove_read_segments();
+        let rest = if rate > BUSY { began.elapsed() * REST } else { Duration::ZERO };
+        self.due = Some(Instant::now() + rest);
+        Ok(())
+    }
+
+    fn insert(&mut self, limits: Limits, through: u64) -> Result<(), Trouble> {
+        let cutoff = limits.cutoff(Timestamp::now().as_microsecond());
+        let segments = &self.around.shared.segments;
+        let (mut last, mut count, mut bytes, mut skipped) = (self.indexed, 0, 0, 0);
+        let (mut failed, mut gap) = (None, false);
+        // Taken, and put back only if all goes well: what is not committed is read again.
+        let mut walk = match self.walk.take() {
+            Some(walk) => Some(walk),
+            None => Walk::open(segments, self.indexed + 1)?,
+        };
+        if walk.is_none() && segments.first().is_some_and(|first| first > self.indexed + 1) {
+            return Ok(());
+        }
+        let tx = self.conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        if let Some(walk) = &mut walk {
+            let mut insert = tx.prepare_cached(
+                "INSERT INTO events (seq, accepted, name, subtype, session, payload) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            )?;
+            let damaged = walk.read(segments, through, |record| {
+                if record.seq > last + 1 && segments.first().is_some_and(|first| first > last + 1) {
+                    // What comes next was just removed for being too much, and so all before it has to go.
+                    gap = true;
+                    return false;
+                }
+                let accepted = record.accepted.as_microsecond();
+                if accepted < cutoff {
+                    skipped += 1;
+                } else {
+                    let (seq, name, subtype) = (record.seq.cast_signed(), record.name, record.subtype);
+                    failed = insert.execute((seq, accepted, name, subtype, record.session, record.payload)).err();
+                }
+                last = record.seq;
+                count += 1;
+                bytes += record.payload.len();
+                failed.is_none() && count < SLICE.0 && bytes < SLICE.1
+            })?;
+            if damaged > 0 {
+                tracing::error!(places = damaged, "the journal was damaged after it was written; events are lost");
+            }
+        }
+        if let Some(error) = failed {
+            return Err(error.into());
+        }
+        if gap {
+            walk = None;
+        } else if count < SLICE.0 && bytes < SLICE.1 && last < through {
+            tracing::error!(after = last, through, "the journal has lost events");
+            last = through;
+            skipped += 1;
+        }
+        if skipped > 0 {
+            schema::put(&tx, "seq", &last.to_string())?;
+        }
+        tx.commit()?;
+        self.walk = walk;
+        let was_empty = self.oldest > self.indexed;
+        self.indexed = last;
+        self.unmeasured += bytes as u64;
+        self.around.shared.indexed.store(last, Ordering::Release);
+        self.around.shared.counters.pruned.fetch_add(skipped, Ordering::Relaxed);
+        if was_empty {
+            self.find_oldest()?;
+        }
+        Ok(())
+    }
+
+    /// Removes the segments all of whose events were dealt with.
+    fn remove_read_segments(&mut self) {
+        let segments = &self.around.shared.segments;
+        while segments.oldest_ends_before().is_some_and(|end| end <= self.indexed + 1) {
+            if let Err(error) = segments.remove_oldest() {
+                tracing::warn!(%error, "a segment of the journal cannot be removed");
+                return;
+            }
+        }
+    }
+
+    /// Removes the journal while nobody writes to it; everything in it is in the database.
+    fn remove_all_segments(&self) {
+        let segments = &self.around.shared.segments;
+        while segments.first().is_some() {
+            if let Err(error) = segments.remove_oldest() {
+                tracing::warn!(%error, "a segment of the journal cannot be removed");
+                return;
+            }
+        }
+    }
+
+    /// Events up to `through` are out of bounds.
+    fn skip_to(&mut self, through: u64) {
+        if through > self.indexed {
+            let skipped = through - self.indexed;
+            self.around.shared.counters.pruned.fetch_add(skipped, Ordering::Relaxed);
+            self.indexed = through;
+            self.walk = None;
+            self.around.shared.indexed.store(through, Ordering::Release);
+        }
+    }
+
+    /// Removes at most a piece of what is too much; true if there may be more to do.
+    fn prune(&mut self, limits: Limits) -> Result<bool, Trouble> {
+        self.around.shared.segments.shrink_to(limits.max_bytes);
+        if let Some(gone) = self.around.shared.segments.first().map(|first| first - 1).filter(|g| *g > self.indexed) {
+            self.clear(gone)?;
+        }
+        if self.unmeasured >= limits.stride() || self.limits != Some(limits) {
+            self.measure()?;
+            self.limits = Some(limits);
+        }
+        let last = self.around.shared.last.load(Ordering::SeqCst);
+        let journal = self.around.shared.segments.bytes();
+        let floor = retention::floor(&limits, last, self.indexed, self.bytes, journal);
+        if floor > self.indexed || (floor == self.indexed && self.oldest <= self.indexed) {
+            self.clear(floor)?;
+            self.remove_read_segments();
+            return Ok(false);
+        }
+        // The journal's share is kept free for it, so that both together stay within the bound.
+        let bytes = self.bytes + journal.max(retention::journal_share(&limits));
+        let mut through = retention::excess(&limits, Held { oldest: self.oldest, last, bytes });
+        let cutoff = limits.cutoff(Timestamp::now().as_microsecond());
+        if self.oldest <= self.indexed && self.oldest_accepted < cutoff {
+            through = through.max(self.expired(cutoff)?);
+        }
+        match through.map(|through| through.min(self.indexed)).filter(|through| *through >= self.oldest) {
+            Some(through) => {
+                self.remove(through)?;
+                Ok(true)
+            }
+            None => Ok(self.give_back()?),
+        }
+    }
+
+    /// The number up to which events are too old, of the oldest [`CHUNK`].
+    fn expired(&self, cutoff: i64) -> rusqlite::Result<Option<u64>> {
+        let sql = "SELECT max(seq) FROM (SELECT seq, accepted FROM events ORDER BY seq LIMIT ?1) WHERE accepted < ?2";
+        let seq: Option<i64> =
+            self.conn.prepare_cached(sql)?.query_row((CHUNK.cast_signed(), cutoff), |row| row.get(0))?;
+        Ok(seq.map(i64::unsigned_abs))
+    }
+
+    fn remove(&mut self, through: u64) -> rusqlite::Result<()> {
+        let tx = self.conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        // In the same transaction, so that no event comes in twice and no number is ever given twice.
+        schema::put(&tx, "seq", &self.indexed.to_string())?;
+        let gone = tx.prepare_cached("DELETE FROM events WHERE seq <= ?1")?.execute([through.cast_signed()])?;
+        tx.commit()?;
+        self.around.shared.counters.pruned.fetch_add(gone as u64, Ordering::Relaxed);
+        self.find_oldest()?;
+        self.measure()
+    }
+
+    /// Takes all events out of the database, and none of those up to `through` in: quick, however many there are.
+    fn clear(&mut self, through: u64) -> rusqlite::Result<()> {
+        let held = self.oldest <= self.indexed;
+        let tx = self.conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        schema::put(&tx, "seq", &through.max(self.indexed).to_string())?;
+        let gone = if held { tx.execute("DELETE FROM events", [])? } else { 0 };
+        tx.commit()?;
+        self.around.shared.counters.pruned.fetch_add(gone as u64, Ordering::Relaxed);
+        self.skip_to(through);
+        (self.oldest, self.oldest_accepted) = (self.indexed + 1, i64::MAX);
+        if held {
+            self.vacuum("PRAGMA incremental_vacuum")?;
+            self.conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+            self.measure()?;
+        }
+        Ok(())
+    }
+
+    /// Gives a piece of the free pages back to the file system if they are many.
+    fn give_back(&mut self) -> rusqlite::Result<bool> {
+        // Only a removal, after which `unmeasured` is zero, makes pages free.
+        if self.unmeasured > 0 {
+            return Ok(false);
+        }
+        let free = self.pragma("freelist_count")?;
+        if free < VACUUM_PAGES || free < self.pragma("page_count")? / VACUUM_SHARE {
+            return Ok(false);
+        }
+        self.vacuum(&format!("PRAGMA incremental_vacuum({VACUUM_PAGES})"))?;
+        Ok(true)
+    }
+
+    fn vacuum(&self, sql: &str) -> rusqlite::Result<()> {
+        let mut vacuum = self.conn.prepare_cached(sql)?;
+        let mut rows = vacuum.query([])?;
+        while rows.next()?.is_some() {}
+        Ok(())
+    }
+
+    fn find_oldest(&mut self) -> rusqlite::Result<()> {
+        let oldest: Option<(i64, i64)> = self
+            .conn
+            .prepare_cached("SELECT seq, accepted FROM events ORDER BY seq LIMIT 1")?
+            .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))
+            .optional()?;
+        (self.oldest, self.oldest_accepted) =
+            oldest.map_or((self.indexed + 1, i64::MAX), |(seq, accepted)| (seq.unsigned_abs(), accepted));
+        Ok(())
+    }
+
+    fn measure(&mut self) -> rusqlite::Result<()> {
+        let used = self.pragma("page_count")?.saturating_sub(self.pragma("freelist_count")?);
+        self.bytes = used * self.pragma("page_size")?;
+        self.unmeasured = 0;
+        Ok(())
+    }
+
+    fn pragma(&self, name: &str) -> rusqlite::Result<u64> {
+        let value: i64 = self.conn.prepare_cached(&format!("PRAGMA {name}"))?.query_row([], |row| row.get(0))?;
+        Ok(value.unsigned_abs())
+    }
+
+    fn fail(&mut self, trouble: &Trouble) {
+        self.failing = true;
+        self.around.shared.counters.errors.fetch_add(1, Ordering::Relaxed);
+        let reason = match trouble {
+            Trouble::Database(error) => {
+                if schema::is_damage_code(error) {
+                    self.damage.get_or_insert_default();
+                }
+                schema::describe(error, &self.around.config.path)
+            }
+            Trouble::Journal(_) => trouble.to_string(),
+        };
+        self.around.health.falls_behind(&reason);
+    }
+
+    /// Puts a fresh database in the place of a damaged one, and into it what the journal still has. Nothing else helps;
+    /// the damaged one stays for whoever can read it.
+    fn heal(&mut self) -> Result<(), Trouble> {
+        let Some(damage) = &mut self.damage else { return Ok(()) };
+        let config = &self.around.config;
+        let known = self.around.shared.segments.first().map_or(self.indexed, |first| first - 1);
+        let replaced = self.around.reader.reopen_after(&config.path, || {
+            let memory = Connection::open_in_memory();
+            // Let go of the damaged file before it is renamed.
+            self.conn = memory.map_err(|source| StoreError::Open { path: config.path.clone(), source })?;
+            self.conn = schema::begin_anew(config, &self.epoch, known, &mut damage.aside)?;
+            Ok(())
+        });
+        replaced.map_err(|error| std::io::Error::other(error.to_string()))?;
+        if let Some(aside) = &damage.aside {
+            self.around.health.note(set_aside_note(config, aside));
+        }
+        (self.damage, self.limits, self.walk, self.indexed) = (None, None, None, known);
+        self.due = Some(Instant::now());
+        self.find_oldest()?;
+        Ok(self.measure()?)
+    }
+
+    /// Leaves one complete file behind, if there is time for it; else the next start goes on.
+    fn end(mut self, rung: &Rung) {
+        let deadline = rung.deadline.unwrap_or_else(|| Instant::now() + 4 * CHECKPOINT) - CHECKPOINT;
+        while self.indexed < self.around.shared.last.load(Ordering::SeqCst) && Instant::now() < deadline {
+            let (before, through) = (self.indexed, self.around.shared.last.load(Ordering::SeqCst));
+            let inserted = self.heal().and_then(|()| self.insert(rung.limits, through));
+            if let Err(trouble) = inserted {
+                let healable = self.damage.is_none();
+                self.fail(&trouble);
+                if !(healable && self.damage.is_some()) {
+                    break;
+                }
+            } else if self.indexed == before {
+                break;
+            }
+        }
+        let tidy = || {
+            schema::put(&self.conn, "clean", "yes")?;
+            self.conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+        };
+        if let Err(error) = tidy() {
+            // All the same complete: the next start reads the rest from the log beside the file.
+            tracing::warn!("the store could not be tidied up: {}", schema::describe(&error, &self.around.config.path));
+        } else if self.indexed >= self.around.shared.last.load(Ordering::SeqCst) {
+            self.remove_all_segments();
+        }
+        self.around.pulse.retire(&self.around.probe);
+    }
+}

@@ -1,0 +1,121 @@
+//! How much memory large answers and large bodies may take, all of them together.
+//!
+//! One answer and one body have bounds of their own, but a thousand connections times that bound is more than a machine
+//! has, and it costs a client nothing: it asks for a page of the history and does not read it, or it sends all of a body
+//! but the last byte. What is small needs no room, so that events are taken and questions answered whoever misbehaves.
+
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use bytes::Bytes;
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+use super::answer::Refusal;
+
+/// What is counted, bytes.
+const UNIT: usize = 1 << 10;
+/// All large answers together, and all large bodies together, in units: 64 MiB each.
+const ROOM: usize = (64 << 20) / UNIT;
+/// A body of at most so many bytes needs no room.
+const SMALL: usize = 64 << 10;
+/// What is set aside for an answer before its size is known, in units: as much as one page of the store holds.
+const ANSWER: u32 = (8 << 20) / UNIT as u32;
+/// How long a client waits for room; one that does not read its answer is cut off in twice that time.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+static ANSWERS: Semaphore = Semaphore::const_new(ROOM);
+static BODIES: Semaphore = Semaphore::const_new(ROOM);
+
+/// A part of that memory, given back when it is dropped.
+#[derive(Debug, Default)]
+pub struct Room {
+    permit: Option<SemaphorePermit<'static>>,
+}
+
+/// Room for one answer, as soon as there is some.
+///
+/// # Errors
+/// 503 `too_many_answers` when there is none in time.
+pub async fn for_answer() -> Result<Room, Refusal> {
+    match tokio::time::timeout(PATIENCE, ANSWERS.acquire_many(ANSWER)).await {
+        Ok(Ok(permit)) => Ok(Room { permit: Some(permit) }),
+        _ => {
+            let message =
+                "large answers that others have not read yet take all the memory there is for them; try again";
+            Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_answers", message))
+        }
+    }
+}
+
+impl Room {
+    /// Room for a body that has so many bytes now; false when there is none.
+    pub fn grow_for_body(&mut self, bytes: usize) -> bool {
+        let wanted = if bytes <= SMALL { 0 } else { bytes.div_ceil(UNIT).min(ROOM) };
+        let has = self.permit.as_ref().map_or(0, SemaphorePermit::num_permits);
+        let Ok(more) = u32::try_from(wanted.saturating_sub(has)) else { return false };
+        if more == 0 {
+            return true;
+        }
+        let Ok(permit) = BODIES.try_acquire_many(more) else { return false };
+        match &mut self.permit {
+            Some(all) => all.merge(permit),
+            none => *none = Some(permit),
+        }
+        true
+    }
+
+    /// Ties the room that these bytes need to them, for as long as anybody holds them, and gives back the rest.
+    pub fn held_by<B: AsRef<[u8]> + Into<Bytes> + Send + 'static>(mut self, bytes: B) -> Bytes {
+        let wanted = bytes.as_ref().len().div_ceil(UNIT);
+        if let Some(permit) = &mut self.permit {
+            drop(permit.split(permit.num_permits().saturating_sub(wanted)));
+            return Bytes::from_owner(Held { bytes, _room: self });
+        }
+        bytes.into()
+    }
+}
+
+struct Held<B> {
+    bytes: B,
+    _room: Room,
+}
+
+impl<B: AsRef<[u8]>> AsRef<[u8]> for Held<B> {
+    fn as_ref(&self) -> &[u8] {
+        self.bytes.as_ref()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One test, for the room is the process's.
+    #[tokio::test(start_paused = true)]
+    async fn room_is_what_is_held_and_comes_back() {
+        let free = || ANSWERS.available_permits();
+        let answer = for_answer().await.unwrap().held_by(vec![b'x'; 1_000_000]);
+        assert_eq!(free(), ROOM - 977);
+        let copy = answer.clone();
+        drop(answer);
+        assert_eq!((copy.len(), free()), (1_000_000, ROOM - 977), "held as long as a copy is");
+        drop(copy);
+        assert_eq!(free(), ROOM);
+        let mut all = Vec::new();
+        while free() >= ANSWER as usize {
+            all.push(for_answer().await.unwrap());
+        }
+        assert_eq!(for_answer().await.unwrap_err().code, "too_many_answers");
+        drop(all);
+        assert!(for_answer().await.is_ok());
+
+        let mut small = Room::default();
+        assert!(small.grow_for_body(SMALL) && small.permit.is_none());
+        let mut large: Vec<Room> = (0..8).map(|_| Room::default()).collect();
+        assert!(large.iter_mut().all(|room| room.grow_for_body(4 << 20) && room.grow_for_body(8 << 20)));
+        assert!(!Room::default().grow_for_body(SMALL + 1));
+        assert!(Room::default().grow_for_body(SMALL), "what is small needs no room");
+        drop(large.pop().unwrap().held_by(vec![0; 10]));
+        assert!(Room::default().grow_for_body(8 << 20));
+    }
+}
