@@ -36,6 +36,22 @@ pub struct Health {
     /// How often the configuration was read: 1 at the start, one more with each successful reload.
     #[serde(default)]
     pub config_generation: Option<u64>,
+    /// The states of its components, as [`crate::runtime::components`] has them; another monitor may mean something else.
+    #[serde(default)]
+    pub components: Option<serde_json::Value>,
+}
+
+impl Health {
+    /// What it says of the components that do not do all of their work, as `name: detail`; for managers that pass no
+    /// `STATUS=` on.
+    pub fn degraded(&self) -> Option<String> {
+        let all = self.components.as_ref()?.as_object()?.iter();
+        let said: Vec<String> = all
+            .filter(|(_, c)| c["state"] == "degraded")
+            .map(|(name, c)| format!("{name}: {}", c["detail"].as_str().unwrap_or("degraded")))
+            .collect();
+        (!said.is_empty()).then(|| said.join("; "))
+    }
 }
 
 /// Where to ask.

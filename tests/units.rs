@@ -42,7 +42,16 @@ fn units(dir: &Path, definition: &Definition) -> Vec<String> {
 }
 
 fn definition(scope: Scope, program: &Path) -> Definition {
-    Definition { port: 8765, scope, program: program.to_owned(), env: [].into(), socket: true, notify_reload: false }
+    Definition {
+        port: 8765,
+        scope,
+        program: program.to_owned(),
+        env: [].into(),
+        socket: true,
+        notify_reload: false,
+        account: None,
+        tool_dirs: vec![],
+    }
 }
 
 #[test]

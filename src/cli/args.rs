@@ -123,6 +123,9 @@ pub struct Install {
     /// An environment variable of the service; NAME alone removes it again (repeatable)
     #[arg(long = "env", value_name = "NAME=VALUE")]
     pub env: Vec<String>,
+    /// The launchd job's label, if not mpm-monitor.PORT (macOS)
+    #[arg(long, value_name = "LABEL")]
+    pub label: Option<String>,
     /// The program the service runs, if not this one
     #[arg(long, value_name = "PATH")]
     pub program: Option<PathBuf>,

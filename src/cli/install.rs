@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use super::args::{Install, YesNo};
 use super::exit::{Exit, failed};
+use super::homebrew;
 use super::service::{Context, print_json, print_text};
 use crate::service::apply::{self, Applied};
 use crate::service::definition::{Definition, merge_env};
 use crate::service::exec;
 use crate::service::files::{self, Lock};
+use crate::service::launchd::domain;
 use crate::service::manager::Manager;
 use crate::service::observe;
 use crate::service::plan::{self, Action, Plan, Refusal, Wish};
@@ -17,7 +19,8 @@ use crate::service::program::{self, ProgramError};
 use crate::service::proof::{self, Proof};
 use crate::service::receipt::Receipt;
 use crate::service::report::parse_version;
-use crate::service::systemd::Systemd;
+use crate::service::users::behind_sudo;
+use crate::service::{Kind, Scope};
 
 /// How long to wait for other installs to be done.
 const TURN: Duration = Duration::from_secs(120);
@@ -27,7 +30,12 @@ const TURN: Duration = Duration::from_secs(120);
 /// # Errors
 /// With the exit code that fits: refused, no manager, no permission, or that of the process which did not start.
 pub fn run(args: &Install) -> anyhow::Result<Exit> {
-    let context = Context::new(&args.target, "install")?;
+    let label = args.label.as_deref().map(domain::label).transpose().map_err(|e| failed(Exit::Usage, e.to_string()))?;
+    let context = Context::labelled(&args.target, "install", label)?;
+    if args.label.is_some() && context.paths.kind == Kind::Systemd {
+        let text = "--label names a launchd job; systemd's units are called mpm-monitor@PORT";
+        return Err(failed(Exit::Usage, text));
+    }
     if !args.dry_run {
         context.need_root("install")?;
     }
@@ -65,6 +73,10 @@ fn install(
     let mut observed = observe::observe(port, paths, manager, &context.user)?;
     observed.made_dirs.extend(lock.iter().flat_map(|l| l.made.clone()));
     let had = observed.receipt.clone();
+    if let Some(had) = &had {
+        same_label(had, context)?;
+    }
+    homebrew::refuse(context)?;
     let env = merge_env(&had.as_ref().map(|r| r.env.clone()).unwrap_or_default(), &args.env)
         .map_err(|e| failed(Exit::Usage, e.to_string()))?;
     let definition = Definition {
@@ -74,9 +86,11 @@ fn install(
         env,
         socket: match args.socket {
             Some(answer) => answer == YesNo::Yes,
-            None => had.is_some_and(|r| r.socket),
+            None => had.as_ref().is_some_and(|r| r.socket),
         },
-        notify_reload: Systemd::new(context.scope).has_notify_reload(),
+        notify_reload: context.manager.has_notify_reload(),
+        account: account(context, had.as_ref())?,
+        tool_dirs: if paths.kind == Kind::Launchd { program::tool_dirs() } else { Vec::new() },
     };
     observe::needs_directories(&definition, paths, &mut observed);
     let wish = Wish {
@@ -124,6 +138,30 @@ fn install(
             Err(error)
         }
     }
+}
+
+/// A job keeps its label: under another one the first would run on, unknown.
+fn same_label(had: &Receipt, context: &Context) -> anyhow::Result<()> {
+    if had.label == context.paths.label {
+        return Ok(());
+    }
+    let usual = || format!("mpm-monitor.{}", had.port);
+    let (had, wanted) = (had.label.clone().unwrap_or_else(usual), context.paths.service_name(context.port));
+    let text = format!("port {} is installed as {had}, not {wanted}; `mpm-monitor uninstall` first", context.port);
+    Err(failed(Exit::Refused, text))
+}
+
+/// Who a launchd daemon is to run as. systemd has a user made for it; on a Mac it is whoever typed `sudo`, whose agents it
+/// watches, and never root.
+fn account(context: &Context, had: Option<&Receipt>) -> anyhow::Result<Option<String>> {
+    if context.paths.kind == Kind::Systemd || context.scope == Scope::User {
+        return Ok(None);
+    }
+    let account = had.and_then(|r| r.account.clone()).or_else(behind_sudo);
+    account.map(Some).ok_or_else(|| {
+        let text = "a daemon runs as the account that typed sudo, and never as root; log in as that account and type                     `sudo mpm-monitor install --system`";
+        failed(Exit::Refused, text)
+    })
 }
 
 fn exit_of(error: &anyhow::Error) -> Exit {

@@ -17,7 +17,7 @@ use crate::runtime::lock;
 use crate::service::Scope;
 use crate::service::receipt::Receipt;
 use crate::service::report::report;
-use crate::service::systemd::{Systemd, name_of};
+use crate::service::users::name_of;
 
 /// How long an instance of another user may take to answer.
 const LOOK: Duration = Duration::from_millis(500);
@@ -50,12 +50,12 @@ pub fn run(args: &List) -> anyhow::Result<Exit> {
         let flags = ScopeArgs { user: scope == Scope::User, system: scope == Scope::System };
         let target = Target { scope: flags, port: DEFAULT_PORT, timeout: Duration::ZERO, json: args.json };
         // Without a home there are no instances of this user's.
-        let Ok(mut context) = Context::new(&target, "list") else { continue };
+        let Ok(context) = Context::new(&target, "list") else { continue };
         let (ports, note) = ports(&context);
         // Root rarely has a user manager, and means the machine's.
         notes.extend(note.filter(|_| scope == Scope::System || !is_root()));
         for port in ports {
-            context.port = port;
+            let Ok(context) = Context::new(&Target { port, ..target.clone() }, "list") else { continue };
             let report = report(port, scope, status::facts(&context));
             let row = Row {
                 port,
@@ -95,7 +95,7 @@ fn ports(context: &Context) -> (BTreeSet<u16>, Option<String>) {
     let mut ports: BTreeSet<u16> = Receipt::all(&paths.receipts).iter().map(|r| r.port).collect();
     let note = match context.manager.usable() {
         Ok(()) => {
-            ports.extend(Systemd::new(context.scope).ports().unwrap_or_default());
+            ports.extend(context.manager.ports().unwrap_or_default());
             None
         }
         Err(error) => Some(format!("{} instances may be missing: {error}", context.scope)),

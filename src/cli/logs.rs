@@ -10,6 +10,7 @@ use super::args::{Logs, Target};
 use super::exit::{Exit, failed};
 use super::service::Context;
 use crate::service::journal::{self, Emptiness, since};
+use crate::service::logfile;
 
 /// Shows the log of an instance.
 ///
@@ -22,25 +23,37 @@ pub fn run(args: &Logs) -> anyhow::Result<Exit> {
     let now = Zoned::now();
     let since = args.since.as_deref().map(|text| since::parse(text, &now)).transpose();
     let since = since.map_err(|e| failed(Exit::Usage, e.to_string()))?;
-    let mut query = context.query(args.lines, since);
-    query.follow = args.follow;
-    let zone = TimeZone::system();
     let mut out = io::stdout().lock();
     let mut count = 0_u64;
-    journal::read(&query, &mut |entry| {
+    let mut print = |line: String| {
         count += 1;
-        let line = if args.json { entry.json() } else { entry.human(&zone) };
         match writeln!(out, "{line}").and_then(|()| out.flush()) {
             // The reader has seen enough (`| head`).
             Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(ControlFlow::Break(())),
             Err(e) => Err(e),
             Ok(()) => Ok(ControlFlow::Continue(())),
         }
-    })?;
+    };
+    let files = logfile::Query::of(&context.paths, args.port, args.lines, since, args.follow);
+    match &files {
+        Some(query) => {
+            logfile::read(query, &mut |line| print(if args.json { line.json() } else { line.human() }))?;
+        }
+        None => {
+            let mut query = context.query(args.lines, since);
+            query.follow = args.follow;
+            let zone = TimeZone::system();
+            journal::read(&query, &mut |entry| print(if args.json { entry.json() } else { entry.human(&zone) }))?;
+        }
+    }
     if count > 0 || args.lines == 0 {
         return Ok(Exit::Ok);
     }
     let installed = context.need_installed().is_ok();
-    eprintln!("no log lines: {}", Emptiness::look(installed, since.is_some()).explain(context.scope, &context.user));
+    let why = match &files {
+        Some(query) => logfile::explain(query, installed),
+        None => Emptiness::look(installed, since.is_some()).explain(context.scope, &context.user),
+    };
+    eprintln!("no log lines: {why}");
     Ok(if installed || since.is_some() { Exit::Ok } else { Exit::NotInstalled })
 }

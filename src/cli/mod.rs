@@ -4,6 +4,7 @@ pub mod args;
 pub mod completions;
 pub mod config;
 pub mod exit;
+pub mod homebrew;
 pub mod install;
 pub mod list;
 pub mod logs;

@@ -15,6 +15,7 @@ pub fn run(args: &Target) -> anyhow::Result<Exit> {
     let job = context.need_installed()?;
     let manager = &*context.manager;
     let health = context.health().filter(|h| Some(h.pid) == job.pid);
+    let degraded = health.as_ref().and_then(|h| h.degraded());
     let Some(generation) = health.and_then(|h| h.config_generation).filter(|_| job.phase == Phase::Running) else {
         let text = format!(
             "{} is {}, so there is nothing to reload; `mpm-monitor start`",
@@ -23,7 +24,8 @@ pub fn run(args: &Target) -> anyhow::Result<Exit> {
         );
         return Err(failed(Exit::NotRunning, text));
     };
-    let before = Before { generation, refused: job.status_text.as_deref().is_some_and(proof::is_refusal) };
+    let said = job.status_text.as_deref().or(degraded.as_deref());
+    let before = Before { generation, refused: said.is_some_and(proof::is_refusal) };
     let said = manager.reload(&manager.service_name(context.port), context.timeout).err().map(|e| e.to_string());
     context.allowed(said.as_deref())?;
     match proof::await_generation(manager, &context.paths, context.port, &before, context.timeout) {

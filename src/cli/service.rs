@@ -12,11 +12,10 @@ use crate::runtime::ports;
 use crate::service::manager::{self, Job, Manager, ManagerError, Phase};
 use crate::service::observe;
 use crate::service::paths::Paths;
-use crate::service::plan;
 use crate::service::proof::{Proof, Unproved};
 use crate::service::receipt::Receipt;
-use crate::service::systemd::user_name;
-use crate::service::{Scope, journal};
+use crate::service::users::{behind_sudo, user_name};
+use crate::service::{Kind, Scope, journal, logfile};
 
 /// How many of the last log lines a failure shows.
 const TAIL: usize = 10;
@@ -60,7 +59,7 @@ pub fn is_root() -> bool {
 /// [`Exit::Refused`].
 pub fn scope(args: &ScopeArgs, verb: &str) -> anyhow::Result<Scope> {
     let scope = Scope::choose(args.user, args.system, is_root());
-    match std::env::var("SUDO_USER").ok().filter(|u| u != "root" && !u.is_empty()) {
+    match behind_sudo() {
         Some(user) if args.user && is_root() => Err(failed(
             Exit::Refused,
             format!(
@@ -78,12 +77,20 @@ impl Context {
     /// # Errors
     /// When the scope is refused or the user's home is unknown.
     pub fn new(target: &Target, verb: &str) -> anyhow::Result<Self> {
+        Self::labelled(target, verb, None)
+    }
+
+    /// The same, with a label of launchd that the person chose.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn labelled(target: &Target, verb: &str, label: Option<String>) -> anyhow::Result<Self> {
         let scope = scope(&target.scope, verb)?;
-        let paths = paths(scope)?;
+        let paths = paths(scope)?.labelled(target.port, label);
         Ok(Self {
             scope,
+            manager: manager::of(&paths),
             paths,
-            manager: manager::native(scope),
             user: user_name(),
             port: target.port,
             timeout: target.timeout,
@@ -131,7 +138,7 @@ impl Context {
             return Ok(job);
         }
         let other = if self.scope == Scope::User { Scope::System } else { Scope::User };
-        let there = Paths::of(other).is_some_and(|p| p.wants(&manager.service_name(self.port)).is_symlink());
+        let there = Paths::of(other).is_some_and(|p| p.labelled(self.port, None).is_installed(self.port));
         let next = if there {
             format!("there is one of the {other} manager: add {}", other.flag())
         } else {
@@ -150,10 +157,10 @@ impl Context {
     pub fn units(&self) -> anyhow::Result<Vec<String>> {
         // Only root may read the machine's receipts; the socket's own state tells the same.
         let receipt = Receipt::read(&self.paths.receipt(self.port)).ok().flatten();
-        let socket = self.manager.job(&self.manager.socket_name(self.port))?;
-        let has_socket =
-            receipt.is_some_and(|r| r.socket) || socket.enabled == "enabled" || socket.phase == Phase::Running;
-        Ok(plan::units(self.port, has_socket))
+        let socket = self.manager.socket_name(self.port).map(|name| self.manager.job(&name)).transpose()?;
+        let has_socket = receipt.is_some_and(|r| r.socket)
+            || socket.is_some_and(|s| s.enabled == "enabled" || s.phase == Phase::Running);
+        Ok(self.paths.jobs(self.port, has_socket))
     }
 
     /// Who answers on the port now.
@@ -220,6 +227,15 @@ impl Context {
 
     /// The last log lines since this verb began.
     fn tail(&self) -> Vec<String> {
+        if let Some(query) = logfile::Query::of(&self.paths, self.port, TAIL, Some(self.began), false) {
+            let mut lines = Vec::new();
+            // This decorates an error message that stands without it.
+            let _ = logfile::read(&query, &mut |line| {
+                lines.push(line.human());
+                Ok(std::ops::ControlFlow::Continue(()))
+            });
+            return lines;
+        }
         let query = self.query(TAIL, Some(self.began));
         let started = Instant::now();
         loop {
@@ -232,11 +248,19 @@ impl Context {
         }
     }
 
+    /// What the definitions are called, in messages.
+    pub fn unit_word(&self) -> &'static str {
+        match self.paths.kind {
+            Kind::Systemd => "unit",
+            Kind::Launchd => "job",
+        }
+    }
+
     /// The journal query of this instance.
     pub fn query(&self, lines: usize, since: Option<Timestamp>) -> journal::Query {
         journal::Query {
             scope: self.scope,
-            units: plan::units(self.port, true),
+            units: self.paths.jobs(self.port, true),
             uid: rustix::process::getuid().as_raw(),
             lines,
             since,

@@ -5,16 +5,17 @@ use std::time::Duration;
 
 use super::args::Target;
 use super::exit::Exit;
+use super::homebrew;
 use super::service::{Context, print_json, print_text};
 use crate::runtime::ledger::{FILE, Ledger};
 use crate::runtime::ports;
-use crate::service::Scope;
 use crate::service::definition::Definition;
 use crate::service::manager::{self, Manager};
+use crate::service::paths::Paths;
 use crate::service::receipt::Receipt;
 use crate::service::report::{Facts, parse_version, report};
-use crate::service::systemd::{Systemd, render};
-use crate::service::{drift, exec, files, observe, plan};
+use crate::service::{Kind, Scope};
+use crate::service::{desired, drift, exec, files, observe};
 
 /// Tells how an instance is.
 ///
@@ -40,7 +41,7 @@ pub fn facts(context: &Context) -> Facts {
         Err(error) => facts.manager_error = Some(error.to_string()),
     }
     if facts.service.is_some() {
-        facts.socket = manager.job(&manager.socket_name(port)).ok();
+        facts.socket = manager.socket_name(port).and_then(|name| manager.job(&name).ok());
     }
     // A look at the port of a stopped instance would start it through its socket.
     if socket_only(&facts) {
@@ -53,23 +54,33 @@ pub fn facts(context: &Context) -> Facts {
         facts.owner = ports::owner(IpAddr::V4(Ipv4Addr::LOCALHOST), port, Duration::from_millis(300));
     }
     let pid = facts.service.as_ref().and_then(|j| j.pid);
-    if let Some(health) = facts.health.as_ref().filter(|h| Some(h.pid) != pid) {
+    if let (Some(job), Some(health)) = (&mut facts.service, &facts.health) {
+        job.status_text = job.status_text.take().or_else(|| health.degraded().filter(|_| job.pid == Some(health.pid)));
+    }
+    // A manager that does not answer here does not answer there either, where it is one and the same.
+    let may_ask = paths.kind == Kind::Systemd || facts.manager_error.is_none();
+    if let Some(health) = facts.health.as_ref().filter(|h| may_ask && Some(h.pid) != pid) {
         let other = if context.scope == Scope::User { Scope::System } else { Scope::User };
-        let job = manager::native(other).job(&manager.service_name(port)).ok();
+        let job = Paths::of(other).and_then(|paths| {
+            let manager = manager::of(&paths.labelled(port, None));
+            manager.job(&manager.service_name(port)).ok()
+        });
         facts.elsewhere = job.filter(|j| j.pid == Some(health.pid)).map(|_| other);
     }
+    facts.homebrew = homebrew::copy(paths.kind, port);
     let usable: Option<&dyn Manager> = facts.service.is_some().then_some(manager);
     if let Ok(observed) = observe::observe(port, paths, usable, &context.user) {
         facts.linger = observed.linger;
         facts.receipt = observed.receipt.is_some();
-        if let Some(unit) = observed.files.get(&paths.service()) {
+        if let Some(unit) = observed.files.get(&paths.service(port)) {
             facts.unit_version = drift::header(unit).map(|h| h.program);
-            facts.program = render::program_of(unit);
+            facts.program = desired::program_of(unit, paths.kind);
         }
-        if let Some(Receipt { program, socket, env, .. }) = observed.receipt.clone() {
-            let notify_reload = Systemd::new(context.scope).has_notify_reload();
-            let definition = Definition { port, scope: context.scope, program, env, socket, notify_reload };
-            facts.drift = plan::drifts(&definition, paths, &observed).unwrap_or_default();
+        if let Some(Receipt { program, socket, env, account, tool_dirs, .. }) = observed.receipt.clone() {
+            let notify_reload = manager.has_notify_reload();
+            let scope = context.scope;
+            let definition = Definition { port, scope, program, env, socket, notify_reload, account, tool_dirs };
+            facts.drift = desired::drifts(&definition, paths, &observed).unwrap_or_default();
         }
     }
     if let Some(program) = &facts.program {

@@ -3,6 +3,7 @@
 //! Three types in a row: [`layers::Layer`] is what one source says, [`layers::Merged`] what all say together, [`Settings`]
 //! what it means. Nothing here binds a port or writes a file.
 
+pub mod directories;
 pub mod keys;
 pub mod layers;
 pub mod settings;
@@ -12,9 +13,10 @@ use std::io;
 use std::path::Path;
 
 use crate::cli::args::Run;
+pub use directories::Directories;
 use keys::Raw;
 use layers::{Layer, Origin, Problem};
-pub use settings::{Directories, LocalAccess, LogFormat, PortChoice, Provenance, Settings};
+pub use settings::{LocalAccess, LogFormat, PortChoice, Provenance, Settings};
 pub use token::Token;
 use token::TokenError;
 

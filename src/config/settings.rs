@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::directories::Directories;
 use super::keys::{KEYS, Kind, Raw, Value, show_bytes};
 use super::layers::{Merged, Origin, Problem};
 use super::token::Token;
@@ -239,40 +240,6 @@ pub fn settle(mut merged: Merged, directories: &Directories) -> Result<(Settings
 /// The value and the origin of each setting.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Provenance(pub BTreeMap<&'static str, (Value, Origin)>);
-
-/// The machine's directories for this user, where no setting names others.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Directories {
-    /// The configuration file of the machine.
-    pub system_config: PathBuf,
-    /// The user's own, if the user has a home.
-    pub user_config: Option<PathBuf>,
-    /// Where state is kept.
-    pub state: PathBuf,
-    /// Where locks are kept.
-    pub runtime: PathBuf,
-}
-
-impl Directories {
-    /// As the platform has them: XDG on Linux, `~/Library` on macOS. A user without a home gets `/var/lib` and `/run`,
-    /// which its service manager should have named by `MPM_MONITOR_STATE_DIR` anyway.
-    pub fn of_this_user() -> Self {
-        let system_config = PathBuf::from("/etc/mpm-monitor/config.toml");
-        let base = directories::BaseDirs::new();
-        let project = directories::ProjectDirs::from("", "", "mpm-monitor");
-        let (Some(base), Some(project)) = (base, project) else {
-            return Self {
-                system_config,
-                user_config: None,
-                state: "/var/lib/mpm-monitor".into(),
-                runtime: "/run/mpm-monitor".into(),
-            };
-        };
-        let state = project.state_dir().unwrap_or(project.data_local_dir()).to_owned();
-        let runtime = base.runtime_dir().map_or_else(|| state.join("run"), |dir| dir.join("mpm-monitor"));
-        Self { system_config, user_config: Some(project.config_dir().join("config.toml")), state, runtime }
-    }
-}
 
 type Values = BTreeMap<&'static str, (Value, Origin)>;
 

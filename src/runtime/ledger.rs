@@ -42,7 +42,7 @@ pub struct Ledger {
 }
 
 /// A bad end.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
     /// Why.
     pub reason: String,
@@ -50,6 +50,9 @@ pub struct Failure {
     pub at: Timestamp,
     /// Whether it had been ready.
     pub was_ready: bool,
+    /// The exit code that tells why, where the process could not end with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<u8>,
 }
 
 /// One life.
@@ -114,9 +117,9 @@ impl Ledger {
     }
 
     /// This life ends, and no other follows by itself.
-    pub fn give_up(&mut self, reason: impl Into<String>, now: Timestamp) {
+    pub fn give_up(&mut self, reason: impl Into<String>, exit_code: u8, now: Timestamp) {
         let was_ready = self.life.take().is_some_and(|l| l.ready);
-        self.gave_up = Some(Failure { reason: reason.into(), at: now, was_ready });
+        self.gave_up = Some(Failure { reason: reason.into(), at: now, was_ready, exit_code: Some(exit_code) });
     }
 
     /// This life ends badly.
@@ -133,7 +136,7 @@ impl Ledger {
         self.recent_failures.push(now);
         let extra = self.recent_failures.len().saturating_sub(BURST);
         self.recent_failures.drain(..extra);
-        self.last_failure = Some(Failure { reason, at: now, was_ready });
+        self.last_failure = Some(Failure { reason, at: now, was_ready, exit_code: None });
     }
 }
 
@@ -245,7 +248,7 @@ mod tests {
         assert!(ledger.is_crash_loop(at(50)));
         assert!(!ledger.is_crash_loop(at(122)), "the first of them is long ago");
         ledger.begin(6, "b", at(50));
-        ledger.give_up("it failed 5 times", at(50));
+        ledger.give_up("it failed 5 times", 70, at(50));
         assert_eq!(
             (ledger.life.clone(), ledger.gave_up.clone().unwrap().reason),
             (None, "it failed 5 times".to_owned())

@@ -96,7 +96,7 @@ fn give_up(error: &BootError, port: PortChoice, state_dir: &Path) {
         let dir = state_dir.join(port.to_string());
         // Nobody serves this port, so nobody else writes here; without the directory the log has to do.
         let _ = boot::make_private(&dir);
-        LedgerFile::in_dir(&dir).update(|l| l.give_up(error.to_string(), ledger::now()));
+        LedgerFile::in_dir(&dir).update(|l| l.give_up(error.to_string(), error.exit().code(), ledger::now()));
     }
 }
 
@@ -145,7 +145,7 @@ fn begin(start: Start, notifier: &Notifier, fatal: &Fatal) -> Result<Exit, BootE
         let last = before.last_failure.map_or(String::new(), |f| f.reason);
         let reason = format!("{BURST} bad ends within {} s; the last one: {last}", INTERVAL.as_secs());
         tracing::error!("{reason}; launchd is not asked for another start");
-        ledger.update(|l| l.give_up(reason, now));
+        ledger.update(|l| l.give_up(reason, Exit::Software.code(), now));
         let _ = claim.lock.release();
         return Ok(Exit::Ok);
     }

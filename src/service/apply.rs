@@ -137,7 +137,7 @@ impl Applied<'_> {
             left.push(format!("daemon-reload: {error}"));
         }
         for unit in old {
-            if let Err(error) = self.manager.restart(&unit, STOP) {
+            if let Err(error) = self.manager.restart(&unit, true, STOP) {
                 left.push(format!("restart of the earlier {unit}: {error}"));
             }
         }
@@ -199,6 +199,11 @@ impl Applied<'_> {
             Action::MakeDir { path } => {
                 files::make_dir(path, 0o755)?;
                 self.undo.push(Undo::RemoveDir(path.clone()));
+            }
+            Action::GiveDir { path, user } => {
+                files::make_dir(path, 0o700)?;
+                self.undo.push(Undo::RemoveDir(path.clone()));
+                exec::tool("chown", &[user, &path.to_string_lossy()], QUICK)?.success()?;
             }
             Action::WriteFile { path, content, mode, .. } => {
                 self.remember_file(path)?;
@@ -264,9 +269,9 @@ impl Applied<'_> {
                 self.undo.push(Undo::Stop(units.clone()));
                 self.start_error = self.manager.bring_up(units, start).err().map(|e| e.to_string());
             }
-            Action::Restart { unit } => {
+            Action::Restart { unit, changed } => {
                 self.undo.push(Undo::RestartOld(unit.clone()));
-                self.start_error = self.manager.restart(unit, start + STOP).err().map(|e| e.to_string());
+                self.start_error = self.manager.restart(unit, *changed, start + STOP).err().map(|e| e.to_string());
             }
         }
         Ok(())

@@ -1,6 +1,12 @@
 use super::*;
-use crate::service::Scope;
+use crate::config::directories::UserDirs;
+use crate::service::Kind;
+use crate::service::paths::Paths;
 use crate::service::systemd::Systemd;
+
+fn systemd() -> Systemd {
+    Systemd::new(Paths::user(Kind::Systemd, &UserDirs::default()))
+}
 
 fn write(path: PathBuf, content: &str) -> Action {
     Action::WriteFile { path, content: content.into(), mode: 0o644, replaces: false }
@@ -23,7 +29,7 @@ fn a_failed_step_takes_the_others_back() {
         ],
         notes: vec![],
     };
-    let error = apply(&plan, &Systemd::new(Scope::User), Duration::ZERO).unwrap_err();
+    let error = apply(&plan, &systemd(), Duration::ZERO).unwrap_err();
     assert!(error.to_string().starts_with("could not write "), "{error}");
     assert_eq!(error.left, Vec::<String>::new());
     let mut names: Vec<_> = fs::read_dir(root.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
@@ -40,6 +46,6 @@ fn a_directory_with_files_of_the_user_stays() {
     fs::create_dir(&dir).unwrap();
     fs::write(dir.join("mine.conf"), "").unwrap();
     let plan = Plan { actions: vec![Action::RemoveDir { path: dir.clone() }], notes: vec![] };
-    apply(&plan, &Systemd::new(Scope::User), Duration::ZERO).unwrap();
+    apply(&plan, &systemd(), Duration::ZERO).unwrap();
     assert!(dir.exists());
 }

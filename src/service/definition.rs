@@ -23,6 +23,10 @@ pub struct Definition {
     pub socket: bool,
     /// Whether the manager knows `Type=notify-reload` (systemd 253).
     pub notify_reload: bool,
+    /// The account that a launchd daemon runs as; systemd's has a user of its own.
+    pub account: Option<String>,
+    /// Directories with tools that are not where launchd looks for programs.
+    pub tool_dirs: Vec<PathBuf>,
 }
 
 /// Why an `--env` was not taken.

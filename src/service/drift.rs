@@ -5,6 +5,8 @@ use sha2::{Digest, Sha256};
 
 /// What a unit file's first line begins with. The number rises when the meaning of the header changes.
 const MARK: &str = "# mpm-monitor unit v1 ";
+/// The same for a property list, where a comment can come after the document type at the earliest.
+const PLIST_MARK: &str = "<!-- mpm-monitor plist v1 ";
 
 /// An installed file against the one that would be written now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -34,12 +36,33 @@ pub fn stamp(rest: &str, version: &str) -> String {
     format!("{MARK}program={version} sha256:{}\n{rest}", hash(rest))
 }
 
+/// Puts the header into a property list, above its root element.
+pub fn stamp_plist(document: &str, version: &str) -> String {
+    let root = document.find("<plist").unwrap_or(0);
+    let (head, body) = document.split_at(root);
+    format!("{head}{PLIST_MARK}program={version} sha256:{} -->\n{body}", hash(document))
+}
+
 /// Reads the header; `None` if there is none of ours.
 pub fn header(content: &str) -> Option<Header> {
+    if content.starts_with("<?xml") {
+        return plist_header(content);
+    }
     let (first, rest) = content.split_once('\n')?;
-    let fields = first.strip_prefix(MARK)?;
-    let (program, sha) = fields.strip_prefix("program=")?.split_once(" sha256:")?;
+    let (program, sha) = fields(first.strip_prefix(MARK)?)?;
     Some(Header { program: program.to_owned(), intact: sha == hash(rest) })
+}
+
+/// The header of a property list; everything but its line is what the hash is of.
+fn plist_header(content: &str) -> Option<Header> {
+    let start = content.find(&format!("\n{PLIST_MARK}"))? + 1;
+    let (line, rest) = content[start..].split_once('\n')?;
+    let (program, sha) = fields(line.strip_prefix(PLIST_MARK)?.strip_suffix(" -->")?)?;
+    Some(Header { program: program.to_owned(), intact: sha == hash(&format!("{}{rest}", &content[..start])) })
+}
+
+fn fields(text: &str) -> Option<(&str, &str)> {
+    text.strip_prefix("program=")?.split_once(" sha256:")
 }
 
 /// Compares what is there with what would be written.
@@ -93,6 +116,18 @@ mod tests {
     }
 
     #[test]
+    fn a_property_list_has_its_header_below_the_document_type() {
+        let list = "<?xml version=\"1.0\"?>\n<!DOCTYPE plist>\n<plist><dict/></plist>\n";
+        let desired = stamp_plist(list, "2.0.0");
+        assert!(desired.starts_with("<?xml"), "XML allows nothing before its declaration: {desired}");
+        assert_eq!(header(&desired), Some(Header { program: "2.0.0".into(), intact: true }));
+        assert_eq!(drift(Some(&stamp_plist(list, "1.0.0")), &desired), Drift::Outdated);
+        assert_eq!(drift(Some(&desired.replace("<dict/>", "<dict></dict>")), &desired), Drift::Edited);
+        assert_eq!(drift(Some(&desired.replace("<!DOCTYPE plist>", "")), &desired), Drift::Edited);
+        assert_eq!(drift(Some(list), &desired), Drift::Edited);
+    }
+
+    #[test]
     fn the_diff_shows_what_the_person_did() {
         let desired = stamp("[Service]\nWatchdogSec=10\n", "1");
         let diff = diff(&desired.replace("=10", "=60"), &desired, "x.service");
@@ -117,7 +152,7 @@ mod tests {
 
         #[test]
         fn reading_a_header_never_panics(text in any::<String>()) {
-            let _ = header(&text);
+            let _ = (header(&text), header(&format!("<?xml{text}")));
         }
     }
 }

@@ -53,6 +53,16 @@ pub enum ExecError {
         /// What it said until then.
         stderr: String,
     },
+    /// It ended with a failure whose meaning is known.
+    #[error("{text}")]
+    Explained {
+        /// The command line.
+        command: String,
+        /// Its exit code; `None` after a signal.
+        code: Option<i32>,
+        /// What it means, and what the tool said.
+        text: String,
+    },
     /// It ended with a failure.
     #[error("`{command}` failed ({}){}", code.map_or("by a signal".to_owned(), |c| format!("exit code {c}")), tail(stderr))]
     Failed {

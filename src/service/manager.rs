@@ -9,8 +9,9 @@ use std::time::Duration;
 use serde::Serialize;
 use service_manager::ServiceManager;
 
-use super::Scope;
 use super::exec::ExecError;
+use super::paths::Paths;
+use super::{Kind, Scope};
 
 /// What the manager says a job does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -57,6 +58,9 @@ pub struct Job {
     pub started_usec: Option<u64>,
     /// How often the manager restarted it by itself.
     pub restarts: Option<u32>,
+    /// How often the manager started it, by itself or not, since it knows the job; launchd counts only this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub runs: Option<u32>,
     /// How the last process ended, if one did.
     pub last_exit: Option<LastExit>,
     /// What the process itself said last (`STATUS=`).
@@ -84,6 +88,9 @@ impl From<ManagerError> for std::io::Error {
 
 /// One scope's service manager.
 pub trait Manager: ServiceManager {
+    /// Which it is.
+    fn kind(&self) -> Kind;
+
     /// Whose it is.
     fn scope(&self) -> Scope;
 
@@ -96,8 +103,17 @@ pub trait Manager: ServiceManager {
     /// The name of an instance's service in the manager's world.
     fn service_name(&self, port: u16) -> String;
 
-    /// The name of an instance's socket there.
-    fn socket_name(&self, port: u16) -> String;
+    /// The name of an instance's socket there, where a socket is a job of its own.
+    fn socket_name(&self, port: u16) -> Option<String>;
+
+    /// Whether it waits for the answer to a reload (`Type=notify-reload`, systemd 253).
+    fn has_notify_reload(&self) -> bool;
+
+    /// The ports of all jobs of ours that it knows.
+    ///
+    /// # Errors
+    /// Its tool's.
+    fn ports(&self) -> Result<Vec<u16>, ManagerError>;
 
     /// How a job is.
     ///
@@ -129,11 +145,11 @@ pub trait Manager: ServiceManager {
     /// Its tool's.
     fn bring_down(&self, names: &[String], timeout: Duration) -> Result<(), ManagerError>;
 
-    /// Stops and starts a job.
+    /// Stops and starts a job; `changed` says that its definition is another than the one it was started by.
     ///
     /// # Errors
     /// Its tool's.
-    fn restart(&self, name: &str, timeout: Duration) -> Result<(), ManagerError>;
+    fn restart(&self, name: &str, changed: bool, timeout: Duration) -> Result<(), ManagerError>;
 
     /// Tells a running job to read its configuration again.
     ///
@@ -148,7 +164,10 @@ pub trait Manager: ServiceManager {
     fn forget_failure(&self, names: &[String]) -> Result<(), ManagerError>;
 }
 
-/// The manager of this machine for `scope`.
-pub fn native(scope: Scope) -> Box<dyn Manager> {
-    Box::new(super::systemd::Systemd::new(scope))
+/// The manager of the scope and kind whose directories these are.
+pub fn of(paths: &Paths) -> Box<dyn Manager> {
+    match paths.kind {
+        Kind::Systemd => Box::new(super::systemd::Systemd::new(paths.clone())),
+        Kind::Launchd => Box::new(super::launchd::Launchd::new(paths.clone())),
+    }
 }

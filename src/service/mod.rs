@@ -2,7 +2,9 @@
 //!
 //! Pure, and so the same on every machine and tested without one:
 //! - [`definition`]: what is to run: program, port, environment, scope, socket.
+//! - [`desired`]: the files of a definition.
 //! - [`systemd::render`], [`systemd::escape`], [`systemd::show`]: unit files written, `systemctl show` read.
+//! - [`launchd::render`], [`launchd::print`], [`launchd::domain`]: the plist written, `launchctl print` read.
 //! - [`drift`]: an installed file against the one we would write: absent, clean, outdated, edited.
 //! - [`plan`]: what would change, as data that a person or a program can read before it happens.
 //! - [`receipt`]: what was made, so that exactly that is removed.
@@ -10,14 +12,17 @@
 //!
 //! Doing: [`apply`] executes a plan and takes it back when it fails, [`proof`] waits for what can be proved,
 //! [`manager::Manager`] is the trait above systemd and launchd, [`exec`] the only place that spawns their tools,
-//! [`program`] finds a path to this program that lasts, [`journal`] reads the log.
+//! [`program`] finds a path to this program that lasts, [`journal`] and [`logfile`] read the log.
 
 pub mod apply;
 pub mod definition;
+pub mod desired;
 pub mod drift;
 pub mod exec;
 pub mod files;
 pub mod journal;
+pub mod launchd;
+pub mod logfile;
 pub mod manager;
 pub mod observe;
 pub mod paths;
@@ -27,8 +32,43 @@ pub mod proof;
 pub mod receipt;
 pub mod report;
 pub mod systemd;
+pub mod users;
 
 use std::fmt;
+
+/// The service managers that can run it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// Linux.
+    Systemd,
+    /// macOS.
+    Launchd,
+}
+
+/// Names the manager in place of the machine's own, for tests: `launchd` where the tool on `PATH` only behaves like
+/// launchctl, or `launchd:DIR`, which also puts the machine's directories into that one. A release build does not look at it.
+pub const TEST_MANAGER: &str = "MPM_MONITOR_TEST_MANAGER";
+
+impl Kind {
+    /// The one of this machine.
+    pub fn of_this_machine() -> Self {
+        if cfg!(target_os = "macos") || test_root().is_some() { Self::Launchd } else { Self::Systemd }
+    }
+}
+
+/// Where a test wants launchd's machine to be, if there is such a test.
+#[cfg(debug_assertions)]
+pub(crate) fn test_root() -> Option<std::path::PathBuf> {
+    let wanted = std::env::var(TEST_MANAGER).ok()?;
+    let root = wanted.strip_prefix("launchd")?;
+    Some(root.strip_prefix(':').unwrap_or("/").into())
+}
+
+#[cfg(not(debug_assertions))]
+pub(crate) fn test_root() -> Option<std::path::PathBuf> {
+    None
+}
 
 /// Whose service manager.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]

@@ -3,16 +3,15 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::Scope;
 use super::definition::Definition;
 use super::manager::{Manager, ManagerError};
 use super::paths::Paths;
 use super::plan::Observed;
 use super::receipt::{Receipt, ReceiptError};
-use super::{apply, files};
+use super::{Kind, Scope, apply, desired, files};
 use crate::probe::{self, Health, ProbeError};
 use crate::runtime::lock;
 
@@ -39,10 +38,8 @@ pub enum ObserveError {
 /// [`ObserveError`].
 pub fn observe(port: u16, paths: &Paths, manager: Option<&dyn Manager>, user: &str) -> Result<Observed, ObserveError> {
     let mut found = BTreeMap::new();
-    let mut candidates =
-        vec![paths.service(), paths.socket(), paths.drop_in(port), paths.receipt(port), paths.lock(port)];
-    candidates.extend(paths.sysusers.clone());
-    for path in candidates {
+    let candidates = desired::candidates(port, paths).into_iter().map(|(path, _)| path);
+    for path in candidates.chain([paths.receipt(port), paths.lock(port)]) {
         match files::read(&path) {
             Ok(Some(text)) => drop(found.insert(path, text)),
             Ok(None) => {}
@@ -54,30 +51,46 @@ pub fn observe(port: u16, paths: &Paths, manager: Option<&dyn Manager>, user: &s
         Err(ReceiptError::Io(_, e)) if hidden(paths, &e) => None,
         other => other?,
     };
-    let job = |name: fn(&dyn Manager, u16) -> String| manager.map(|m| m.job(&name(m, port))).transpose();
-    let service = job(|m, p| m.service_name(p))?;
-    let socket = job(|m, p| m.socket_name(p))?;
-    let links = ["service", "socket"]
-        .into_iter()
-        .map(|suffix| paths.wants(&format!("mpm-monitor@{port}.{suffix}")))
-        .filter(|p| p.is_symlink())
-        .collect();
+    let service = manager.map(|m| m.job(&m.service_name(port))).transpose()?;
+    let socket = manager.and_then(|m| m.socket_name(port).map(|name| m.job(&name))).transpose()?;
+    let links = paths.jobs(port, true).iter().filter_map(|unit| paths.wants(unit)).filter(|p| p.is_symlink()).collect();
     let pid = service.as_ref().and_then(|j| j.pid);
     let running_build = pid.and_then(|pid| health(port, paths).ok().filter(|h| h.pid == pid)).and_then(|h| h.build);
     Ok(Observed {
         files: found,
         missing_dirs: files::missing(&paths.units),
+        account_dirs: Vec::new(),
         made_dirs: lone_sysusers(paths, receipt.is_none()),
         links,
         user_exists: apply::user_exists(),
         history_exists: paths.history(port).exists(),
+        logs: logs(port, paths),
         service,
         socket,
-        linger: if paths.scope == Scope::User { apply::linger(user) } else { None },
+        linger: if paths.scope == Scope::User && paths.kind == Kind::Systemd { apply::linger(user) } else { None },
         running_build,
         receipt,
         others: Receipt::all(&paths.receipts).into_iter().filter(|r| r.port != port).collect(),
     })
+}
+
+/// The log files of an instance, the rotated ones with it.
+fn logs(port: u16, paths: &Paths) -> Vec<PathBuf> {
+    let (Some(dir), Some(log), Some(stderr)) = (&paths.logs, paths.log(port), paths.stderr(port)) else {
+        return Vec::new();
+    };
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten().map(|e| e.path());
+    let rotated = |path: &Path| {
+        let base = path.file_stem().filter(|_| path.extension().is_some_and(|x| x.to_str().is_some_and(is_number)));
+        base.is_some() && (base == log.file_name() || base == stderr.file_name())
+    };
+    let mut found: Vec<_> = entries.filter(|p| *p == log || *p == stderr || rotated(p)).collect();
+    found.sort();
+    found
+}
+
+fn is_number(text: &str) -> bool {
+    text.bytes().all(|b| b.is_ascii_digit())
 }
 
 /// Whether it is one of root's files of the machine's scope, which `status` does without. What changes things in that
@@ -87,7 +100,7 @@ fn hidden(paths: &Paths, error: &io::Error) -> bool {
 }
 
 /// The sysusers.d directory where our file is the only one: an uninstall that kept the user left it.
-fn lone_sysusers(paths: &Paths, no_receipt: bool) -> Vec<std::path::PathBuf> {
+fn lone_sysusers(paths: &Paths, no_receipt: bool) -> Vec<PathBuf> {
     let Some(path) = paths.sysusers.as_ref().filter(|p| no_receipt && p.exists()) else { return Vec::new() };
     let dir = path.parent().map(Path::to_owned);
     dir.filter(|d| std::fs::read_dir(d).is_ok_and(|entries| entries.count() == 1)).into_iter().collect()
@@ -98,13 +111,19 @@ pub fn needs_directories(definition: &Definition, paths: &Paths, observed: &mut 
     let drop_in = paths.drop_in(definition.port);
     let needs_drop_in = definition.socket || !definition.env.is_empty();
     let dirs = [
-        drop_in.parent().filter(|_| needs_drop_in),
+        drop_in.as_ref().and_then(|p| p.parent()).filter(|_| needs_drop_in),
+        // A daemon's log directory is its account's, and made for it.
+        paths.logs.as_deref().and_then(|d| if paths.scope == Scope::User { Some(d) } else { d.parent() }),
         paths.sysusers.as_ref().and_then(|p| p.parent()).filter(|_| !observed.user_exists),
     ];
     for dir in dirs.into_iter().flatten().flat_map(files::missing) {
         if !observed.missing_dirs.contains(&dir) {
             observed.missing_dirs.push(dir);
         }
+    }
+    if definition.account.is_some() {
+        let needs = [Some(paths.history(definition.port)), paths.logs.clone()];
+        observed.account_dirs.extend(needs.into_iter().flatten().filter(|d| !d.exists()));
     }
 }
 
@@ -148,15 +167,15 @@ pub fn health(port: u16, paths: &Paths) -> Result<Health, ProbeError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::directories::UserDirs;
     use crate::runtime::identity::Identity;
     use crate::runtime::lock::InstanceLock;
-    use crate::service::paths::UserDirs;
 
     #[test]
     fn a_lock_file_tells_where_to_ask() {
         let root = tempfile::tempdir().unwrap();
-        let dirs = UserDirs { runtime: Some(root.path().to_owned()), ..UserDirs::default() };
-        let paths = Paths::user(&dirs);
+        let dirs = UserDirs { runtime: root.path().to_owned(), ..UserDirs::default() };
+        let paths = Paths::user(Kind::Systemd, &dirs);
         let mut held = InstanceLock::take(&paths.runtime, 9000).unwrap();
         held.describe(9000, vec!["0.0.0.0:9000".into()], &Identity::new().unwrap()).unwrap();
         let first = addresses(9000, &paths);

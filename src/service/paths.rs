@@ -1,18 +1,22 @@
-//! Where everything of one scope lies.
+//! Where everything of one scope lies, and what it is called.
 
 use std::path::{Path, PathBuf};
 
-use super::Scope;
 use super::definition::NAME;
+use super::receipt::Receipt;
+use super::{Kind, Scope};
+use crate::config::directories::UserDirs;
 
 /// The directories of one scope; every one absolute.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Paths {
+    /// Which manager's.
+    pub kind: Kind,
     /// Whose.
     pub scope: Scope,
-    /// Where units are written.
+    /// Where units or plists are written.
     pub units: PathBuf,
-    /// The file that tells systemd-sysusers of the service user; system scope only.
+    /// The file that tells systemd-sysusers of the service user; systemd's system scope only.
     pub sysusers: Option<PathBuf>,
     /// Where the events and crash ledgers are, one directory for each port.
     pub state: PathBuf,
@@ -20,84 +24,122 @@ pub struct Paths {
     pub receipts: PathBuf,
     /// Where the running instances keep their lock files.
     pub runtime: PathBuf,
-}
-
-/// The environment that decides a user's directories (XDG base directory specification).
-#[derive(Debug, Clone, Default)]
-pub struct UserDirs {
-    /// The home directory.
-    pub home: PathBuf,
-    /// `XDG_CONFIG_HOME`, if set and absolute.
-    pub config: Option<PathBuf>,
-    /// `XDG_STATE_HOME`, if set and absolute.
-    pub state: Option<PathBuf>,
-    /// `XDG_RUNTIME_DIR`, if set and absolute, or the existing `/run/user/UID`.
-    pub runtime: Option<PathBuf>,
-}
-
-impl UserDirs {
-    /// From this process's environment; `None` when even the home directory is unknown.
-    pub fn from_env() -> Option<Self> {
-        let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
-        let home = absolute("HOME").or_else(|| directories::BaseDirs::new().map(|b| b.home_dir().to_owned()))?;
-        Some(Self {
-            home,
-            config: absolute("XDG_CONFIG_HOME"),
-            state: absolute("XDG_STATE_HOME"),
-            runtime: absolute("XDG_RUNTIME_DIR").or_else(super::exec::own_runtime_dir),
-        })
-    }
+    /// Where the log files are; systemd has the journal.
+    pub logs: Option<PathBuf>,
+    /// The label of the launchd job, where it is another than the port's usual one.
+    pub label: Option<String>,
 }
 
 impl Paths {
     /// The machine's directories.
-    pub fn system() -> Self {
-        let state = Path::new("/var/lib").join(NAME);
+    pub fn system(kind: Kind) -> Self {
+        let state = match kind {
+            Kind::Systemd => Path::new("/var/lib").join(NAME),
+            Kind::Launchd => Path::new("/Library/Application Support").join(NAME),
+        };
         Self {
+            kind,
             scope: Scope::System,
-            units: service_manager::systemd_global_dir_path(),
-            sysusers: Some(Path::new("/etc/sysusers.d").join(format!("{NAME}.conf"))),
+            units: match kind {
+                Kind::Systemd => service_manager::systemd_global_dir_path(),
+                Kind::Launchd => "/Library/LaunchDaemons".into(),
+            },
+            sysusers: (kind == Kind::Systemd).then(|| Path::new("/etc/sysusers.d").join(format!("{NAME}.conf"))),
             receipts: state.join("receipts"),
+            runtime: match kind {
+                Kind::Systemd => Path::new("/run").join(NAME),
+                // /var/run is root's and emptied at boot, and launchd makes no directory there for a daemon.
+                Kind::Launchd => state.clone(),
+            },
             state,
-            runtime: Path::new("/run").join(NAME),
+            logs: (kind == Kind::Launchd).then(|| Path::new("/Library/Logs").join(NAME)),
+            label: None,
         }
     }
 
     /// A user's directories.
-    pub fn user(dirs: &UserDirs) -> Self {
-        let config = dirs.config.clone().unwrap_or_else(|| dirs.home.join(".config"));
-        let state = dirs.state.clone().unwrap_or_else(|| dirs.home.join(".local/state")).join(NAME);
+    pub fn user(kind: Kind, dirs: &UserDirs) -> Self {
         Self {
+            kind,
             scope: Scope::User,
-            units: config.join("systemd/user"),
+            units: match kind {
+                Kind::Systemd => dirs.config_home.join("systemd/user"),
+                Kind::Launchd => dirs.home.join("Library/LaunchAgents"),
+            },
             sysusers: None,
-            receipts: state.join("receipts"),
-            runtime: dirs.runtime.as_ref().map_or_else(|| state.join("run"), |r| r.join(NAME)),
-            state,
+            receipts: dirs.state.join("receipts"),
+            runtime: dirs.runtime.clone(),
+            state: dirs.state.clone(),
+            logs: (kind == Kind::Launchd).then(|| dirs.home.join("Library/Logs").join(NAME)),
+            label: None,
         }
     }
 
-    /// The directories of `scope` for this process; `None` when the user's home is unknown.
+    /// The directories of `scope` for this process and this machine's manager; `None` when the user's home is unknown.
     pub fn of(scope: Scope) -> Option<Self> {
+        let kind = Kind::of_this_machine();
         match scope {
-            Scope::System => Some(Self::system()),
-            Scope::User => UserDirs::from_env().map(|d| Self::user(&d)),
+            Scope::System => Some(Self::system(kind).below(super::test_root())),
+            Scope::User => UserDirs::find().map(|d| Self::user(kind, &d)),
         }
     }
 
-    /// The service template.
-    pub fn service(&self) -> PathBuf {
-        self.units.join(format!("{NAME}@.service"))
+    /// The machine's directories in another one, for tests.
+    fn below(mut self, root: Option<PathBuf>) -> Self {
+        let Some(root) = root else { return self };
+        let all = [&mut self.units, &mut self.state, &mut self.receipts, &mut self.runtime].into_iter();
+        for path in all.chain(self.logs.as_mut()) {
+            *path = root.join(path.strip_prefix("/").unwrap_or(path));
+        }
+        self
     }
 
-    /// The socket template.
-    pub fn socket(&self) -> PathBuf {
-        self.units.join(format!("{NAME}@.socket"))
+    /// The same, with the label that the receipt of an instance names, or the one that is `given`.
+    #[must_use]
+    pub fn labelled(mut self, port: u16, given: Option<String>) -> Self {
+        self.label = match self.kind {
+            Kind::Systemd => None,
+            Kind::Launchd => given.or_else(|| Receipt::read(&self.receipt(port)).ok().flatten().and_then(|r| r.label)),
+        };
+        self
     }
 
-    /// The drop-in of one instance that install writes. Other files beside it are the user's.
-    pub fn drop_in(&self, port: u16) -> PathBuf {
-        self.units.join(format!("{NAME}@{port}.service.d/10-install.conf"))
+    /// What the manager calls an instance's service.
+    pub fn service_name(&self, port: u16) -> String {
+        match (self.kind, &self.label) {
+            (Kind::Systemd, _) => format!("{NAME}@{port}.service"),
+            (Kind::Launchd, Some(label)) => label.clone(),
+            (Kind::Launchd, None) => format!("{NAME}.{port}"),
+        }
+    }
+
+    /// What it calls its socket, where that is a job of its own.
+    pub fn socket_name(&self, port: u16) -> Option<String> {
+        (self.kind == Kind::Systemd).then(|| format!("{NAME}@{port}.socket"))
+    }
+
+    /// The jobs of an instance, in the order they start.
+    pub fn jobs(&self, port: u16, socket: bool) -> Vec<String> {
+        let socket = self.socket_name(port).filter(|_| socket);
+        socket.into_iter().chain([self.service_name(port)]).collect()
+    }
+
+    /// The definition of the service: systemd's template, launchd's plist.
+    pub fn service(&self, port: u16) -> PathBuf {
+        match self.kind {
+            Kind::Systemd => self.units.join(format!("{NAME}@.service")),
+            Kind::Launchd => self.units.join(format!("{}.plist", self.service_name(port))),
+        }
+    }
+
+    /// The socket template, where there is one.
+    pub fn socket(&self) -> Option<PathBuf> {
+        (self.kind == Kind::Systemd).then(|| self.units.join(format!("{NAME}@.socket")))
+    }
+
+    /// The drop-in of one instance that install writes, where the manager has drop-ins. Other files beside it are the user's.
+    pub fn drop_in(&self, port: u16) -> Option<PathBuf> {
+        (self.kind == Kind::Systemd).then(|| self.units.join(format!("{NAME}@{port}.service.d/10-install.conf")))
     }
 
     /// The receipt of one instance.
@@ -105,9 +147,17 @@ impl Paths {
         self.receipts.join(format!("{port}.json"))
     }
 
+    /// Where one running instance keeps its lock file. launchd's daemons have an account each, and so a directory each.
+    pub fn runtime_of(&self, port: u16) -> PathBuf {
+        match (self.kind, self.scope) {
+            (Kind::Launchd, Scope::System) => self.history(port).join("run"),
+            _ => self.runtime.clone(),
+        }
+    }
+
     /// The lock file of one running instance.
     pub fn lock(&self, port: u16) -> PathBuf {
-        self.runtime.join(format!("{port}.lock"))
+        self.runtime_of(port).join(format!("{port}.lock"))
     }
 
     /// The events and the crash ledger of one instance.
@@ -115,14 +165,33 @@ impl Paths {
         self.state.join(port.to_string())
     }
 
-    /// The link that starts a unit with the machine or the session, as its `[Install]` section says.
-    pub fn wants(&self, unit: &str) -> PathBuf {
+    /// The log that an instance writes itself; older ones have `.1` and so on appended.
+    pub fn log(&self, port: u16) -> Option<PathBuf> {
+        Some(self.logs.as_ref()?.join(format!("{port}.log")))
+    }
+
+    /// What an instance said before its log was open, and its panics: where launchd redirects standard error.
+    pub fn stderr(&self, port: u16) -> Option<PathBuf> {
+        Some(self.logs.as_ref()?.join(format!("{port}.stderr.log")))
+    }
+
+    /// The link that starts a unit with the machine or the session, as its `[Install]` section says; launchd needs none.
+    pub fn wants(&self, unit: &str) -> Option<PathBuf> {
         let target = match (unit.ends_with(".socket"), self.scope) {
+            _ if self.kind == Kind::Launchd => return None,
             (true, _) => "sockets.target",
             (false, Scope::System) => "multi-user.target",
             (false, Scope::User) => "default.target",
         };
-        self.units.join(format!("{target}.wants")).join(unit)
+        Some(self.units.join(format!("{target}.wants")).join(unit))
+    }
+
+    /// Whether an instance was installed in this scope, as far as its files tell.
+    pub fn is_installed(&self, port: u16) -> bool {
+        match self.wants(&self.service_name(port)) {
+            Some(link) => link.is_symlink(),
+            None => self.service(port).exists(),
+        }
     }
 }
 
@@ -130,27 +199,49 @@ impl Paths {
 mod tests {
     use super::*;
 
-    #[test]
-    fn xdg_variables_win_over_the_defaults() {
-        let mut dirs = UserDirs { home: "/home/a".into(), ..UserDirs::default() };
-        let paths = Paths::user(&dirs);
-        assert_eq!(paths.service(), Path::new("/home/a/.config/systemd/user/mpm-monitor@.service"));
-        assert_eq!(paths.receipt(8765), Path::new("/home/a/.local/state/mpm-monitor/receipts/8765.json"));
-        assert_eq!(paths.lock(1), Path::new("/home/a/.local/state/mpm-monitor/run/1.lock"));
-        dirs.config = Some("/c".into());
-        dirs.state = Some("/s".into());
-        dirs.runtime = Some("/r".into());
-        let paths = Paths::user(&dirs);
-        assert_eq!(paths.drop_in(1), Path::new("/c/systemd/user/mpm-monitor@1.service.d/10-install.conf"));
-        assert_eq!(paths.history(1), Path::new("/s/mpm-monitor/1"));
-        assert_eq!(paths.lock(1), Path::new("/r/mpm-monitor/1.lock"));
+    fn dirs() -> UserDirs {
+        UserDirs {
+            home: "/home/a".into(),
+            config_home: "/home/a/.config".into(),
+            config: "/home/a/.config/mpm-monitor".into(),
+            state: "/home/a/.local/state/mpm-monitor".into(),
+            runtime: "/run/user/7/mpm-monitor".into(),
+        }
     }
 
     #[test]
-    fn the_wanting_target_is_the_one_of_the_install_section() {
-        let system = Paths::system();
-        let name = |p: PathBuf| p.parent().unwrap().file_name().unwrap().to_str().unwrap().to_owned();
-        assert_eq!(name(system.wants("mpm-monitor@1.service")), "multi-user.target.wants");
-        assert_eq!(name(system.wants("mpm-monitor@1.socket")), "sockets.target.wants");
+    fn a_users_files() {
+        let paths = Paths::user(Kind::Systemd, &dirs());
+        assert_eq!(paths.service(1), Path::new("/home/a/.config/systemd/user/mpm-monitor@.service"));
+        assert_eq!(
+            paths.drop_in(1).unwrap(),
+            Path::new("/home/a/.config/systemd/user/mpm-monitor@1.service.d/10-install.conf")
+        );
+        assert_eq!(paths.receipt(8765), Path::new("/home/a/.local/state/mpm-monitor/receipts/8765.json"));
+        assert_eq!(paths.history(1), Path::new("/home/a/.local/state/mpm-monitor/1"));
+        assert_eq!(paths.lock(1), Path::new("/run/user/7/mpm-monitor/1.lock"));
+        assert_eq!(paths.log(1), None);
+    }
+
+    #[test]
+    fn the_machines_files() {
+        let paths = Paths::system(Kind::Systemd);
+        assert!(paths.service(1).starts_with("/etc/systemd/system") || paths.service(1).starts_with("/usr"));
+        assert_eq!(paths.lock(8765), Path::new("/run/mpm-monitor/8765.lock"));
+        let link = |unit: &str| paths.wants(unit).unwrap();
+        assert!(link("mpm-monitor@1.service").ends_with("multi-user.target.wants/mpm-monitor@1.service"));
+        assert!(link("mpm-monitor@1.socket").ends_with("sockets.target.wants/mpm-monitor@1.socket"));
+    }
+
+    #[test]
+    fn a_mac_has_one_plist_for_each_port_and_no_links() {
+        let paths = Paths::user(Kind::Launchd, &dirs());
+        assert_eq!(paths.service(8765), Path::new("/home/a/Library/LaunchAgents/mpm-monitor.8765.plist"));
+        assert_eq!(paths.stderr(8765).unwrap(), Path::new("/home/a/Library/Logs/mpm-monitor/8765.stderr.log"));
+        assert_eq!((paths.socket(), paths.drop_in(1), paths.wants("x.service")), (None, None, None));
+        assert_eq!(paths.jobs(1, true), ["mpm-monitor.1"], "the socket is a part of the job");
+        let named = paths.labelled(1, Some("org.example.monitor".into()));
+        assert_eq!(named.service(1), Path::new("/home/a/Library/LaunchAgents/org.example.monitor.plist"));
+        assert_eq!(Paths::system(Kind::Launchd).service(1), Path::new("/Library/LaunchDaemons/mpm-monitor.1.plist"));
     }
 }

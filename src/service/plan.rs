@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::Scope;
 use super::definition::{Definition, NAME};
+use super::desired::{Desired, candidates, desired};
 use super::drift::{Drift, diff, drift, is_ours};
 use super::manager::{Job, Phase};
 use super::paths::Paths;
 use super::receipt::{Made, Receipt};
 use super::systemd::escape::Unspeakable;
-use super::systemd::render;
+use super::{Kind, Scope};
 use crate::cli::args::Linger;
 
 /// One change.
@@ -36,6 +36,13 @@ pub enum Action {
         mode: u32,
         /// Whether there is one already.
         replaces: bool,
+    },
+    /// Make one directory for a user that is not root.
+    GiveDir {
+        /// Which.
+        path: PathBuf,
+        /// Whose.
+        user: String,
     },
     /// Remove one file.
     RemoveFile {
@@ -114,6 +121,8 @@ pub enum Action {
     Restart {
         /// The unit.
         unit: String,
+        /// Whether its definition changed since it was started.
+        changed: bool,
     },
 }
 
@@ -121,6 +130,7 @@ impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::MakeDir { path } => write!(f, "make the directory {}", path.display()),
+            Self::GiveDir { path, user } => write!(f, "make the directory {} for {user}", path.display()),
             Self::WriteFile { path, replaces: false, .. } => write!(f, "write {}", path.display()),
             Self::WriteFile { path, replaces: true, .. } => write!(f, "rewrite {}", path.display()),
             Self::RemoveFile { path } => write!(f, "remove {}", path.display()),
@@ -139,7 +149,7 @@ impl fmt::Display for Action {
             }
             Self::Stop { units } => write!(f, "stop {}", units.join(", ")),
             Self::Start { units } => write!(f, "start {}", units.join(", ")),
-            Self::Restart { unit } => write!(f, "restart {unit}"),
+            Self::Restart { unit, .. } => write!(f, "restart {unit}"),
         }
     }
 }
@@ -160,6 +170,8 @@ pub struct Observed {
     pub files: BTreeMap<PathBuf, String>,
     /// The directories that would have to be made, outermost first.
     pub missing_dirs: Vec<PathBuf>,
+    /// The directories that would have to be made for the account of a launchd daemon.
+    pub account_dirs: Vec<PathBuf>,
     /// Directories that this very run made already, for its lock.
     pub made_dirs: Vec<PathBuf>,
     /// Those of the enabling links that exist.
@@ -168,6 +180,8 @@ pub struct Observed {
     pub user_exists: bool,
     /// Whether the event history exists.
     pub history_exists: bool,
+    /// The log files that exist, where the manager keeps no log.
+    pub logs: Vec<PathBuf>,
     /// The service; `None` without a manager to ask.
     pub service: Option<Job>,
     /// The socket, likewise.
@@ -200,84 +214,19 @@ pub struct Wish {
 pub enum Refusal {
     /// A person edited the file.
     #[error(
-        "{path} was edited by hand, so it is left as it is:\n\n{diff}\nMove your changes into a drop-in (`{edit}`), remove {path}, and install again"
+        "{path} was edited by hand, so it is left as it is:\n\n{diff}\nMove your changes into {elsewhere}, remove {path}, and install again"
     )]
     Edited {
         /// The file.
         path: String,
         /// What is different.
         diff: String,
-        /// The command that makes a drop-in.
-        edit: String,
+        /// Where changes survive an upgrade.
+        elsewhere: String,
     },
     /// No unit can name the program.
     #[error(transparent)]
     Path(#[from] Unspeakable),
-}
-
-struct Desired {
-    path: PathBuf,
-    content: String,
-    mode: u32,
-    shared: bool,
-    unit: bool,
-}
-
-/// The files of a definition.
-fn desired(definition: &Definition, paths: &Paths, observed: &Observed) -> Result<Vec<Desired>, Unspeakable> {
-    let mut all = vec![Desired {
-        path: paths.service(),
-        content: render::service(definition)?,
-        mode: 0o644,
-        shared: true,
-        unit: true,
-    }];
-    if definition.socket {
-        all.push(Desired { path: paths.socket(), content: render::socket(), mode: 0o644, shared: true, unit: true });
-    }
-    if let Some(content) = render::drop_in(definition) {
-        // Its environment may hold what is nobody else's business.
-        all.push(Desired { path: paths.drop_in(definition.port), content, mode: 0o600, shared: false, unit: true });
-    }
-    if let Some(path) = &paths.sysusers {
-        // Where a package or the administrator made the user, it is theirs.
-        if !observed.user_exists || observed.files.contains_key(path) {
-            all.push(Desired {
-                path: path.clone(),
-                content: render::sysusers(),
-                mode: 0o644,
-                shared: true,
-                unit: false,
-            });
-        }
-    }
-    Ok(all)
-}
-
-/// How each file of the definition is, for `status`.
-///
-/// # Errors
-/// [`Unspeakable`] if the program's path cannot stand in a unit.
-pub fn drifts(
-    definition: &Definition,
-    paths: &Paths,
-    observed: &Observed,
-) -> Result<Vec<(PathBuf, Drift)>, Unspeakable> {
-    Ok(desired(definition, paths, observed)?
-        .into_iter()
-        .map(|d| {
-            let found = drift(observed.files.get(&d.path).map(String::as_str), &d.content);
-            (d.path, found)
-        })
-        .collect())
-}
-
-/// The units of an instance, in the order they start.
-pub fn units(port: u16, socket: bool) -> Vec<String> {
-    let mut units = Vec::new();
-    units.extend(socket.then(|| format!("{NAME}@{port}.socket")));
-    units.push(format!("{NAME}@{port}.service"));
-    units
 }
 
 /// What `install` would change.
@@ -291,19 +240,17 @@ pub fn install(definition: &Definition, paths: &Paths, wish: &Wish, observed: &O
         let found = observed.files.get(&file.path);
         if drift(found.map(String::as_str), &file.content) == Drift::Edited {
             let name = file.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            let manager = if definition.scope == Scope::User { "systemctl --user" } else { "systemctl" };
             return Err(Refusal::Edited {
                 path: file.path.display().to_string(),
                 diff: diff(found.map_or("", String::as_str), &file.content, &name),
-                edit: format!("{manager} edit {NAME}@{port}"),
+                elsewhere: elsewhere(definition, paths),
             });
         }
     }
     let mut plan = Plan::default();
     let had = observed.receipt.as_ref();
     let makes_user = paths.sysusers.is_some() && !observed.user_exists;
-    let links: Vec<_> = units(port, definition.socket);
-    let linger = lingers(definition.scope, wish, observed, &mut plan.notes);
+    let linger = lingers(paths, wish, observed, &mut plan.notes);
     let receipt = Receipt {
         schema_version: 1,
         port,
@@ -311,12 +258,16 @@ pub fn install(definition: &Definition, paths: &Paths, wish: &Wish, observed: &O
         version: crate::build::VERSION.to_owned(),
         program: definition.program.clone(),
         socket: definition.socket,
+        label: paths.label.clone(),
+        account: definition.account.clone(),
+        tool_dirs: definition.tool_dirs.clone(),
         env: definition.env.clone(),
         files: files.iter().map(|f| Made { path: f.path.clone(), shared: f.shared }).collect(),
         directories: {
             let known = had.map(|r| r.directories.clone()).unwrap_or_default();
             let all: BTreeSet<PathBuf> =
                 known.into_iter().chain(observed.made_dirs.clone()).chain(observed.missing_dirs.clone()).collect();
+            let all: BTreeSet<PathBuf> = all.into_iter().chain(observed.account_dirs.clone()).collect();
             // An earlier uninstall that kept the history kept these, too; by their name they are ours all the same.
             let all: BTreeSet<PathBuf> = all.into_iter().chain([paths.state.clone(), paths.receipts.clone()]).collect();
             all.into_iter().collect()
@@ -328,6 +279,11 @@ pub fn install(definition: &Definition, paths: &Paths, wish: &Wish, observed: &O
     let receipt =
         Desired { path: paths.receipt(port), content: receipt.to_text(), mode: 0o600, shared: false, unit: false };
     plan.actions.extend(observed.missing_dirs.iter().map(|path| Action::MakeDir { path: path.clone() }));
+    if let Some(user) = &definition.account {
+        plan.actions.extend(
+            observed.account_dirs.iter().map(|path| Action::GiveDir { path: path.clone(), user: user.clone() }),
+        );
+    }
     let mut changed = false;
     // The receipt comes first: whatever a crash leaves behind, uninstall then knows of.
     for file in std::iter::once(&receipt).chain(&files) {
@@ -345,22 +301,24 @@ pub fn install(definition: &Definition, paths: &Paths, wish: &Wish, observed: &O
     if makes_user && let Some(file) = &paths.sysusers {
         plan.actions.push(Action::MakeUser { name: NAME.to_owned(), file: file.clone() });
     }
-    let socket_unit = format!("{NAME}@{port}.socket");
-    let drops_socket = !definition.socket && had.is_some_and(|r| r.socket);
-    if drops_socket {
-        plan.actions.push(Action::Disable { units: vec![socket_unit.clone()] });
-        let path = paths.socket();
+    // Where the socket is a part of the service's definition, that file tells it all.
+    let dropped = paths.socket_name(port).filter(|_| !definition.socket && had.is_some_and(|r| r.socket));
+    let drops_socket = dropped.is_some();
+    if let (Some(unit), Some(path)) = (dropped, paths.socket()) {
+        plan.actions.push(Action::Disable { units: vec![unit] });
         if !observed.others.iter().any(|o| o.socket) && observed.files.get(&path).is_some_and(|f| is_ours(f)) {
             plan.actions.push(Action::RemoveFile { path });
         }
     }
-    let drop_in = paths.drop_in(port);
-    if !files.iter().any(|f| f.path == drop_in) && observed.files.get(&drop_in).is_some_and(|f| is_ours(f)) {
+    if let Some(drop_in) = paths.drop_in(port)
+        && !files.iter().any(|f| f.path == drop_in)
+        && observed.files.get(&drop_in).is_some_and(|f| is_ours(f))
+    {
         changed = true;
         plan.actions.push(Action::RemoveFile { path: drop_in.clone() });
         plan.actions.extend(drop_in.parent().map(|d| Action::RemoveDir { path: d.to_owned() }));
     }
-    enable_and_start(definition, paths, wish, observed, changed, drops_socket, &links, linger, &mut plan);
+    enable_and_start(definition, paths, wish, observed, changed, drops_socket, linger, &mut plan);
     Ok(plan)
 }
 
@@ -372,27 +330,30 @@ fn enable_and_start(
     observed: &Observed,
     changed: bool,
     drops_socket: bool,
-    units: &[String],
     linger: Option<Action>,
     plan: &mut Plan,
 ) {
-    let socket_unit = format!("{NAME}@{}.socket", definition.port);
-    let service_unit = format!("{NAME}@{}.service", definition.port);
+    let port = definition.port;
+    let units = paths.jobs(port, definition.socket);
+    let service_unit = paths.service_name(port);
+    let socket_unit = paths.socket_name(port);
     let Some(service) = &observed.service else {
         // No manager to ask: what enable would have done.
-        for unit in units {
-            let path = paths.wants(unit);
-            if !observed.links.contains(&path) {
-                let target = if unit.ends_with(".socket") { paths.socket() } else { paths.service() };
-                plan.actions.push(Action::Link { path, target });
-            }
+        for unit in &units {
+            let service = paths.service(port);
+            let target = paths.socket().filter(|_| unit.ends_with(".socket")).unwrap_or(service);
+            let link = paths.wants(unit).filter(|path| !observed.links.contains(path));
+            plan.actions.extend(link.map(|path| Action::Link { path, target }));
         }
         return;
     };
-    if changed || service.stale {
+    let launchd = paths.kind == Kind::Launchd;
+    if !launchd && (changed || service.stale) {
         plan.actions.push(Action::Reread);
     }
-    let off = |job: Option<&Job>| job.is_none_or(|j| j.enabled != "enabled");
+    // A launchd job comes up by itself unless somebody disabled it.
+    let off =
+        |job: Option<&Job>| job.is_none_or(|j| if launchd { j.enabled == "disabled" } else { j.enabled != "enabled" });
     let disabled: Vec<_> = units
         .iter()
         .filter(|u| off(if u.ends_with(".socket") { observed.socket.as_ref() } else { Some(service) }))
@@ -409,34 +370,47 @@ fn enable_and_start(
     let failed = |job: Option<&Job>| job.is_some_and(|j| j.phase == Phase::Failed);
     let (service_up, socket_up) = (up(Some(service)), up(observed.socket.as_ref()));
     // A service that bound the port itself must let go of it before the socket unit can have it, and vice versa.
-    let hand_over = service_up && definition.socket != socket_up;
+    let hand_over = service_up && socket_unit.is_some() && definition.socket != socket_up;
     if hand_over || drops_socket {
         let mut stop = vec![service_unit.clone()];
-        stop.extend(socket_up.then(|| socket_unit.clone()));
+        stop.extend(socket_unit.clone().filter(|_| socket_up));
         plan.actions.push(Action::Stop { units: stop });
     }
-    let failures: Vec<_> = [(&socket_unit, observed.socket.as_ref()), (&service_unit, Some(service))]
+    let failures: Vec<_> = [(socket_unit.as_ref(), observed.socket.as_ref()), (Some(&service_unit), Some(service))]
         .into_iter()
         .filter(|(_, job)| failed(*job))
-        .map(|(unit, _)| unit.clone())
+        .filter_map(|(unit, _)| unit.cloned())
         .collect();
-    if !failures.is_empty() {
+    if !launchd && !failures.is_empty() {
         plan.actions.push(Action::ForgetFailure { units: failures });
     }
     let older = match (&wish.build, &observed.running_build) {
         (Some(installed), Some(running)) => installed != running,
         _ => false,
     };
-    if hand_over || drops_socket || !service_up || (definition.socket && !socket_up) {
-        plan.actions.push(Action::Start { units: units.to_vec() });
+    let changed = changed || service.stale;
+    if hand_over || drops_socket || !service_up || (socket_unit.is_some() && definition.socket && !socket_up) {
+        plan.actions.push(Action::Start { units });
     } else if changed || older {
-        plan.actions.push(Action::Restart { unit: service_unit });
+        plan.actions.push(Action::Restart { unit: service_unit, changed });
     }
 }
 
-fn lingers(scope: Scope, wish: &Wish, observed: &Observed, notes: &mut Vec<String>) -> Option<Action> {
-    // Root's own manager is no different, but the machine's needs no login.
-    if scope == Scope::System || observed.linger == Some(true) {
+/// Where a person's changes survive an upgrade.
+fn elsewhere(definition: &Definition, paths: &Paths) -> String {
+    match (paths.kind, definition.scope) {
+        (Kind::Systemd, Scope::User) => format!("a drop-in (`systemctl --user edit {NAME}@{}`)", definition.port),
+        (Kind::Systemd, Scope::System) => format!("a drop-in (`systemctl edit {NAME}@{}`)", definition.port),
+        (Kind::Launchd, _) => {
+            "the configuration file (`mpm-monitor config show --origin` names it) or into `install --env NAME=VALUE`"
+                .to_owned()
+        }
+    }
+}
+
+fn lingers(paths: &Paths, wish: &Wish, observed: &Observed, notes: &mut Vec<String>) -> Option<Action> {
+    // Root's own manager is no different, but the machine's needs no login, and launchd has no such notion.
+    if paths.kind == Kind::Launchd || paths.scope == Scope::System || observed.linger == Some(true) {
         return None;
     }
     let enable = |required| Some(Action::EnableLinger { user: wish.user.clone(), required });
@@ -457,16 +431,26 @@ pub fn uninstall(port: u16, paths: &Paths, purge: bool, observed: &Observed) -> 
     let mut plan = Plan::default();
     let receipt = observed.receipt.as_ref();
     let last = observed.others.is_empty();
-    let both = [(units(port, true)[0].clone(), &observed.socket), (units(port, true)[1].clone(), &observed.service)];
+    let launchd = paths.kind == Kind::Launchd;
+    let both: Vec<(String, &Option<Job>)> = paths
+        .socket_name(port)
+        .map(|name| (name, &observed.socket))
+        .into_iter()
+        .chain([(paths.service_name(port), &observed.service)])
+        .collect();
+    // launchd keeps a job that does not run until it is booted out.
     let alive = |job: &Option<Job>| {
-        job.as_ref().is_some_and(|j| matches!(j.phase, Phase::Running | Phase::Starting | Phase::Stopping))
+        job.as_ref().is_some_and(|j| {
+            matches!(j.phase, Phase::Running | Phase::Starting | Phase::Stopping) || launchd && j.loaded
+        })
     };
     let stop: Vec<_> = both.iter().filter(|(_, job)| alive(job)).map(|(unit, _)| unit.clone()).collect();
     let loaded: Vec<_> =
         both.iter().filter(|(_, j)| j.as_ref().is_some_and(|j| j.loaded)).map(|(unit, _)| unit.clone()).collect();
+    let linked = |unit: &str| paths.wants(unit).filter(|path| observed.links.contains(path));
     let enabled: Vec<_> = both
         .iter()
-        .filter(|(u, j)| j.as_ref().is_some_and(|j| j.enabled == "enabled") && observed.links.contains(&paths.wants(u)))
+        .filter(|(u, j)| j.as_ref().is_some_and(|j| j.enabled == "enabled") && linked(u).is_some())
         .map(|(u, _)| u.clone())
         .collect();
     if !stop.is_empty() {
@@ -475,13 +459,12 @@ pub fn uninstall(port: u16, paths: &Paths, purge: bool, observed: &Observed) -> 
     if !enabled.is_empty() {
         plan.actions.push(Action::Disable { units: enabled });
     }
-    if !loaded.is_empty() {
+    if !loaded.is_empty() && !launchd {
         plan.actions.push(Action::ForgetFailure { units: loaded });
     }
     if observed.service.is_none() {
         for (unit, _) in &both {
-            let path = paths.wants(unit);
-            if observed.links.contains(&path) {
+            if let Some(path) = linked(unit) {
                 plan.actions.push(Action::RemoveFile { path: path.clone() });
                 plan.actions.extend(path.parent().map(|d| Action::RemoveDir { path: d.to_owned() }));
             }
@@ -503,12 +486,15 @@ pub fn uninstall(port: u16, paths: &Paths, purge: bool, observed: &Observed) -> 
         rereads = true;
         plan.actions.push(Action::RemoveFile { path: made.path.clone() });
     }
-    let drop_dir = paths.drop_in(port).parent().map(Path::to_owned);
-    if files.iter().any(|m| m.path == paths.drop_in(port)) {
-        plan.actions.extend(drop_dir.map(|path| Action::RemoveDir { path }));
+    if let Some(drop_in) = paths.drop_in(port).filter(|path| files.iter().any(|m| m.path == *path)) {
+        plan.actions.extend(drop_in.parent().map(|path| Action::RemoveDir { path: path.to_owned() }));
     }
-    if rereads && observed.service.is_some() {
+    if rereads && !launchd && observed.service.is_some() {
         plan.actions.push(Action::Reread);
+    }
+    if launchd && observed.service.as_ref().is_some_and(|j| j.enabled == "disabled") && !plan.actions.is_empty() {
+        // launchd's memory of it would outlive the job, and stand in the way of the next install.
+        plan.actions.push(Action::Enable { units: vec![paths.service_name(port)] });
     }
     let lock = paths.lock(port);
     if observed.files.contains_key(&lock) {
@@ -523,6 +509,11 @@ pub fn uninstall(port: u16, paths: &Paths, purge: bool, observed: &Observed) -> 
                 paths.history(port).display()
             ));
         }
+    }
+    if purge {
+        plan.actions.extend(observed.logs.iter().map(|path| Action::RemoveFile { path: path.clone() }));
+    } else if let (Some(_), Some(dir)) = (observed.logs.first(), &paths.logs) {
+        plan.notes.push(format!("the log stays in {} (uninstall --purge removes it)", dir.display()));
     }
     let receipt_path = paths.receipt(port);
     if observed.files.contains_key(&receipt_path) {
@@ -568,6 +559,7 @@ fn last_one(
     let mut dirs: BTreeSet<PathBuf> = receipt.map(|r| r.directories.iter().cloned().collect()).unwrap_or_default();
     // These bear our name, whoever made them: the manager (RuntimeDirectory=), an earlier install, the program.
     dirs.extend([paths.runtime.clone(), paths.receipts.clone(), paths.state.clone()]);
+    dirs.extend(paths.logs.clone());
     plan.actions.extend(dirs.into_iter().rev().map(|path| Action::RemoveDir { path }));
 }
 
@@ -577,9 +569,7 @@ fn others_need(path: &Path, observed: &Observed) -> bool {
 
 /// Without a receipt: the files that are provably ours.
 fn known_files(port: u16, paths: &Paths, observed: &Observed, notes: &mut Vec<String>) -> Vec<Made> {
-    let mut all = vec![(paths.drop_in(port), false), (paths.service(), true), (paths.socket(), true)];
-    all.extend(paths.sysusers.clone().map(|p| (p, true)));
-    let (ours, foreign): (Vec<_>, Vec<_>) = all
+    let (ours, foreign): (Vec<_>, Vec<_>) = candidates(port, paths)
         .into_iter()
         .filter(|(p, _)| observed.files.contains_key(p))
         .partition(|(p, _)| observed.files.get(p).is_some_and(|t| is_ours(t)));

@@ -1,9 +1,16 @@
 use super::*;
-use crate::service::paths::UserDirs;
+use crate::config::directories::UserDirs;
 use crate::service::systemd::show;
 
 fn paths() -> Paths {
-    Paths::user(&UserDirs { home: "/home/ann".into(), runtime: Some("/run/user/7".into()), ..UserDirs::default() })
+    let dirs = UserDirs {
+        home: "/home/ann".into(),
+        config_home: "/home/ann/.config".into(),
+        config: "/home/ann/.config/mpm-monitor".into(),
+        state: "/home/ann/.local/state/mpm-monitor".into(),
+        runtime: "/run/user/7/mpm-monitor".into(),
+    };
+    Paths::user(Kind::Systemd, &dirs)
 }
 
 fn definition() -> Definition {
@@ -14,6 +21,8 @@ fn definition() -> Definition {
         env: BTreeMap::new(),
         socket: false,
         notify_reload: false,
+        account: None,
+        tool_dirs: vec![],
     }
 }
 
@@ -49,7 +58,7 @@ fn after(plan: &Plan, before: &Observed) -> Observed {
             }
             Action::Enable { units } => {
                 for unit in units {
-                    now.links.insert(paths().wants(unit));
+                    now.links.insert(paths().wants(unit).unwrap());
                     let job = if unit.ends_with("socket") { &mut now.socket } else { &mut now.service };
                     job.as_mut().unwrap().enabled = "enabled".into();
                 }
@@ -108,7 +117,7 @@ fn an_outdated_unit_or_an_older_process_means_a_restart() {
 #[test]
 fn pain_5_an_edited_unit_is_never_overwritten() {
     let mut now = after(&install(&definition(), &paths(), &wish(), &fresh()).unwrap(), &fresh());
-    let unit = now.files.get_mut(&paths().service()).unwrap();
+    let unit = now.files.get_mut(&paths().service(8765)).unwrap();
     *unit = unit.replace("WatchdogSec=10", "WatchdogSec=99");
     let refusal = install(&definition(), &paths(), &wish(), &now).unwrap_err().to_string();
     assert!(
@@ -124,16 +133,15 @@ fn the_socket_takes_the_port_over_and_gives_it_back() {
     let plan = install(&with, &paths(), &wish(), &now).unwrap();
     let end = &plan.actions[plan.actions.len() - 2..];
     assert_eq!(end[0], Action::Stop { units: vec!["mpm-monitor@8765.service".into()] });
-    assert_eq!(end[1], Action::Start { units: units(8765, true) });
+    assert_eq!(end[1], Action::Start { units: paths().jobs(8765, true) });
     let now = after(&plan, &now);
     assert_eq!(install(&with, &paths(), &wish(), &now).unwrap().actions, []);
     let back = install(&definition(), &paths(), &wish(), &now).unwrap();
-    assert!(back.actions.contains(&Action::RemoveFile { path: paths().socket() }));
-    assert!(back.actions.contains(&Action::RemoveFile { path: paths().drop_in(8765) }));
-    assert!(
-        back.actions
-            .contains(&Action::Stop { units: vec![units(8765, true)[1].clone(), units(8765, true)[0].clone()] })
-    );
+    assert!(back.actions.contains(&Action::RemoveFile { path: paths().socket().unwrap() }));
+    assert!(back.actions.contains(&Action::RemoveFile { path: paths().drop_in(8765).unwrap() }));
+    assert!(back.actions.contains(&Action::Stop {
+        units: vec![paths().jobs(8765, true)[1].clone(), paths().jobs(8765, true)[0].clone()]
+    }));
 }
 
 #[test]
@@ -165,7 +173,7 @@ fn shared_files_stay_for_the_others_and_what_was_made_is_inherited() {
     (other.port, other.directories, other.linger) = (9000, vec![], None);
     now.others = vec![other];
     let plan = uninstall(8765, &paths(), true, &now);
-    assert!(!plan.actions.contains(&Action::RemoveFile { path: paths().service() }));
+    assert!(!plan.actions.contains(&Action::RemoveFile { path: paths().service(8765) }));
     let heir = plan.actions.iter().find_map(|a| match a {
         Action::WriteFile { path, content, .. } if *path == paths().receipt(9000) => Some(content),
         _ => None,
@@ -180,10 +188,12 @@ fn without_a_receipt_only_provably_own_files_go() {
     let mut now = after(&install(&definition(), &paths(), &wish(), &fresh()).unwrap(), &fresh());
     now.receipt = None;
     now.files.remove(&paths().receipt(8765));
-    assert!(uninstall(8765, &paths(), false, &now).actions.contains(&Action::RemoveFile { path: paths().service() }));
-    now.files.insert(paths().service(), "[Service]\n".into());
+    assert!(
+        uninstall(8765, &paths(), false, &now).actions.contains(&Action::RemoveFile { path: paths().service(8765) })
+    );
+    now.files.insert(paths().service(8765), "[Service]\n".into());
     let plan = uninstall(8765, &paths(), false, &now);
-    assert!(!plan.actions.contains(&Action::RemoveFile { path: paths().service() }));
+    assert!(!plan.actions.contains(&Action::RemoveFile { path: paths().service(8765) }));
     assert!(plan.notes.iter().any(|n| n.contains("it stays")), "{:?}", plan.notes);
     assert_eq!(uninstall(8765, &paths(), false, &Observed::default()), Plan::default());
 }
@@ -191,15 +201,105 @@ fn without_a_receipt_only_provably_own_files_go() {
 #[test]
 fn the_system_scope_makes_its_user_once_and_removes_it_only_then() {
     let system = Definition { scope: Scope::System, ..definition() };
-    let plan = install(&system, &Paths::system(), &wish(), &fresh()).unwrap();
+    let plan = install(&system, &Paths::system(Kind::Systemd), &wish(), &fresh()).unwrap();
     assert!(kinds(&plan).contains(&"make-user".to_owned()));
     assert!(!kinds(&plan).contains(&"enable-linger".to_owned()));
     let packaged = Observed { user_exists: true, ..fresh() };
-    let plan = install(&system, &Paths::system(), &wish(), &packaged).unwrap();
+    let plan = install(&system, &Paths::system(Kind::Systemd), &wish(), &packaged).unwrap();
     assert!(!kinds(&plan).contains(&"make-user".to_owned()));
     let Some(Action::WriteFile { content, .. }) = plan.actions.iter().find(|a| matches!(a, Action::WriteFile { .. }))
     else {
         panic!("no receipt")
     };
     assert_eq!(serde_json::from_str::<Receipt>(content).unwrap().user, None);
+}
+
+mod on_launchd {
+    use super::*;
+
+    fn paths() -> Paths {
+        let dirs = UserDirs {
+            home: "/Users/ann".into(),
+            config_home: "/Users/ann/Library/Application Support".into(),
+            config: "/Users/ann/Library/Application Support/mpm-monitor".into(),
+            state: "/Users/ann/Library/Application Support/mpm-monitor".into(),
+            runtime: "/Users/ann/Library/Application Support/mpm-monitor/run".into(),
+        };
+        Paths::user(Kind::Launchd, &dirs)
+    }
+
+    fn job(phase: Phase, enabled: &str) -> Job {
+        let there = if phase == Phase::Running { "ActiveState=active\n" } else { "ActiveState=inactive\n" };
+        Job { enabled: enabled.to_owned(), loaded: phase == Phase::Running, ..show::job(there) }
+    }
+
+    fn fresh() -> Observed {
+        let missing_dirs = vec!["/Users/ann/Library/Logs/mpm-monitor".into()];
+        Observed { missing_dirs, service: Some(job(Phase::Stopped, "")), ..Observed::default() }
+    }
+
+    fn installed() -> Observed {
+        let plan = install(&definition(), &paths(), &wish(), &fresh()).unwrap();
+        let mut now = Observed { service: Some(job(Phase::Running, "enabled")), ..Observed::default() };
+        now.running_build = Some("b1".into());
+        for action in plan.actions {
+            if let Action::WriteFile { path, content, .. } = action {
+                now.files.insert(path, content);
+            }
+        }
+        now.receipt = now.files.get(&paths().receipt(8765)).map(|t| serde_json::from_str(t).unwrap());
+        now
+    }
+
+    #[test]
+    fn there_is_no_reload_no_link_and_no_lingering() {
+        let plan = install(&definition(), &paths(), &wish(), &fresh()).unwrap();
+        assert_eq!(kinds(&plan), ["make-dir", "write-file", "write-file", "start"]);
+        assert_eq!(plan.notes, Vec::<String>::new());
+        assert_eq!(install(&definition(), &paths(), &wish(), &installed()).unwrap(), Plan::default());
+        let without = Observed { service: None, ..fresh() };
+        let plan = install(&definition(), &paths(), &Wish { start: false, ..wish() }, &without).unwrap();
+        assert_eq!(kinds(&plan), ["make-dir", "write-file", "write-file"], "the next login loads it");
+    }
+
+    #[test]
+    fn what_changed_is_loaded_anew() {
+        let with = Definition { socket: true, ..definition() };
+        let plan = install(&with, &paths(), &wish(), &installed()).unwrap();
+        let restart = Action::Restart { unit: "mpm-monitor.8765".into(), changed: true };
+        assert_eq!(plan.actions.last(), Some(&restart), "the socket is a part of the job");
+        let older = Wish { build: Some("b2".into()), ..wish() };
+        let plan = install(&definition(), &paths(), &older, &installed()).unwrap();
+        let restart = Action::Restart { unit: "mpm-monitor.8765".into(), changed: false };
+        assert_eq!(plan.actions, [restart], "the plist is the same, so launchd need not read it again");
+    }
+
+    #[test]
+    fn a_disabled_one_is_enabled() {
+        let off = Observed { service: Some(job(Phase::Stopped, "disabled")), ..installed() };
+        let plan = install(&definition(), &paths(), &wish(), &off).unwrap();
+        assert_eq!(kinds(&plan), ["enable", "start"]);
+        assert!(kinds(&uninstall(8765, &paths(), false, &off)).contains(&"enable".to_owned()));
+    }
+
+    #[test]
+    fn a_daemons_directories_are_its_accounts() {
+        let daemon = Definition { scope: Scope::System, account: Some("ann".into()), ..definition() };
+        let history = Paths::system(Kind::Launchd).history(8765);
+        let now = Observed { account_dirs: vec![history.clone()], ..fresh() };
+        let plan = install(&daemon, &Paths::system(Kind::Launchd), &wish(), &now).unwrap();
+        assert!(plan.actions.contains(&Action::GiveDir { path: history, user: "ann".into() }), "{plan:?}");
+        assert!(!kinds(&plan).contains(&"make-user".to_owned()));
+    }
+
+    #[test]
+    fn the_log_goes_with_the_purge() {
+        let logs = vec!["/Users/ann/Library/Logs/mpm-monitor/8765.log".into()];
+        let now = Observed { logs: logs.clone(), ..installed() };
+        let plan = uninstall(8765, &paths(), false, &now);
+        assert_eq!(kinds(&plan)[..2], ["stop", "remove-file"]);
+        assert!(plan.notes.iter().any(|n| n.contains("the log stays")), "{:?}", plan.notes);
+        let plan = uninstall(8765, &paths(), true, &now);
+        assert!(plan.actions.contains(&Action::RemoveFile { path: logs[0].clone() }));
+    }
 }

@@ -122,6 +122,24 @@ fn own() -> Result<PathBuf, ProgramError> {
     Ok(same.iter().find(|p| transient(p).is_none()).unwrap_or(&same[0]).clone())
 }
 
+/// The tools whose places a launchd job is told.
+const TOOLS: [&str; 2] = ["tmux", "git"];
+
+/// The directories of tools that this session finds where a launchd job would not look, each once.
+pub fn tool_dirs() -> Vec<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let dirs: Vec<PathBuf> =
+        std::env::split_paths(&path).filter(|d| d.is_absolute() && transient(d).is_none()).collect();
+    let runs = |p: &Path| std::fs::metadata(p).is_ok_and(|m| m.is_file() && m.mode() & 0o111 != 0);
+    let mut found = Vec::new();
+    for dir in TOOLS.iter().filter_map(|tool| dirs.iter().find(|d| runs(&d.join(tool)))) {
+        if !found.contains(dir) && !super::launchd::render::SEARCH.iter().any(|s| Path::new(s) == dir) {
+            found.push(dir.clone());
+        }
+    }
+    found
+}
+
 fn is_same_file(a: &Path, b: &Path) -> bool {
     match (std::fs::metadata(a), std::fs::metadata(b)) {
         (Ok(a), Ok(b)) => a.ino() == b.ino() && a.dev() == b.dev(),

@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::manager::{Job, LastExit, Manager, ManagerError, Phase};
-use super::observe;
 use super::paths::Paths;
+use super::{Kind, observe};
 use crate::cli::exit::Exit;
 use crate::probe::Health;
+use crate::runtime::ledger::{Failure, LedgerFile};
 
 /// The time between two looks.
 const POLL: Duration = Duration::from_millis(20);
@@ -33,8 +34,13 @@ pub struct Proof {
 #[derive(Debug, thiserror::Error)]
 pub enum Unproved {
     /// The job ended, and the manager will not try again.
-    #[error("{}", ended(.0))]
-    Ended(Box<Job>),
+    #[error("{}", .gave_up.as_ref().map_or_else(|| ended(.job), |f| format!("it gave up: {}", f.reason)))]
+    Ended {
+        /// The job at the end.
+        job: Box<Job>,
+        /// Why the process asked launchd for no other start, if it did.
+        gave_up: Option<Box<Failure>>,
+    },
     /// The time is over.
     #[error("{reason} within {waited:?}; the manager says {}{}", job.state, said(job))]
     Late {
@@ -51,7 +57,13 @@ pub enum Unproved {
 }
 
 fn said(job: &Job) -> String {
-    job.status_text.as_ref().map_or(String::new(), |t| format!(", the process says {t:?}"))
+    match &job.status_text {
+        Some(text) => format!(", the process says {text:?}"),
+        None if job.runs.is_some() && job.phase == Phase::Starting && job.last_exit.is_some() => {
+            format!("; the last time {}", ended(job))
+        }
+        None => String::new(),
+    }
 }
 
 /// The last end of a job in words, with the meaning of our own codes.
@@ -72,6 +84,9 @@ pub fn ended(job: &Job) -> String {
     };
     match job.result.as_str() {
         "" | "success" | "exit-code" | "signal" | "core-dump" => how,
+        "launch-failed" => {
+            format!("{how}; or launchd could not start it at all: the program or the directory of its log is gone")
+        }
         "start-limit-hit" => format!("{how}; it failed too often, so the manager stopped trying"),
         "watchdog" => format!("{how}, because it hung (watchdog)"),
         "timeout" => format!("{how}, because it was not ready or not gone in time"),
@@ -101,10 +116,14 @@ impl Unproved {
     /// The exit code: that of the process where it says something, so that scripts can tell a taken port from a hang.
     pub fn exit(&self) -> Exit {
         match self {
-            Self::Ended(job) => match job.last_exit {
-                Some(LastExit::Code(code)) => Exit::from_code(code).filter(|e| e.code() >= 69).unwrap_or(Exit::Failure),
-                _ => Exit::Failure,
-            },
+            Self::Ended { job, gave_up } => {
+                let code = match (gave_up, &job.last_exit) {
+                    (Some(failure), _) => failure.exit_code.map(i32::from),
+                    (None, Some(LastExit::Code(code))) => Some(*code),
+                    (None, _) => None,
+                };
+                code.and_then(Exit::from_code).filter(|e| e.code() >= 69).unwrap_or(Exit::Failure)
+            }
             Self::Late { .. } => Exit::NotReady,
             Self::Manager(ManagerError::Unusable(_)) => Exit::NoManager,
             Self::Manager(_) => Exit::Failure,
@@ -146,6 +165,14 @@ fn judge(job: &Job, health: Option<&Health>, before: Option<&str>, port: u16) ->
     })
 }
 
+/// What the ledger says of a job that ended well although it should run: under launchd that is how to end for good.
+pub fn gave_up(job: &Job, paths: &Paths, port: u16) -> Option<Failure> {
+    if paths.kind == Kind::Systemd || job.last_exit != Some(LastExit::Code(0)) {
+        return None;
+    }
+    LedgerFile::in_dir(&paths.history(port)).read().gave_up
+}
+
 /// Waits until the instance is proved ready. `before` is the instance id that must not be the answer.
 ///
 /// # Errors
@@ -163,7 +190,10 @@ pub fn await_ready(
         let health = if job.phase == Phase::Running { observe::health(port, paths).ok() } else { None };
         match judge(&job, health.as_ref(), before, port) {
             Verdict::Proved(proof) => return Ok(proof),
-            Verdict::Ended => return Err(Unproved::Ended(Box::new(job))),
+            Verdict::Ended => {
+                let gave_up = gave_up(&job, paths, port).map(Box::new);
+                return Err(Unproved::Ended { job: Box::new(job), gave_up });
+            }
             Verdict::NotYet(reason) if started.elapsed() >= timeout => {
                 return Err(Unproved::Late { reason: reason.to_owned(), waited: timeout, job: Box::new(job) });
             }
@@ -229,12 +259,12 @@ pub fn await_generation(
 ) -> Result<u64, Unproved> {
     let (name, started) = (manager.service_name(port), Instant::now());
     loop {
-        if let Some(now) =
-            observe::health(port, paths).ok().and_then(|h| h.config_generation).filter(|&n| n > before.generation)
-        {
+        let health = observe::health(port, paths).ok();
+        if let Some(now) = health.as_ref().and_then(|h| h.config_generation).filter(|&n| n > before.generation) {
             return Ok(now);
         }
-        let job = manager.job(&name)?;
+        let mut job = manager.job(&name)?;
+        job.status_text = job.status_text.or_else(|| health.and_then(|h| h.degraded()));
         let says_no = job.phase == Phase::Running && job.status_text.as_deref().is_some_and(is_refusal);
         // It may still be saying so of an earlier reload.
         let refused = says_no && (!before.refused || started.elapsed() >= PATIENCE);
@@ -295,14 +325,18 @@ mod tests {
     #[test]
     fn the_end_is_explained_and_keeps_its_code() {
         let job = show::job("ActiveState=failed\nResult=exit-code\nExecMainCode=1\nExecMainStatus=69\n");
-        let error = Unproved::Ended(Box::new(job));
+        let error = Unproved::Ended { job: Box::new(job.clone()), gave_up: None };
         assert_eq!(error.exit(), Exit::PortTaken);
         assert!(error.to_string().contains("belongs to another program"), "{error}");
         let hang = show::job("ActiveState=failed\nResult=watchdog\nExecMainCode=3\nExecMainStatus=6\n");
         assert_eq!(ended(&hang), "it was ended by SIGABRT, because it hung (watchdog)");
         let exec = show::job("ActiveState=failed\nResult=exit-code\nExecMainCode=1\nExecMainStatus=203\n");
         assert!(ended(&exec).contains("could not run it"));
-        assert_eq!(Unproved::Ended(Box::new(exec)).exit(), Exit::Failure);
+        assert_eq!(Unproved::Ended { job: Box::new(exec), gave_up: None }.exit(), Exit::Failure);
+        // Under launchd the way to end for good is to end well; the ledger has the reason and its code.
+        let failure = Failure { reason: "port 8765 is taken".into(), exit_code: Some(69), ..Failure::default() };
+        let error = Unproved::Ended { job: Box::new(job), gave_up: Some(Box::new(failure)) };
+        assert_eq!((error.exit(), error.to_string().as_str()), (Exit::PortTaken, "it gave up: port 8765 is taken"));
     }
 
     #[test]

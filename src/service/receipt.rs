@@ -23,6 +23,15 @@ pub struct Receipt {
     pub program: PathBuf,
     /// Whether the manager holds the socket.
     pub socket: bool,
+    /// The launchd job's label, where `--label` gave another than the port's usual one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+    /// The account that a launchd daemon runs as.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account: Option<String>,
+    /// Where the tools were found that launchd's own search path lacks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tool_dirs: Vec<PathBuf>,
     /// The environment given by `--env`.
     pub env: BTreeMap<String, String>,
     /// Every file it needs.
@@ -108,6 +117,9 @@ mod tests {
             version: "0.1.0".into(),
             program: "/usr/bin/mpm-monitor".into(),
             socket: false,
+            label: None,
+            account: None,
+            tool_dirs: vec![],
             env: BTreeMap::new(),
             files: vec![Made { path: "/u/mpm-monitor@.service".into(), shared: true }],
             directories: vec!["/u".into()],

@@ -42,6 +42,8 @@ pub struct Facts {
     pub linger: Option<bool>,
     /// The other scope, if its manager runs the process that answers.
     pub elsewhere: Option<Scope>,
+    /// The definition of a copy that Homebrew runs on this port, if there is one.
+    pub homebrew: Option<PathBuf>,
     /// Whether there is a receipt.
     pub receipt: bool,
     /// Microseconds of the monotonic clock, now.
@@ -71,6 +73,9 @@ pub struct Report {
     pub installed: bool,
     /// The service as the manager sees it.
     pub manager: Option<Job>,
+    /// Why the manager did not answer, if it did not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub manager_error: Option<String>,
     /// The socket as the manager sees it, if there is one.
     pub socket: Option<Job>,
     /// The process that serves.
@@ -87,6 +92,9 @@ pub struct Report {
     pub ledger: Option<Ledger>,
     /// Whether the user lingers.
     pub linger: Option<bool>,
+    /// The definition of a copy that Homebrew runs on this port.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub homebrew: Option<PathBuf>,
 }
 
 /// The process that serves.
@@ -141,6 +149,8 @@ pub fn decide(facts: &Facts) -> (Exit, String, bool) {
             let by = match facts.elsewhere {
                 _ if managed => String::new(),
                 Some(scope) => format!(", under the {scope} manager (add {})", scope.flag()),
+                None if facts.homebrew.is_some() => ", run by Homebrew (`brew services info mpm-monitor`)".to_owned(),
+                None if facts.manager_error.is_some() => ", but who runs it cannot be told".to_owned(),
                 None => ", but not managed: somebody ran it by hand".to_owned(),
             };
             return match health.ready {
@@ -154,13 +164,22 @@ pub fn decide(facts: &Facts) -> (Exit, String, bool) {
     }
     let taken = || facts.owner.as_ref().map_or(String::new(), |o| format!("; the port belongs to {o}"));
     let Some(job) = job else { return (Exit::NotRunning, format!("not running{}", taken()), false) };
+    // Under launchd the way to end for good is to end well; the ledger has the reason.
+    let gave_up = facts.ledger.as_ref().and_then(|l| l.gave_up.as_ref()).filter(|_| job.runs.is_some());
     match job.phase {
+        Phase::Stopped | Phase::Failed if let Some(failure) = gave_up => {
+            let text = format!("gave up at {}: {}; `mpm-monitor start` tries again", failure.at, failure.reason);
+            (Exit::NotRunning, text, false)
+        }
         Phase::Running | Phase::Starting | Phase::Stopping if pid.is_some() => {
             let why = facts.health_error.as_deref().map_or(String::new(), |e| format!(": {e}"));
             (Exit::NotReady, format!("running ({}), but it does not answer as ready{why}", job.state), true)
         }
         // Between two attempts: no process, but the manager is at it.
-        Phase::Starting => (Exit::NotReady, format!("about to be started again; the last time {}", ended(job)), true),
+        Phase::Starting => {
+            let runs = job.runs.filter(|&n| n > 1).map_or(String::new(), |n| format!(" after {n} starts"));
+            (Exit::NotReady, format!("about to be started again{runs}; the last time {}", ended(job)), true)
+        }
         Phase::Failed => {
             // The result only names the last end; that the manager tried before it gave up is the other half of the story.
             let tries = match job.restarts {
@@ -224,6 +243,7 @@ pub fn report(port: u16, scope: Scope, facts: Facts) -> Report {
         managed,
         installed: facts.receipt,
         manager: facts.service.filter(|j| j.loaded),
+        manager_error: facts.manager_error,
         socket: facts.socket.filter(|j| j.loaded && j.enabled != "disabled" || j.phase == Phase::Running),
         process,
         port_owner: facts.owner,
@@ -240,6 +260,7 @@ pub fn report(port: u16, scope: Scope, facts: Facts) -> Report {
         last_exit,
         ledger: facts.ledger,
         linger,
+        homebrew: facts.homebrew,
     }
 }
 
@@ -258,11 +279,14 @@ impl Report {
         let mut rows: Vec<(&str, String)> = vec![("", format!("mpm-monitor on port {}: {}", self.port, self.summary))];
         if let Some(job) = &self.manager {
             let restarts = job.restarts.filter(|&n| n > 0).map_or(String::new(), |n| format!(", restarted {n} times"));
-            rows.push(("manager", format!("{} manager: {}, {}{restarts}", self.scope, job.state, job.enabled)));
+            let runs = job.runs.filter(|&n| n > 1).map_or(String::new(), |n| format!(", started {n} times"));
+            rows.push(("manager", format!("{} manager: {}, {}{restarts}{runs}", self.scope, job.state, job.enabled)));
             // What it said last, while it says it.
             rows.extend(job.status_text.clone().filter(|_| job.pid.is_some()).map(|t| ("says", t)));
+        } else if let Some(error) = &self.manager_error {
+            rows.push(("manager", format!("the {} manager did not answer: {error}", self.scope)));
         } else {
-            rows.push(("manager", format!("the {} manager has no such unit", self.scope)));
+            rows.push(("manager", format!("the {} manager has no such service", self.scope)));
         }
         if let Some(socket) = &self.socket {
             rows.push(("socket", format!("{}, {}", socket.state, socket.enabled)));
@@ -301,6 +325,14 @@ impl Report {
         }
         if self.linger == Some(false) {
             rows.push(("linger", "off: it ends with the last logout (`sudo loginctl enable-linger $USER`)".to_owned()));
+        }
+        if let Some(path) = &self.homebrew {
+            let what = match path.extension().is_some_and(|x| x == "plist") {
+                true => "its log is one file that only a restart shortens, and `logs` does not know it",
+                false => "it has neither readiness nor watchdog there",
+            };
+            let next = "`brew services stop mpm-monitor` and `mpm-monitor install` make it ours";
+            rows.push(("homebrew", format!("{}: {what}; {next}", path.display())));
         }
         rows.iter().fold(String::new(), |text, (key, value)| text + &row(key, value))
     }

@@ -68,6 +68,52 @@ fn a_crash_loop_is_told_with_its_reason() {
 }
 
 #[test]
+fn launchds_way_of_giving_up_is_told_with_the_ledgers_reason() {
+    let mut f = facts("LoadState=loaded\nActiveState=inactive\nUnitFileState=enabled\n", None);
+    let job = f.service.as_mut().unwrap();
+    (job.runs, job.last_exit) = (Some(6), Some(LastExit::Code(0)));
+    let failure = crate::runtime::ledger::Failure { reason: "5 bad ends".into(), ..Default::default() };
+    f.ledger = Some(Ledger { gave_up: Some(failure), ..Ledger::default() });
+    let (exit, text, managed) = decide(&f);
+    assert_eq!((exit, managed), (Exit::NotRunning, false));
+    assert!(text.contains("gave up") && text.contains("5 bad ends") && text.contains("mpm-monitor start"), "{text}");
+    // Once it is not loaded any more, that is history.
+    f.service.as_mut().unwrap().runs = None;
+    assert_eq!(decide(&f).1, "not running");
+}
+
+#[test]
+fn a_throttled_job_says_how_often_and_why() {
+    let mut f = facts("ActiveState=activating\nSubState=auto-restart\nLoadState=loaded\n", None);
+    let job = f.service.as_mut().unwrap();
+    (job.runs, job.last_exit) = (Some(4), Some(LastExit::Code(70)));
+    let (exit, text, _) = decide(&f);
+    assert_eq!(exit, Exit::NotReady);
+    assert!(text.contains("after 4 starts") && text.contains("exit code 70"), "{text}");
+}
+
+#[test]
+fn a_manager_that_does_not_answer_is_no_absence_of_it() {
+    let f = Facts { manager_error: Some("it hangs".into()), health: Some(health(9, true)), ..Facts::default() };
+    let text = report(8765, Scope::User, f).human();
+    assert!(text.contains("cannot be told") && text.contains("did not answer: it hangs"), "{text}");
+    assert!(!text.contains("no such"), "{text}");
+}
+
+#[test]
+fn a_copy_of_homebrews_is_named_with_what_it_lacks() {
+    let f = Facts {
+        homebrew: Some("/h/homebrew.mpm-monitor.service".into()),
+        health: Some(health(9, true)),
+        ..Facts::default()
+    };
+    let report = report(8765, Scope::User, f);
+    assert!(report.summary.contains("run by Homebrew"), "{}", report.summary);
+    let flat = report.human().split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(flat.contains("neither readiness nor watchdog") && flat.contains("brew services stop"), "{flat}");
+}
+
+#[test]
 fn version_lines() {
     assert_eq!(parse_version("mpm-monitor 0.1.0 (build ab12)\n"), Some(("0.1.0".into(), Some("ab12".into()))));
     assert_eq!(parse_version("mpm-monitor 0.1.0\n"), Some(("0.1.0".into(), None)));

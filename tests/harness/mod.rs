@@ -6,6 +6,8 @@
 pub mod command;
 pub mod daemon;
 pub mod http;
+#[cfg(target_os = "linux")]
+pub mod launchd;
 pub mod machine;
 pub mod notify;
 pub mod tree;

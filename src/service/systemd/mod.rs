@@ -26,7 +26,9 @@ use service_manager::{
 use super::definition::NAME;
 use super::exec::{self, ExecError, QUICK};
 use super::manager::{Job, Manager, ManagerError, Phase};
-use super::{Scope, files};
+use super::paths::Paths;
+use super::users::user_name;
+use super::{Kind, Scope, files};
 
 /// How long a stop may take: the unit's TimeoutStopSec= and the SIGKILL after it.
 const STOP: Duration = Duration::from_secs(25);
@@ -35,6 +37,8 @@ const STOP: Duration = Duration::from_secs(25);
 #[derive(Debug, Clone)]
 pub struct Systemd {
     scope: Scope,
+    /// Where its units are, and what they are called.
+    paths: Paths,
     /// The crate's own back-end, for what it does well.
     base: SystemdServiceManager,
 }
@@ -55,31 +59,13 @@ pub struct Surroundings {
 }
 
 impl Systemd {
-    /// The manager of `scope`.
-    pub fn new(scope: Scope) -> Self {
-        let base = match scope {
+    /// The manager of the scope whose directories these are.
+    pub fn new(paths: Paths) -> Self {
+        let base = match paths.scope {
             Scope::User => SystemdServiceManager::user(),
             Scope::System => SystemdServiceManager::system(),
         };
-        Self { scope, base }
-    }
-
-    /// Whether it is systemd 253 or later, which has `Type=notify-reload`.
-    pub fn has_notify_reload(&self) -> bool {
-        exec::tool("systemctl", &["--version"], QUICK)
-            .ok()
-            .and_then(|o| show::version(&o.stdout))
-            .is_some_and(|v| v >= 253)
-    }
-
-    /// The ports of all units of ours that the manager knows.
-    ///
-    /// # Errors
-    /// systemctl's.
-    pub fn ports(&self) -> Result<Vec<u16>, ManagerError> {
-        let (services, sockets) = (format!("{NAME}@*.service"), format!("{NAME}@*.socket"));
-        let arguments = ["list-units", "--all", "--plain", "--no-legend", "--full", &services, &sockets];
-        Ok(show::ports(&exec::systemctl(self.scope, &arguments, QUICK)?.success()?))
+        Self { scope: paths.scope, paths, base }
     }
 
     fn call(&self, verb: &[&str], names: &[String], timeout: Duration) -> Result<(), ManagerError> {
@@ -149,27 +135,26 @@ impl Surroundings {
     }
 }
 
-/// The name of the user this process runs as, or its number.
-pub fn user_name() -> String {
-    let uid = rustix::process::geteuid().as_raw();
-    // Users of LDAP and the like are in no file; the login's own word is as good as any for a message.
-    let said = || std::env::var("USER").ok().filter(|u| !u.is_empty());
-    name_of(uid).or_else(said).unwrap_or_else(|| uid.to_string())
-}
-
-/// The name of the user with that number, where `/etc/passwd` knows it.
-pub fn name_of(uid: u32) -> Option<String> {
-    let (uid, passwd) = (uid.to_string(), std::fs::read_to_string("/etc/passwd").ok()?);
-    passwd.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        let name = fields.next()?;
-        (fields.nth(1)? == uid).then(|| name.to_owned())
-    })
-}
-
 impl Manager for Systemd {
+    fn kind(&self) -> Kind {
+        Kind::Systemd
+    }
+
     fn scope(&self) -> Scope {
         self.scope
+    }
+
+    fn has_notify_reload(&self) -> bool {
+        exec::tool("systemctl", &["--version"], QUICK)
+            .ok()
+            .and_then(|o| show::version(&o.stdout))
+            .is_some_and(|v| v >= 253)
+    }
+
+    fn ports(&self) -> Result<Vec<u16>, ManagerError> {
+        let (services, sockets) = (format!("{NAME}@*.service"), format!("{NAME}@*.socket"));
+        let arguments = ["list-units", "--all", "--plain", "--no-legend", "--full", &services, &sockets];
+        Ok(show::ports(&exec::systemctl(self.scope, &arguments, QUICK)?.success()?))
     }
 
     fn usable(&self) -> Result<(), ManagerError> {
@@ -182,11 +167,11 @@ impl Manager for Systemd {
     }
 
     fn service_name(&self, port: u16) -> String {
-        format!("{NAME}@{port}.service")
+        self.paths.service_name(port)
     }
 
-    fn socket_name(&self, port: u16) -> String {
-        format!("{NAME}@{port}.socket")
+    fn socket_name(&self, port: u16) -> Option<String> {
+        self.paths.socket_name(port)
     }
 
     fn job(&self, name: &str) -> Result<Job, ManagerError> {
@@ -210,7 +195,8 @@ impl Manager for Systemd {
         self.call(&["stop"], names, timeout)
     }
 
-    fn restart(&self, name: &str, timeout: Duration) -> Result<(), ManagerError> {
+    /// What changed is known by then: a daemon-reload comes before.
+    fn restart(&self, name: &str, _changed: bool, timeout: Duration) -> Result<(), ManagerError> {
         self.call(&["restart"], &[name.to_owned()], timeout)
     }
 
@@ -304,7 +290,7 @@ mod tests {
 
     #[test]
     fn the_level_follows_the_scope() {
-        let mut manager = Systemd::new(Scope::User);
+        let mut manager = Systemd::new(Paths::user(Kind::Systemd, &crate::config::directories::UserDirs::default()));
         assert_eq!(manager.level(), ServiceLevel::User);
         manager.set_level(ServiceLevel::System).unwrap();
         assert_eq!(manager.scope(), Scope::System);

@@ -123,6 +123,8 @@ mod tests {
             env: BTreeMap::new(),
             socket: false,
             notify_reload: false,
+            account: None,
+            tool_dirs: vec![],
         }
     }
 

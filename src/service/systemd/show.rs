@@ -26,6 +26,7 @@ pub fn job(text: &str) -> Job {
         pid,
         started_usec: number("ExecMainStartTimestampMonotonic").filter(|&t| t != 0 && pid.is_some()),
         restarts: number("NRestarts").and_then(|n| u32::try_from(n).ok()),
+        runs: None,
         // waitid(2): CLD_EXITED 1, CLD_KILLED 2, CLD_DUMPED 3; 0 while no process has ended.
         last_exit: match get("ExecMainCode") {
             "1" => status.map(LastExit::Code),

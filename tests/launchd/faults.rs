@@ -1,0 +1,148 @@
+//! Crashes, hangs and crash loops: launchd has neither a start limit nor a watchdog, the process is both.
+
+use std::fs;
+use std::time::Duration;
+
+use crate::harness::command::Ran;
+use crate::harness::daemon::{SOON, signal};
+use crate::harness::http::free_port;
+use crate::harness::launchd::Launchd;
+use crate::harness::{eventually, figure};
+use crate::{health, installed, label};
+
+/// Asks for the status until it says all of these.
+#[track_caller]
+fn until_status(launchd: &Launchd, port: u16, deadline: Duration, words: &[&str]) -> Ran {
+    eventually(deadline, &format!("a status with {words:?}"), || {
+        let ran = launchd.verb("status", port, &[]);
+        let flat = ran.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+        if words.iter().all(|w| flat.contains(w)) { Ok(ran) } else { Err(ran.to_string()) }
+    })
+}
+
+#[test]
+fn a_kill_is_a_restart() {
+    let (launchd, port) = installed(&[]);
+    let before = health(port)["instance_id"].clone();
+    let started = std::time::Instant::now();
+    signal(launchd.pid(&label(port)).unwrap(), "KILL");
+    let after = eventually(SOON, "another process", || {
+        let health = crate::harness::http::get(port, "/health").map_err(|e| e.to_string())?.json();
+        if health["ready"] == true && health["instance_id"] != before { Ok(health) } else { Err(health.to_string()) }
+    });
+    figure("launchd_kill_9_to_ready_without_throttle", started.elapsed().as_millis(), "ms");
+    assert_eq!(launchd.pid(&label(port)).unwrap(), after["pid"]);
+    until_status(&launchd, port, SOON, &["running and ready", "started 2 times", "ended without a word"]);
+}
+
+/// Pain 10: never for ever.
+#[test]
+fn a_crash_loop_ends_with_a_reason() {
+    let (launchd, port) = installed(&["--env", "MPM_TEST=1"]);
+    launchd.verb("stop", port, &[]).ok();
+    let mut all = launchd.state();
+    all.behaviour.environment.insert("MPM_MONITOR_FAILPOINT".into(), "panic-after-ready".into());
+    drop(all);
+    // Each of its lives is ready for a moment, and a proof may meet one of them: how `start` ends is not the point here.
+    launchd.verb("start", port, &["--timeout", "2s"]);
+    let status = until_status(&launchd, port, Duration::from_secs(60), &["gave up", "bad ends within", "panic"]);
+    assert_eq!(status.code, 3, "{status}");
+    let runs = launchd.state().jobs.values().next().unwrap().runs;
+    assert!((5..=6).contains(&runs), "{runs} starts");
+    figure("launchd_starts_of_a_crash_loop", runs, "starts");
+    assert_eq!(launchd.pid(&label(port)), None);
+    let json = launchd.verb("status", port, &["--json"]).expect(3).json();
+    assert!(json["ledger"]["gave_up"]["reason"].is_string(), "{json:#}");
+    // Whoever starts it by hand has a reason to try again.
+    launchd.state().behaviour.environment.remove("MPM_MONITOR_FAILPOINT");
+    launchd.verb("start", port, &[]).ok();
+    until_status(&launchd, port, SOON, &["running and ready"]);
+}
+
+#[test]
+fn a_hang_is_a_restart() {
+    let (launchd, port) = installed(&["--env", "MPM_MONITOR_WATCHDOG_TIMEOUT=1s"]);
+    launchd.verb("stop", port, &[]).ok();
+    let mut all = launchd.state();
+    all.behaviour.environment.insert("MPM_MONITOR_FAILPOINT".into(), "hang-after-ready".into());
+    drop(all);
+    launchd.verb("start", port, &["--timeout", "2s"]);
+    // It ended itself, was started again, and hangs again; the next one is well.
+    eventually(SOON, "the watchdog", || {
+        let runs = launchd.state().jobs.values().map(|j| j.runs).max().unwrap_or(0);
+        if runs >= 2 { Ok(()) } else { Err(format!("{runs} starts")) }
+    });
+    launchd.state().behaviour.environment.remove("MPM_MONITOR_FAILPOINT");
+    let status = until_status(&launchd, port, SOON, &["running and ready", "stalled"]);
+    assert!(status.stdout.contains("last crash"), "{status}");
+}
+
+#[test]
+fn restart_while_throttled() {
+    for waits in [false, true] {
+        let (launchd, port) = installed(&[]);
+        let mut all = launchd.state();
+        all.behaviour.pace = 0.6;
+        all.behaviour.kickstart_is_throttled = waits;
+        drop(all);
+        signal(launchd.pid(&label(port)).unwrap(), "KILL");
+        until_status(&launchd, port, SOON, &["about to be started again"]);
+        launchd.forget_calls();
+        launchd.verb("restart", port, &[]).ok();
+        assert_eq!(launchd.pid(&label(port)).unwrap(), health(port)["pid"]);
+        assert!(launchd.told().iter().any(|c| c.starts_with("kickstart -k")), "{:?}", launchd.told());
+    }
+}
+
+#[test]
+fn a_taken_port_is_a_reason_and_no_loop() {
+    let (launchd, port) = installed(&[]);
+    launchd.verb("stop", port, &[]).ok();
+    let taken = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
+    let ran = launchd.verb("start", port, &[]).expect(69);
+    assert!(ran.stderr.contains("it gave up: port"), "{ran}");
+    assert!(ran.took < Duration::from_secs(10), "{ran}");
+    let status = until_status(&launchd, port, SOON, &["gave up", "is taken by"]);
+    assert_eq!(status.code, 3, "{status}");
+    assert_eq!(launchd.state().jobs.values().next().unwrap().runs, 1);
+    drop(taken);
+    launchd.verb("start", port, &[]).ok();
+}
+
+#[test]
+fn a_log_directory_that_is_gone_is_named_and_made_again() {
+    let (launchd, port) = installed(&[]);
+    launchd.verb("stop", port, &[]).ok();
+    let dir = launchd.path("home/Library/Logs/mpm-monitor");
+    fs::remove_dir_all(&dir).unwrap();
+    let ran = launchd.verb("start", port, &["--timeout", "2s"]);
+    assert_ne!(ran.code, 0, "{ran}");
+    assert!(ran.stderr.contains("launchd could not start it at all"), "{ran}");
+    let logs = launchd.verb("logs", port, &[]);
+    assert!(logs.stderr.contains("is gone") && logs.stderr.contains("mpm-monitor install"), "{logs}");
+    launchd.verb("install", port, &[]).ok();
+    assert!(dir.exists());
+}
+
+#[test]
+fn a_job_that_does_not_end_is_killed_and_stop_waits_for_it() {
+    let (launchd, port) = installed(&[]);
+    // 15 s in 1.5.
+    launchd.state().behaviour.exit_pace = 0.1;
+    let pid = launchd.pid(&label(port)).unwrap();
+    signal(pid, "STOP");
+    let ran = launchd.verb("stop", port, &[]).ok();
+    assert!(ran.took >= Duration::from_secs(1), "it did not wait: {ran}");
+    assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists());
+}
+
+#[test]
+fn a_hang_before_ready_fails_the_proof_with_the_log() {
+    let (launchd, port) = (Launchd::start(), free_port());
+    launchd.state().behaviour.exit_pace = 0.1;
+    let env = "MPM_MONITOR_FAILPOINT=hang-before-ready";
+    let ran = launchd.verb("install", port, &["--env", env, "--timeout", "2s"]).expect(5);
+    assert!(ran.stderr.contains("nobody answered /health on the port within 2s"), "{ran}");
+    assert!(ran.stderr.contains("The last log lines") && ran.stderr.contains("starting"), "{ran}");
+    assert!(ran.stderr.contains("Install was taken back") && launchd.state().jobs.is_empty(), "{ran}");
+}
