@@ -16,6 +16,7 @@ use mpm_monitor::config::{Directories, Settings, Token, layers, settings};
 use mpm_monitor::events::ingest::{self, client};
 use mpm_monitor::events::model::{Dialect, Draft, Event};
 use mpm_monitor::events::shown::Shown;
+use mpm_monitor::events::store::journal;
 use mpm_monitor::runtime::ledger::Ledger;
 use mpm_monitor::server::access::Access;
 use mpm_monitor::server::guard::{self, Allowed};
@@ -23,9 +24,12 @@ use mpm_monitor::server::routes::Wanted;
 use mpm_monitor::server::socketio::MAX_PAYLOAD;
 use mpm_monitor::server::socketio::packet::{Engine, Kind, MAX_ATTACHMENTS, Packet};
 use mpm_monitor::server::socketio::payload::{self, Part};
+use mpm_monitor::server::socketio::resume::Resume;
 use mpm_monitor::server::socketio::websocket::{Next, Reader};
 use mpm_monitor::server::stream::Ends;
 use mpm_monitor::service::journal::{ctl, since};
+use mpm_monitor::service::launchd::print;
+use mpm_monitor::service::manager::Phase;
 use mpm_monitor::service::receipt::Receipt;
 use mpm_monitor::service::systemd::show;
 use serde_json::Value;
@@ -51,6 +55,9 @@ pub const TARGETS: &[Target] = &[
     ("systemctl_show", systemctl_show),
     ("journal_json", journal_json),
     ("since", since),
+    ("event_record", event_record),
+    ("launchctl_print", launchctl_print),
+    ("auth_payload", auth_payload),
 ];
 
 /// The target of that name.
@@ -326,6 +333,31 @@ fn receipt(data: &[u8]) {
     assert_eq!(serde_json::from_str::<Receipt>(&receipt.to_text()).unwrap(), receipt);
 }
 
+/// What can be read of the events' journal is written again byte for byte; what cannot is never read by a length it claims.
+fn event_record(data: &[u8]) {
+    let Ok((record, taken)) = journal::parse(data) else { return };
+    let event = record.to_event();
+    let mut again = Vec::new();
+    journal::encode(&mut again, event.seq, event.accepted, &event.draft).unwrap();
+    assert_eq!(again, &data[..taken]);
+}
+
+/// Nothing but a plain line makes a job running.
+fn launchctl_print(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let job = print::job(&text);
+    if job.phase() == Phase::Running {
+        assert!(text.contains("\tstate = running") && job.pid.is_some_and(|pid| pid > 0));
+    }
+    let _ = (print::labels(&text), print::is_disabled(&text, "mpm-monitor.8765"));
+}
+
+/// What a client says when it enters: a number to resume from is one that it said.
+fn auth_payload(data: &[u8]) {
+    let Ok(auth) = serde_json::from_slice::<serde_json::Map<String, Value>>(data) else { return };
+    assert_eq!(Resume::of(&auth).is_some(), auth.get("last_seq").is_some_and(Value::is_u64));
+}
+
 /// Whatever the file says, a life can begin, become ready, and end.
 fn ledger(data: &[u8]) {
     let Ok(mut ledger) = serde_json::from_slice::<Ledger>(data) else { return };
@@ -390,6 +422,9 @@ pub fn is_understood(name: &str, data: &[u8]) -> bool {
         "ledger" => serde_json::from_slice::<Ledger>(data).is_ok(),
         "systemctl_show" => show::job(&String::from_utf8_lossy(data)).loaded,
         "journal_json" => text.is_ok_and(|t| ctl::entry(t).is_some()),
+        "event_record" => journal::parse(data).is_ok(),
+        "launchctl_print" => print::job(&String::from_utf8_lossy(data)).phase() == Phase::Running,
+        "auth_payload" => serde_json::from_slice(data).is_ok_and(|auth| Resume::of(&auth).is_some()),
         "since" => serde_json::from_slice::<Value>(data).is_err() && text.is_ok_and(|t| !t.is_empty()),
         _ => false,
     }
