@@ -91,9 +91,20 @@ function add(event) {
   kindButtons();
 }
 
+// The token of a monitor that asks for one. It comes by the form, or behind the # of a link, which no server gets to see,
+// and is forgotten with the tab.
+const said = new URLSearchParams(location.hash.slice(1)).get("token");
+if (said) {
+  sessionStorage.setItem("token", said);
+  history.replaceState(null, "", location.pathname);
+}
+
 async function health() {
   try {
-    const h = await (await fetch("/health")).json();
+    const token = sessionStorage.getItem("token");
+    const answer = await fetch("/health", { headers: token ? { Authorization: `Bearer ${token}` } : {} });
+    if (!answer.ok) return null;
+    const h = await answer.json();
     const since = Math.floor(h.uptime / 60);
     facts([["version", h.version], ["port", h.port], ["up", since < 120 ? `${since} min` : `${Math.floor(since / 60)} h`],
       ["clients", clients || h.clients], ["events", h.last_seq]]);
@@ -111,18 +122,28 @@ async function auth() {
     const h = await health();
     if (h) lastSeq = Math.max(0, h.last_seq - KEPT);
   }
-  return JSON.stringify({ last_seq: lastSeq ?? 0, epoch });
+  return JSON.stringify({ last_seq: lastSeq ?? 0, epoch, token: sessionStorage.getItem("token") ?? undefined });
 }
+
+let current;
 
 function connect(wait) {
   const socket = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/socket.io/?EIO=4&transport=websocket`);
+  current = socket;
   const state = element("state");
   socket.onmessage = async ({ data }) => {
     if (typeof data !== "string") return;
     if (data[0] === "0") socket.send(`40${await auth()}`);
     else if (data[0] === "2") socket.send("3");
-    else if (data.startsWith("40")) {
+    else if (data.startsWith("44")) {
+      const { message, data: why } = JSON.parse(data.slice(2));
+      state.textContent = "token needed";
+      element("refusal").textContent = why?.code === "token_wrong" ? "That is not the token of this monitor." : message;
+      element("door").hidden = false;
+      element("token").focus();
+    } else if (data.startsWith("40")) {
       wait = 500;
+      element("door").hidden = true;
       state.textContent = "live";
       state.classList.add("live");
     } else if (data.startsWith("42")) {
@@ -142,6 +163,12 @@ function connect(wait) {
   };
 }
 
+element("door").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  sessionStorage.setItem("token", element("token").value.trim());
+  element("token").value = "";
+  if (current.readyState === WebSocket.OPEN) current.send(`40${await auth()}`);
+});
 element("search").addEventListener("input", redraw);
 element("hold").addEventListener("change", () => { redraw(); kindButtons(); });
 element("close").addEventListener("click", () => { element("detail").hidden = true; });

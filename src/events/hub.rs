@@ -7,6 +7,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::{Bytes, BytesMut};
@@ -20,6 +21,9 @@ use crate::runtime::pulse::{Probe, Pulse};
 /// The most bytes of events that one fan-out hands to the outlets at once. Between two of them the hub yields, so that
 /// sockets drain and no healthy client's backlog overflows only because many events were committed together.
 const CHUNK_BYTES: usize = 128 * 1024;
+
+/// What may wait to be passed on before those who bring events in wait, too.
+const WAITING_BYTES: usize = 8 << 20;
 
 /// The most bytes of history that a new client gets, however many events it asks for; the newest ones count.
 const HISTORY_BYTES: usize = 1 << 20;
@@ -75,6 +79,9 @@ pub struct Tail {
 pub struct Hub {
     inbox: Mutex<Vec<Arc<Event>>>,
     filled: Notify,
+    /// The bytes of the events that are not passed on yet.
+    waiting_bytes: AtomicUsize,
+    passed: Notify,
     epoch: OnceLock<String>,
     state: Mutex<State>,
 }
@@ -131,8 +138,25 @@ impl Hub {
 
     /// Takes events that the store has committed, in order. Called by whoever committed them; never waits for a client.
     pub fn publish(&self, batch: &[Arc<Event>]) {
+        self.waiting_bytes.fetch_add(batch.iter().map(|e| e.draft.payload.len()).sum(), Ordering::AcqRel);
         lock(&self.inbox).extend_from_slice(batch);
         self.filled.notify_one();
+    }
+
+    /// Waits while more than [`WAITING_BYTES`] wait to be passed on. Whoever brings events in does this before it takes the
+    /// next one, so that a flood that is stored faster than it is sent waits with its senders, not in memory. Cancel safe.
+    pub async fn has_room(&self) {
+        let is_there = || self.waiting_bytes.load(Ordering::Acquire) <= WAITING_BYTES;
+        while !is_there() {
+            let passed = self.passed.notified();
+            tokio::pin!(passed);
+            // Registered before another look, so that nothing passes unseen between the two.
+            passed.as_mut().enable();
+            if is_there() {
+                return;
+            }
+            passed.await;
+        }
     }
 
     /// Adds an outlet; it gets every event from now on.
@@ -208,6 +232,8 @@ impl Hub {
             });
             let (chunk, later) = rest.split_at(fits.count().max(1));
             self.pass(chunk);
+            self.waiting_bytes.fetch_sub(chunk.iter().map(|e| e.draft.payload.len()).sum(), Ordering::AcqRel);
+            self.passed.notify_waiters();
             rest = later;
             if !rest.is_empty() {
                 probe.answer();
@@ -319,6 +345,29 @@ mod tests {
         let state = lock(&hub.state);
         assert!(state.bytes <= 1000 && state.ring.len() > 1, "{} bytes in {}", state.bytes, state.ring.len());
         assert_eq!(state.ring.iter().map(|e| weight(e)).sum::<usize>(), state.bytes);
+    }
+
+    #[tokio::test]
+    async fn who_brings_more_than_can_be_passed_on_waits() {
+        let (hub, pulse) = (Hub::new(Limits::default()), Pulse::new());
+        hub.has_room().await;
+        let big = format!("{{\"pad\":\"{}\"}}", "x".repeat(1 << 20));
+        hub.publish(&(1..=9).map(|n| Arc::new(event(n, &big))).collect::<Vec<_>>());
+        let waits = tokio::spawn({
+            let hub = Arc::clone(&hub);
+            async move { hub.has_room().await }
+        });
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+        assert!(!waits.is_finished());
+        let task = hub.start(&pulse);
+        waits.await.unwrap();
+        while hub.last_seq() < 9 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(hub.waiting_bytes.load(Ordering::Acquire), 0);
+        task.abort();
     }
 
     #[test]

@@ -153,6 +153,7 @@ where
     let draft = ingest::draft(&body, dialect, Timestamp::now())?;
     let category = category(&draft.name);
     app.context.store.append(draft).await?;
+    app.context.hub.has_room().await;
     Ok(category)
 }
 

@@ -124,6 +124,36 @@ fn the_installed_dashboard_shows_what_was_and_what_comes_and_finds_us_again() {
     assert_eq!(browser.troubles("ERR_CONNECTION_REFUSED"), Vec::<String>::new());
 }
 
+/// Who may not even read is asked for the token, and let in with it, by the form and by a link.
+#[test]
+fn our_own_page_asks_for_the_token_where_one_is_needed() {
+    use std::os::unix::fs::PermissionsExt;
+    let Some(net) = Net::new() else { return };
+    let path = net.path("token");
+    fs::write(&path, "0123456789abcdef").unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    let file = format!("access.token_file={}", path.display());
+    let _monitor = net.monitor(&["--set", &file, "--set", "access.local=none"]);
+    let Some(mut browser) = Browser::start(&net) else { return };
+    let enter = |token: &str| {
+        format!("document.querySelector('#token').value = '{token}'; document.querySelector('#door button').click()")
+    };
+    browser.open("/");
+    browser.shows("this needs the token");
+    assert!(!browser.shows("Token").contains("live"));
+    browser.eval(&enter("not-the-token-at-all"));
+    browser.shows("That is not the token");
+    browser.eval(&enter("0123456789abcdef"));
+    browser.shows("live");
+    assert_eq!(browser.eval("document.querySelector('#door').hidden"), true);
+    browser.eval("sessionStorage.clear()");
+    browser.open("/dashboard#token=0123456789abcdef");
+    browser.shows("live");
+    assert_eq!(browser.eval("location.href"), format!("{URL}/dashboard"), "the token is not left in the address");
+    // That it was refused at first is what the console says, and nothing else.
+    assert_eq!(browser.troubles("401"), Vec::<String>::new());
+}
+
 #[test]
 fn our_own_page_shows_events_as_text_whatever_is_in_them() {
     let Some(net) = Net::new() else { return };

@@ -73,6 +73,7 @@ impl Parts {
             let name = draft.name.clone();
             match parts.store.append(draft).await {
                 Ok(_) => {
+                    parts.hub.has_room().await;
                     parts.counters.accepted(Path::SocketIo, &name);
                     then();
                     Some(Arguments::default())
