@@ -90,7 +90,11 @@ fn install(
         },
         notify_reload: context.manager.has_notify_reload(),
         account: account(context, had.as_ref())?,
-        tool_dirs: if paths.kind == Kind::Launchd { program::tool_dirs() } else { Vec::new() },
+        tool_dirs: if paths.kind == Kind::Launchd {
+            program::tool_dirs(&had.as_ref().map(|r| r.tool_dirs.clone()).unwrap_or_default())
+        } else {
+            Vec::new()
+        },
     };
     observe::needs_directories(&definition, paths, &mut observed);
     let wish = Wish {

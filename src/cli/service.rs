@@ -173,7 +173,8 @@ impl Context {
     /// # Errors
     /// [`Exit::NoPermission`].
     pub fn allowed(&self, manager_said: Option<&str>) -> anyhow::Result<()> {
-        const REFUSALS: [&str; 3] = ["Access denied", "authentication required", "Permission denied"];
+        const REFUSALS: [&str; 4] =
+            ["Access denied", "authentication required", "Permission denied", "Operation not permitted"];
         match manager_said {
             Some(said) if REFUSALS.iter().any(|w| said.contains(w)) => {
                 Err(failed(Exit::NoPermission, format!("{said} Repeat it with sudo")))
