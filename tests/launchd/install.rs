@@ -192,6 +192,20 @@ fn nothing_is_installed_beside_homebrews_copy() {
     assert_eq!(launchd.told(), Vec::<String>::new());
 }
 
+/// What launchd makes of the sockets only a Mac can tell; that the list is one it takes, and what verbs do about it, this can.
+#[test]
+fn sockets_are_a_part_of_the_job() {
+    let (launchd, port) = installed(&[]);
+    launchd.forget_calls();
+    launchd.verb("install", port, &["--socket"]).ok();
+    assert!(fs::read_to_string(plist(&launchd, port)).unwrap().contains("<key>SockNodeName</key>"));
+    assert!(launchd.told().iter().any(|c| c.starts_with("bootstrap")), "{:?}", launchd.told());
+    assert!(launchd.verb("install", port, &[]).ok().stdout.contains("nothing to do"), "the receipt keeps the wish");
+    launchd.verb("install", port, &["--socket=no"]).ok();
+    assert!(!fs::read_to_string(plist(&launchd, port)).unwrap().contains("Sockets"));
+    assert_eq!(launchd.state().refused, Vec::<String>::new());
+}
+
 /// Pain 14: a job of launchd's has a search path of its own.
 #[test]
 fn tools_are_found_where_this_session_finds_them() {
