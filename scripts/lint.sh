@@ -10,6 +10,6 @@ cargo fmt --check
 for crate in loadgen peers/socketioxide; do cargo fmt --check --manifest-path "benches/$crate/Cargo.toml"; done
 cargo clippy --locked --quiet --all-targets -- -D warnings
 cargo clippy --locked --quiet --all-targets --no-default-features -- -D warnings
-shellcheck -x scripts/*.sh benches/run.sh packaging/homebrew/render.sh .ci/run
+shellcheck -x scripts/*.sh benches/run.sh packaging/homebrew/render.sh launchd/verify-on-mac.sh tests/harness/launchd/launchctl.sh .ci/run
 # systemd-box splits words and sources its own state files on purpose.
 shellcheck -e SC1090,SC1091,SC2016,SC2086 -S warning tests/systemd-box

@@ -14,7 +14,7 @@ use crate::service::files::{self, Lock};
 use crate::service::launchd::domain;
 use crate::service::manager::Manager;
 use crate::service::observe;
-use crate::service::plan::{self, Action, Plan, Refusal, Wish};
+use crate::service::plan::{self, Action, Observed, Plan, Refusal, Wish};
 use crate::service::program::{self, ProgramError};
 use crate::service::proof::{self, Proof};
 use crate::service::receipt::Receipt;
@@ -90,8 +90,13 @@ fn install(
         },
         notify_reload: context.manager.has_notify_reload(),
         account: account(context, had.as_ref())?,
-        tool_dirs: if paths.kind == Kind::Launchd { program::tool_dirs() } else { Vec::new() },
+        tool_dirs: if paths.kind == Kind::Launchd {
+            program::tool_dirs(&had.as_ref().map(|r| r.tool_dirs.clone()).unwrap_or_default())
+        } else {
+            Vec::new()
+        },
     };
+    one_account(&definition, &observed)?;
     observe::needs_directories(&definition, paths, &mut observed);
     let wish = Wish {
         start: !args.no_start,
@@ -162,6 +167,20 @@ fn account(context: &Context, had: Option<&Receipt>) -> anyhow::Result<Option<St
         let text = "a daemon runs as the account that typed sudo, and never as root; log in as that account and type                     `sudo mpm-monitor install --system`";
         failed(Exit::Refused, text)
     })
+}
+
+/// The daemons of one Mac share their directories, and so an account.
+fn one_account(definition: &Definition, observed: &Observed) -> anyhow::Result<()> {
+    let others = observed.others.iter().filter_map(|r| Some((r.port, r.account.as_ref()?)));
+    let Some((port, account)) = others.into_iter().find(|(_, a)| definition.account.as_ref().is_some_and(|d| d != *a))
+    else {
+        return Ok(());
+    };
+    let text = format!(
+        "the daemon on port {port} runs as {account}, and all of one machine share an account; type it as {account}, or \
+         `sudo mpm-monitor uninstall --system --port {port}` first"
+    );
+    Err(failed(Exit::Refused, text))
 }
 
 fn exit_of(error: &anyhow::Error) -> Exit {

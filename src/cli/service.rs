@@ -9,7 +9,7 @@ use super::args::{ScopeArgs, Target};
 use super::exit::{Exit, failed};
 use crate::probe::Health;
 use crate::runtime::ports;
-use crate::service::manager::{self, Job, Manager, ManagerError, Phase};
+use crate::service::manager::{self, Job, LastExit, Manager, ManagerError, Phase};
 use crate::service::observe;
 use crate::service::paths::Paths;
 use crate::service::proof::{Proof, Unproved};
@@ -173,7 +173,8 @@ impl Context {
     /// # Errors
     /// [`Exit::NoPermission`].
     pub fn allowed(&self, manager_said: Option<&str>) -> anyhow::Result<()> {
-        const REFUSALS: [&str; 3] = ["Access denied", "authentication required", "Permission denied"];
+        const REFUSALS: [&str; 4] =
+            ["Access denied", "authentication required", "Permission denied", "Operation not permitted"];
         match manager_said {
             Some(said) if REFUSALS.iter().any(|w| said.contains(w)) => {
                 Err(failed(Exit::NoPermission, format!("{said} Repeat it with sudo")))
@@ -186,9 +187,20 @@ impl Context {
     pub fn unproved(&self, verb: &str, error: &Unproved, manager_said: Option<&str>) -> anyhow::Error {
         let name = self.manager.service_name(self.port);
         let mut text = format!("{verb} {name}: {error}");
-        let exit = error.exit();
+        let mut exit = error.exit();
         if let Some(said) = manager_said {
             text.push_str(&format!("\n{said}"));
+        }
+        // launchd would start it for ever, so that a process which finds the port served by its like ends without a failure.
+        if let Unproved::Ended { job, gave_up: None } = error
+            && job.last_exit == Some(LastExit::Code(0))
+            && let Some(other) = self.health()
+        {
+            exit = Exit::AlreadyRunning;
+            text.push_str(&format!(
+                "\nPort {} is served already, by pid {} (version {})",
+                self.port, other.pid, other.version
+            ));
         }
         if exit == Exit::PortTaken {
             // The service may not be allowed to see whose it is; whoever types this may.

@@ -410,6 +410,13 @@ fn elsewhere(definition: &Definition, paths: &Paths) -> String {
 
 fn lingers(paths: &Paths, wish: &Wish, observed: &Observed, notes: &mut Vec<String>) -> Option<Action> {
     // Root's own manager is no different, but the machine's needs no login, and launchd has no such notion.
+    if paths.kind == Kind::Launchd && wish.linger == Linger::Yes {
+        notes.push(
+            "launchd has no lingering: an agent ends with the logout; `sudo mpm-monitor install --system` makes a daemon, which \
+             stays"
+                .to_owned(),
+        );
+    }
     if paths.kind == Kind::Launchd || paths.scope == Scope::System || observed.linger == Some(true) {
         return None;
     }

@@ -257,6 +257,9 @@ mod on_launchd {
         assert_eq!(kinds(&plan), ["make-dir", "write-file", "write-file", "start"]);
         assert_eq!(plan.notes, Vec::<String>::new());
         assert_eq!(install(&definition(), &paths(), &wish(), &installed()).unwrap(), Plan::default());
+        let asked = Wish { linger: Linger::Yes, ..wish() };
+        let plan = install(&definition(), &paths(), &asked, &installed()).unwrap();
+        assert!(plan.notes[0].contains("no lingering") && plan.notes[0].contains("--system"), "{:?}", plan.notes);
         let without = Observed { service: None, ..fresh() };
         let plan = install(&definition(), &paths(), &Wish { start: false, ..wish() }, &without).unwrap();
         assert_eq!(kinds(&plan), ["make-dir", "write-file", "write-file"], "the next login loads it");

@@ -125,16 +125,22 @@ fn own() -> Result<PathBuf, ProgramError> {
 /// The tools whose places a launchd job is told.
 const TOOLS: [&str; 2] = ["tmux", "git"];
 
-/// The directories of tools that this session finds where a launchd job would not look, each once.
-pub fn tool_dirs() -> Vec<PathBuf> {
+/// The directories of tools that are where a launchd job would not look, each once: those that an earlier install found and
+/// that still have one, whatever this session finds, then what this session finds.
+pub fn tool_dirs(known: &[PathBuf]) -> Vec<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let dirs: Vec<PathBuf> =
-        std::env::split_paths(&path).filter(|d| d.is_absolute() && transient(d).is_none()).collect();
-    let runs = |p: &Path| std::fs::metadata(p).is_ok_and(|m| m.is_file() && m.mode() & 0o111 != 0);
-    let mut found = Vec::new();
-    for dir in TOOLS.iter().filter_map(|tool| dirs.iter().find(|d| runs(&d.join(tool)))) {
-        if !found.contains(dir) && !super::launchd::render::SEARCH.iter().any(|s| Path::new(s) == dir) {
-            found.push(dir.clone());
+    let usual = super::launchd::render::SEARCH.map(Path::new);
+    tool_dirs_among(known, std::env::split_paths(&path).filter(|d| transient(d).is_none()).collect(), &usual)
+}
+
+fn tool_dirs_among(known: &[PathBuf], mut dirs: Vec<PathBuf>, usual: &[&Path]) -> Vec<PathBuf> {
+    let has =
+        |dir: &Path, tool: &str| std::fs::metadata(dir.join(tool)).is_ok_and(|m| m.is_file() && m.mode() & 0o111 != 0);
+    dirs.retain(|d| d.is_absolute());
+    let mut found: Vec<PathBuf> = known.iter().filter(|d| TOOLS.iter().any(|tool| has(d, tool))).cloned().collect();
+    for tool in TOOLS {
+        if !found.iter().map(PathBuf::as_path).chain(usual.iter().copied()).any(|dir| has(dir, tool)) {
+            found.extend(dirs.iter().find(|dir| has(dir, tool)).cloned());
         }
     }
     found
@@ -162,6 +168,30 @@ fn mode(path: &Path) -> Option<u32> {
 mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn pain_14_tools_out_of_the_way_are_recorded_and_kept() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = |name: &str, tools: &[&str]| {
+            let dir = root.path().join(name);
+            std::fs::create_dir(&dir).unwrap();
+            for tool in tools {
+                std::fs::write(dir.join(tool), "").unwrap();
+                std::fs::set_permissions(dir.join(tool), std::fs::Permissions::from_mode(0o755)).unwrap();
+            }
+            dir
+        };
+        let (usual, mine, old) = (dir("usual", &["git"]), dir("mine", &["tmux", "git"]), dir("old", &["tmux"]));
+        let usual = [usual.as_path()];
+        let path = || vec!["relative".into(), root.path().join("none"), mine.clone()];
+        assert_eq!(tool_dirs_among(&[], path(), &usual), std::slice::from_ref(&mine));
+        assert_eq!(tool_dirs_among(&[], vec![], &usual), Vec::<PathBuf>::new());
+        // What was found once stays, as long as it holds.
+        let old = std::slice::from_ref(&old);
+        assert_eq!(tool_dirs_among(old, path(), &usual), old);
+        std::fs::remove_file(old[0].join("tmux")).unwrap();
+        assert_eq!(tool_dirs_among(old, path(), &usual), [mine]);
+    }
 
     #[test]
     fn pain_3_paths_that_do_not_last_are_refused() {

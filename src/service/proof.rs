@@ -69,6 +69,7 @@ fn said(job: &Job) -> String {
 /// The last end of a job in words, with the meaning of our own codes.
 pub fn ended(job: &Job) -> String {
     let how = match &job.last_exit {
+        Some(LastExit::Code(0)) => "it ended by itself, and without a failure; the log says why".to_owned(),
         Some(LastExit::Code(code)) => match Exit::from_code(*code) {
             Some(exit) => format!("it ended with exit code {code} ({})", exit.meaning()),
             // systemd.exec(5), "Process Exit Codes": what failed before the program ran at all.

@@ -41,6 +41,8 @@ fn a_daemon_runs_as_the_account_behind_sudo() {
     sudo(&launchd, None, "restart", port, &[]).ok();
     let status = sudo(&launchd, None, "status", port, &["--json"]).ok().json();
     assert_eq!((status["state"].as_str(), status["files"][0]["state"].as_str()), (Some("ready"), Some("clean")));
+    let other = sudo(&launchd, Some("daemon"), "install", free_port(), &[]).expect(8);
+    assert!(other.stderr.contains("share an account"), "{other}");
     let logs = sudo(&launchd, None, "logs", port, &[]).ok();
     assert!(logs.stdout.contains("ready: serving"), "{logs}");
     sudo(&launchd, None, "uninstall", port, &["--purge"]).ok();

@@ -192,6 +192,51 @@ fn nothing_is_installed_beside_homebrews_copy() {
     assert_eq!(launchd.told(), Vec::<String>::new());
 }
 
+/// What launchd makes of the sockets only a Mac can tell; that the list is one it takes, and what verbs do about it, this can.
+#[test]
+fn sockets_are_a_part_of_the_job() {
+    let (launchd, port) = installed(&[]);
+    launchd.forget_calls();
+    launchd.verb("install", port, &["--socket"]).ok();
+    assert!(fs::read_to_string(plist(&launchd, port)).unwrap().contains("<key>SockNodeName</key>"));
+    assert!(launchd.told().iter().any(|c| c.starts_with("bootstrap")), "{:?}", launchd.told());
+    assert!(launchd.verb("install", port, &[]).ok().stdout.contains("nothing to do"), "the receipt keeps the wish");
+    launchd.verb("install", port, &["--socket=no"]).ok();
+    assert!(!fs::read_to_string(plist(&launchd, port)).unwrap().contains("Sockets"));
+    assert_eq!(launchd.state().refused, Vec::<String>::new());
+}
+
+/// Pain 14: a job of launchd's has a search path of its own.
+#[test]
+fn tools_are_found_where_this_session_finds_them() {
+    let (launchd, port) = (Launchd::start(), free_port());
+    let tools = launchd.path("tools");
+    fs::create_dir(&tools).unwrap();
+    let tool = |name: &str| {
+        fs::write(tools.join(name), "#!/bin/sh\n").unwrap();
+        use std::os::unix::fs::PermissionsExt;
+        fs::set_permissions(tools.join(name), fs::Permissions::from_mode(0o755)).unwrap();
+    };
+    // This machine may have both where a job looks anyway.
+    let missing: Vec<_> = ["tmux", "git"]
+        .into_iter()
+        .filter(|t| !["/usr/bin", "/bin"].iter().any(|d| Path::new(d).join(t).exists()))
+        .collect();
+    ["tmux", "git"].into_iter().for_each(tool);
+    let mut command = launchd.command(["install", "--user", "--port", &port.to_string()]);
+    command.env("PATH", format!("{}:/usr/bin:/bin:{}", launchd.path("bin").display(), tools.display()));
+    crate::harness::command::run(&mut command, std::time::Duration::from_secs(60)).ok();
+    let path = || {
+        let environment = fs::read_to_string(format!("/proc/{}/environ", health(port)["pid"])).unwrap();
+        environment.split('\0').find_map(|e| e.strip_prefix("PATH=")).unwrap().to_owned()
+    };
+    assert_eq!(path().starts_with(&tools.display().to_string()), !missing.is_empty(), "{}", path());
+    // A later session that does not know the place does not take it away.
+    let before = path();
+    launchd.verb("install", port, &["--env", "A=b"]).ok();
+    assert_eq!(path(), before);
+}
+
 #[test]
 fn sudo_and_the_users_manager_do_not_go_together() {
     let (launchd, port) = (Launchd::start(), free_port());

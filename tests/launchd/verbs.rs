@@ -154,8 +154,8 @@ fn one_run_by_hand_is_not_the_jobs() {
     let status = launchd.verb("status", port, &[]).ok();
     assert!(status.stdout.contains("not managed"), "{status}");
     // Installed beside it, the job finds the port served, gives up, and the install says why.
-    let ran = launchd.verb("install", port, &[]);
-    assert_ne!(ran.code, 0, "{ran}");
+    let ran = launchd.verb("install", port, &[]).expect(75);
+    assert!(ran.stderr.contains(&format!("served already, by pid {}", daemon.pid())), "{ran}");
     assert!(launchd.state().jobs.is_empty() && !plist(&launchd, port).exists(), "{ran}");
     assert_eq!(health(port)["pid"], daemon.pid(), "the stranger was harmed");
 }

@@ -8,11 +8,9 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use serde_json::Value;
-
 use crate::harness::command::{Running, run};
 use crate::harness::daemon::{Place, SOON, ready, signal};
-use crate::harness::{eventually, here, http, skip, venv};
+use crate::harness::{eventually, http, skip};
 
 const TOKEN: &str = "3a7bd3e2360a3d29eea436fcfb7e44c7";
 
@@ -238,9 +236,10 @@ fn another_machine_gets_in_with_the_token_alone() {
     daemon.until(SOON, "it to be ready", |line| line.contains("ready: serving").then_some(()));
     assert!(daemon.seen.join("\n").contains("nothing encrypts what goes there"), "{:?}", daemon.seen);
 
-    let python = format!("{}/bin/python3", venv());
-    let ran = run(machines.on(1, &python).args([&here("tests/clients/remote.py"), SERVER, TOKEN]), SOON).ok();
-    let told: Value = ran.json();
+    let python = format!("{}/bin/python3", crate::harness::venv());
+    let ran =
+        run(machines.on(1, &python).args([&crate::harness::here("tests/clients/remote.py"), SERVER, TOKEN]), SOON).ok();
+    let told = ran.json();
     for (what, expected) in [
         ("health without", 401),
         ("health with", 200),

@@ -183,3 +183,27 @@ fn the_scripts_ask_for_the_same_rust_as_cargo_does() {
     let wanted = format!("RUST_MINOR={}", env!("CARGO_PKG_RUST_VERSION").split('.').nth(1).unwrap());
     assert!(setup.lines().any(|l| l.starts_with(&wanted)), "{wanted} is not in scripts/setup.sh");
 }
+
+/// What serves and what installs find a user's directories in one place.
+#[test]
+#[cfg(target_os = "linux")]
+fn the_service_and_its_installer_agree_on_the_users_directories() {
+    let place = Place::new();
+    let xdg = |command: &mut std::process::Command| {
+        command.env_remove("MPM_MONITOR_STATE_DIR").env_remove("MPM_MONITOR_RUNTIME_DIR");
+        command.env("XDG_STATE_HOME", place.path("s")).env("XDG_CONFIG_HOME", place.path("c"));
+        command.env("XDG_RUNTIME_DIR", place.path("r"));
+    };
+    let at = |sub: &str| place.path(sub).display().to_string();
+    let mut show = place.command(["config", "show", "--json"]);
+    xdg(&mut show);
+    let settings = run(&mut show, SOON).ok().json()["settings"].clone();
+    assert_eq!(settings["state_dir"]["value"], at("s/mpm-monitor"));
+    assert_eq!(settings["runtime_dir"]["value"], at("r/mpm-monitor"));
+    let plan = ["install", "--user", "--dry-run", "--no-start", "--json", "--program", "/usr/bin/env"];
+    let mut install = place.command(plan);
+    xdg(&mut install);
+    let plan = run(&mut install, SOON).ok().json()["actions"].to_string();
+    assert!(plan.contains(&at("s/mpm-monitor/receipts/8765.json")), "{plan}");
+    assert!(plan.contains(&at("c/systemd/user/mpm-monitor@.service")), "{plan}");
+}

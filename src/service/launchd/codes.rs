@@ -14,6 +14,8 @@ pub struct Asked<'a> {
     pub label: &'a str,
 }
 
+/// Operation not permitted.
+pub const DENIED: i32 = 1;
 /// No such process: `bootout` of what is not loaded.
 pub const NOT_LOADED: i32 = 3;
 /// Input/output error: what `bootstrap` says to nearly everything, most of all while the job before is still dying.
@@ -38,6 +40,7 @@ pub fn explain(code: i32, asked: &Asked<'_>) -> Option<String> {
     let (domain, label) = (asked.domain, asked.label);
     let target = domain.target(label);
     Some(match code {
+        DENIED if domain == Domain::System => format!("{label} is root's: Operation not permitted."),
         NOT_LOADED => format!("{label} is not loaded in {domain}; `mpm-monitor start` loads it"),
         IO if asked.verb == "bootstrap" => format!(
             "launchd did not take {label}: an older one is still ending, it is loaded already, or the plist has a fault or \

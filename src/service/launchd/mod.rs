@@ -111,7 +111,7 @@ impl Launchd {
     /// Whether the file was written after the process took its lock: `kickstart` would start it by what launchd read before.
     fn is_stale(&self, label: &str) -> bool {
         let changed = |path: &Path| fs::metadata(path).and_then(|m| m.modified()).ok();
-        let Some(port) = self.port_of(label) else { return true };
+        let Some(port) = self.port_of(label, &Receipt::all(&self.paths.receipts)) else { return true };
         match (changed(&self.plist(label)), changed(&self.paths.lock(port))) {
             (Some(plist), Some(lock)) => plist > lock,
             // Nothing to compare with: reading it again is never wrong.
@@ -120,14 +120,10 @@ impl Launchd {
         }
     }
 
-    fn port_of(&self, label: &str) -> Option<u16> {
-        if self.paths.label.as_deref() == Some(label) || self.paths.label.is_none() {
-            let usual = label.strip_prefix(NAME).and_then(|rest| rest.strip_prefix('.')?.parse().ok());
-            if usual.is_some() {
-                return usual;
-            }
-        }
-        Receipt::all(&self.paths.receipts).into_iter().find(|r| r.label.as_deref() == Some(label)).map(|r| r.port)
+    /// The port of a label: by the receipts, where a person chose it, else by its usual form.
+    fn port_of(&self, label: &str, receipts: &[Receipt]) -> Option<u16> {
+        let chosen = receipts.iter().find(|r| r.label.as_deref() == Some(label)).map(|r| r.port);
+        chosen.or_else(|| label.strip_prefix(NAME)?.strip_prefix('.')?.parse().ok())
     }
 
     /// Loads a job, again and again while its label is not free.
@@ -264,11 +260,11 @@ impl Manager for Launchd {
     }
 
     fn ports(&self) -> Result<Vec<u16>, ManagerError> {
-        let mut ports = Vec::new();
+        let (mut ports, receipts) = (Vec::new(), Receipt::all(&self.paths.receipts));
         for domain in self.domains() {
             let output = call(&["print", &domain.to_string()], QUICK)?;
             if output.code == Some(0) {
-                ports.extend(print::labels(&output.stdout).iter().filter_map(|l| self.port_of(l)));
+                ports.extend(print::labels(&output.stdout).iter().filter_map(|l| self.port_of(l, &receipts)));
             }
         }
         ports.sort_unstable();

@@ -179,6 +179,21 @@ fn every_key_says_why() {
     }
 }
 
+/// What the formula's words can say is what our own list says.
+#[test]
+fn homebrews_list_agrees_with_ours() {
+    let golden = include_str!("../../../packaging/homebrew/golden/homebrew.mxcl.mpm-monitor.plist");
+    let (theirs, ours) = (keys(golden), keys(AGENT));
+    for key in ["RunAtLoad", "KeepAlive", "ThrottleInterval", "ExitTimeOut", "ProcessType"] {
+        assert_eq!(theirs.get(key), ours.get(key), "{key}");
+    }
+    let second = |keys: &Dictionary| keys["ProgramArguments"].as_array().unwrap()[1].clone();
+    assert_eq!(second(&theirs), second(&ours), "both run the same verb");
+    let sessions = theirs["LimitLoadToSessionType"].as_array().unwrap();
+    assert!(ours["LimitLoadToSessionType"].as_array().unwrap().iter().all(|s| sessions.contains(s)));
+    assert_eq!(complaints(&theirs), Vec::<String>::new());
+}
+
 #[test]
 fn the_same_definition_gives_the_same_bytes() {
     let env: BTreeMap<_, _> = ('A'..='Z').map(|c| (c.to_string(), "x".to_owned())).collect();
