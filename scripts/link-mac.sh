@@ -27,6 +27,7 @@ file=$CARGO_TARGET_DIR/$triple/release/mpm-monitor
 "$venv/bin/python" - "$file" <<'PYTHON'
 import os, sys
 import lief
+lief.logging.disable()
 path = sys.argv[1]
 binary = lief.MachO.parse(path).at(0)
 print(f"{path}: {os.path.getsize(path) / 1e6:.1f} MB, {binary.header.cpu_type.name}, signed: {binary.has_code_signature}")

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::journal::harmless;
 use super::paths::Paths;
 use crate::runtime::logfile::older;
 
@@ -67,11 +68,12 @@ impl Query {
 pub type Sink<'a> = &'a mut dyn FnMut(&Line) -> io::Result<ControlFlow<()>>;
 
 impl Line {
-    /// For people: as it stands in the file, and where it is not from the log, says so.
+    /// For people: as it stands in the file, but for what would steer a terminal; and where it is not from the log, says so.
     pub fn human(&self) -> String {
+        let text = harmless(self.text.clone());
         match self.source {
-            Source::Log => self.text.clone(),
-            Source::Stderr => format!("stderr: {}", self.text),
+            Source::Log => text,
+            Source::Stderr => format!("stderr: {text}"),
         }
     }
 

@@ -52,6 +52,13 @@ fn every_line_is_one_json_object() {
 }
 
 #[test]
+fn a_line_cannot_steer_the_terminal() {
+    let line = Line { source: Source::Log, time: None, text: "a\u{1b}[2Jb\tc".into() };
+    assert_eq!(line.human(), "a\\u{1b}[2Jb\tc");
+    assert!(!line.json().contains('\u{1b}'));
+}
+
+#[test]
 fn following_survives_rotation_and_truncation() {
     let dir = tempfile::tempdir().unwrap();
     let query = Query { follow: true, ..query(dir.path()) };

@@ -132,7 +132,7 @@ impl Entry {
 }
 
 /// A text without control characters but line ends and tabs: a log line may hold what a stranger sent.
-fn harmless(text: String) -> String {
+pub fn harmless(text: String) -> String {
     let steers = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
     if !text.contains(steers) {
         return text;
