@@ -245,6 +245,12 @@ pub struct Run {
     /// Serve an installed Claude MPM's dashboard at `/`: its folder, or `auto` to search for it
     #[arg(long, value_name = "DIR|auto")]
     pub dashboard_dir: Option<PathBuf>,
+    /// Accept an event only once it is on the disk, not merely in the kernel
+    #[arg(long)]
+    pub durable: bool,
+    /// A web origin, beyond this machine's own, whose pages may connect and post (repeatable)
+    #[arg(long, value_name = "ORIGIN")]
+    pub allow_origin: Vec<String>,
     /// Which log lines: error, warn, info, debug, trace
     #[arg(long, value_name = "LEVEL")]
     pub log_level: Option<String>,

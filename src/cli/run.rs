@@ -1,5 +1,7 @@
 //! `run`: serve in the foreground; what the service manager runs.
 
+use std::path::PathBuf;
+
 use super::args::Run;
 use super::exit::{Exit, failed};
 use crate::config::{self, Directories};
@@ -23,6 +25,9 @@ pub fn run(flags: Run) -> anyhow::Result<Exit> {
             if Manager::of_this_process() == Manager::Launchd {
                 // It would try again for ever; what it caught of standard error says why it need not.
                 eprintln!("mpm-monitor: {text}\nNo restart cures this, so launchd is not asked for one.");
+                if let Some(dir) = instance_dir(&flags, &variables, &directories) {
+                    life::note_refusal(&dir, &text, Exit::Config);
+                }
                 return Ok(Exit::Ok);
             }
             return Err(failed(Exit::Config, text));
@@ -41,4 +46,13 @@ pub fn run(flags: Run) -> anyhow::Result<Exit> {
             Ok(error.exit())
         }
     }
+}
+
+/// Where the state of the instance is that a job of launchd's is meant to be: its plist names port and directory, whatever is
+/// wrong with the rest.
+fn instance_dir(flags: &Run, variables: &[(String, String)], directories: &Directories) -> Option<PathBuf> {
+    let port: u16 = flags.port.as_deref()?.parse().ok()?;
+    let named = variables.iter().find(|(name, _)| name == "MPM_MONITOR_STATE_DIR").map(|(_, dir)| PathBuf::from(dir));
+    let state = flags.state_dir.clone().or(named).unwrap_or_else(|| directories.state.clone());
+    state.is_absolute().then(|| state.join(port.to_string()))
 }

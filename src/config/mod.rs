@@ -121,8 +121,13 @@ fn from_run(run: &Run) -> Layer {
     text("log.level", run.log_level.clone(), "--log-level");
     text("log.format", run.log_format.clone(), "--log-format");
     text("watchdog.exit", run.watchdog_exit.then(|| "true".to_owned()), "--watchdog-exit");
-    if !run.bind.is_empty() {
-        flags.push(("bind".to_owned(), Raw::List(run.bind.clone()), "--bind".to_owned()));
+    text("events.durable", run.durable.then(|| "true".to_owned()), "--durable");
+    for (name, items, flag) in
+        [("bind", &run.bind, "--bind"), ("server.allow_origin", &run.allow_origin, "--allow-origin")]
+    {
+        if !items.is_empty() {
+            flags.push((name.to_owned(), Raw::List(items.clone()), flag.to_owned()));
+        }
     }
     for pair in &run.set {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));

@@ -116,9 +116,10 @@ impl Ledger {
         self.recent_failures.iter().filter(recent).count() >= BURST
     }
 
-    /// This life ends, and no other follows by itself.
-    pub fn give_up(&mut self, reason: impl Into<String>, exit_code: u8, now: Timestamp) {
-        let was_ready = self.life.take().is_some_and(|l| l.ready);
+    /// The life of process `pid` ends, and no other follows by itself. It may not have begun yet: what another process has
+    /// written down of its own stays.
+    pub fn give_up(&mut self, pid: u32, reason: impl Into<String>, exit_code: u8, now: Timestamp) {
+        let was_ready = self.life.take_if(|life| life.pid == pid).is_some_and(|l| l.ready);
         self.gave_up = Some(Failure { reason: reason.into(), at: now, was_ready, exit_code: Some(exit_code) });
     }
 
@@ -248,7 +249,7 @@ mod tests {
         assert!(ledger.is_crash_loop(at(50)));
         assert!(!ledger.is_crash_loop(at(122)), "the first of them is long ago");
         ledger.begin(6, "b", at(50));
-        ledger.give_up("it failed 5 times", 70, at(50));
+        ledger.give_up(6, "it failed 5 times", 70, at(50));
         assert_eq!(
             (ledger.life.clone(), ledger.gave_up.clone().unwrap().reason),
             (None, "it failed 5 times".to_owned())

@@ -92,12 +92,20 @@ pub fn live(start: Start) -> Result<Exit, BootError> {
 /// and the reason is where `status` looks for it.
 fn give_up(error: &BootError, port: PortChoice, state_dir: &Path) {
     tracing::error!(exit_code = error.exit().code(), "{error}; no restart cures this, so launchd is not asked for one");
-    if let (PortChoice::Fixed(port), false) = (port, error.exit() == Exit::AlreadyRunning) {
-        let dir = state_dir.join(port.to_string());
-        // Nobody serves this port, so nobody else writes here; without the directory the log has to do.
-        let _ = boot::make_private(&dir);
-        LedgerFile::in_dir(&dir).update(|l| l.give_up(error.to_string(), error.exit().code(), ledger::now()));
+    if let PortChoice::Fixed(port) = port {
+        note_refusal(&state_dir.join(port.to_string()), &error.to_string(), error.exit());
     }
+}
+
+/// Writes into the ledger of an instance why launchd was not asked for another start.
+pub fn note_refusal(dir: &Path, reason: &str, exit: Exit) {
+    if exit == Exit::AlreadyRunning {
+        // The instance that runs has its own story.
+        return;
+    }
+    // Without the directory the log has to do.
+    let _ = boot::make_private(dir);
+    LedgerFile::in_dir(dir).update(|l| l.give_up(std::process::id(), reason, exit.code(), ledger::now()));
 }
 
 fn shorten_caught() {
@@ -145,7 +153,7 @@ fn begin(start: Start, notifier: &Notifier, fatal: &Fatal) -> Result<Exit, BootE
         let last = before.last_failure.map_or(String::new(), |f| f.reason);
         let reason = format!("{BURST} bad ends within {} s; the last one: {last}", INTERVAL.as_secs());
         tracing::error!("{reason}; launchd is not asked for another start");
-        ledger.update(|l| l.give_up(reason, Exit::Software.code(), now));
+        ledger.update(|l| l.give_up(identity.pid, reason, Exit::Software.code(), now));
         let _ = claim.lock.release();
         return Ok(Exit::Ok);
     }
@@ -376,6 +384,7 @@ impl Life {
             ready_ms = u64::try_from(self.identity.since.elapsed().as_millis()).unwrap_or(u64::MAX),
             "ready: serving {urls}"
         );
+        crate::sys::forget_code();
         if Failpoint::PanicAfterReady.is_wanted() {
             tokio::spawn(async { panic!("asked for by MPM_MONITOR_FAILPOINT") });
         }

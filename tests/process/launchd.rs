@@ -62,6 +62,9 @@ fn what_no_restart_cures_ends_with_exit_0_and_a_reason() {
     let mut daemon = Running::start(job(&place, port).env("MPM_MONITOR_SERVER_MAX_CLIENTS", "many"));
     assert_eq!(daemon.end(SOON), 0, "{:?}", daemon.seen);
     assert!(daemon.seen.join("\n").contains("MPM_MONITOR_SERVER_MAX_CLIENTS"), "{:?}", daemon.seen);
+    let told = &ledger(&place, port)["gave_up"];
+    assert!(told["reason"].as_str().unwrap_or_default().contains("\"many\" is no whole number"), "{told}");
+    assert_eq!(told["exit_code"], 78);
 
     // Whoever serves the port keeps its ledger to itself.
     let port = http::free_port();
