@@ -68,6 +68,12 @@ pub fn transient(path: &Path) -> Option<&'static str> {
     }
 }
 
+/// [`transient`] on this machine. A test's machine of its own may be anywhere, and lasts as long as the test.
+fn here(path: &Path) -> Option<&'static str> {
+    let is_of_test = super::test_root().and_then(|root| root.parent().map(|machine| path.starts_with(machine)));
+    if is_of_test == Some(true) { None } else { transient(path) }
+}
+
 /// Chooses the path that the unit shall name.
 ///
 /// # Errors
@@ -77,7 +83,7 @@ pub fn choose(given: Option<&Path>, scope: Scope) -> Result<PathBuf, ProgramErro
         Some(path) => std::path::absolute(path).map_err(|e| ProgramError::Unknown(e.to_string()))?,
         None => own()?,
     };
-    if let Some(why) = transient(&path) {
+    if let Some(why) = here(&path) {
         return Err(ProgramError::Transient { path: path.display().to_string(), why, advice: advice(&path, scope) });
     }
     let meta = std::fs::metadata(&path).ok().filter(|m| m.is_file() && m.mode() & 0o111 != 0);
@@ -119,7 +125,7 @@ fn own() -> Result<PathBuf, ProgramError> {
     let mut same: Vec<_> = candidates.into_iter().filter(|c| is_same_file(c, &current)).collect();
     same.push(current);
     // The first one that lasts; if none does, the first, for the message.
-    Ok(same.iter().find(|p| transient(p).is_none()).unwrap_or(&same[0]).clone())
+    Ok(same.iter().find(|p| here(p).is_none()).unwrap_or(&same[0]).clone())
 }
 
 /// The tools whose places a launchd job is told.
@@ -130,7 +136,7 @@ const TOOLS: [&str; 2] = ["tmux", "git"];
 pub fn tool_dirs(known: &[PathBuf]) -> Vec<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let usual = super::launchd::render::SEARCH.map(Path::new);
-    tool_dirs_among(known, std::env::split_paths(&path).filter(|d| transient(d).is_none()).collect(), &usual)
+    tool_dirs_among(known, std::env::split_paths(&path).filter(|d| here(d).is_none()).collect(), &usual)
 }
 
 fn tool_dirs_among(known: &[PathBuf], mut dirs: Vec<PathBuf>, usual: &[&Path]) -> Vec<PathBuf> {

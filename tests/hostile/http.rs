@@ -139,15 +139,18 @@ fn slow_and_endless_bodies_are_bounded() {
     let held = victim.growth();
     figure("hostile_full_bodies_held", format!("{:.1}", held as f64 / 1024.0), "MiB for 200 bodies of 1.9 MB");
     assert!(held < 160 << 10, "{held} KiB");
-    let told = slow.iter_mut().rev().take(1).map(|stream| {
+    // Which of them found room is left to chance; 64 MiB hold no more than 35.
+    let mut refused = 0;
+    for stream in &mut slow {
         let _ = stream.write_all(&vec![b' '; 2_097_152 - 1_901_024]);
         let mut first = [0; 256];
         let n = stream.read(&mut first).unwrap_or(0);
-        String::from_utf8_lossy(&first[..n]).into_owned()
-    });
-    for answer in told {
-        assert_eq!(status(&answer), 503, "there was no room for the last of them: {answer}");
+        let answer = String::from_utf8_lossy(&first[..n]);
+        assert!(matches!(status(&answer), 400 | 503), "{answer}");
+        refused += usize::from(status(&answer) == 503);
     }
+    figure("hostile_full_bodies_refused", refused, "of 200 for want of room");
+    assert!(refused >= 165, "{refused}");
     drop(slow);
 
     let mut endless = connect(victim.port).unwrap();
