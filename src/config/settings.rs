@@ -349,6 +349,14 @@ fn show(value: &Value, kind: Kind) -> String {
     }
 }
 
+/// The settings of a machine where nothing is set, for tests.
+#[cfg(test)]
+pub(crate) fn defaults() -> Settings {
+    let directories =
+        Directories { system_config: "/c".into(), user_config: None, state: "/s".into(), runtime: "/r".into() };
+    settle(Merged::default(), &directories).map(|(settings, _)| settings).unwrap_or_else(|p| panic!("{p:?}"))
+}
+
 #[cfg(test)]
 mod tests {
     use std::path::Path;

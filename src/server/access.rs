@@ -117,14 +117,7 @@ mod tests {
     }
 
     fn settings(local: LocalAccess) -> Settings {
-        let directories = crate::config::Directories {
-            system_config: "/c".into(),
-            user_config: None,
-            state: "/s".into(),
-            runtime: "/r".into(),
-        };
-        let (settings, _) = crate::config::settings::settle(Default::default(), &directories).unwrap();
-        Settings { token: Some(Token::new(TOKEN).unwrap()), local, ..settings }
+        Settings { token: Some(Token::new(TOKEN).unwrap()), local, ..crate::config::settings::defaults() }
     }
 
     fn may(method: &str, path: &str, header: Option<(&str, &str)>, ends: Ends, settings: &Settings) -> bool {

@@ -6,17 +6,10 @@ use axum::http::Request;
 const LOCAL: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
 fn settings() -> Settings {
-    let directories = crate::config::Directories {
-        system_config: "/c".into(),
-        user_config: None,
-        state: "/s".into(),
-        runtime: "/r".into(),
-    };
-    let (settings, _) = crate::config::settings::settle(Default::default(), &directories).unwrap();
     Settings {
         allow_origin: vec!["https://board.example".to_owned()],
         allow_host: vec!["monitor.example".to_owned()],
-        ..settings
+        ..crate::config::settings::defaults()
     }
 }
 
