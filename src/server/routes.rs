@@ -115,6 +115,7 @@ fn readiness(waiting: &[&str], phase: Phase) -> (StatusCode, serde_json::Value) 
     (StatusCode::SERVICE_UNAVAILABLE, json!({"ready": false, "waiting_for": waiting, "reason": reason}))
 }
 
+/// The site answers posts itself, before the router; here the path has the method, which `Allow` and 405 go by.
 async fn routed_post(State(app): State<Arc<App>>, request: Request<Body>) -> Response {
     let (head, body) = request.into_parts();
     post_event(&app, &head.headers, body).await

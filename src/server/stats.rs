@@ -232,7 +232,6 @@ async fn metrics(State(app): State<Arc<App>>) -> Response {
             let headers = response.headers_mut();
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(metrics::CONTENT_TYPE));
             headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-            headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
             response
         }
         Err(error) => answer::Refusal::internal(format!("the metrics cannot be encoded: {error}")).into_response(),

@@ -12,9 +12,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
-use axum::http::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, LAST_MODIFIED, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
-};
+use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, LAST_MODIFIED};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -91,11 +89,9 @@ impl Site {
         };
         let policy = page.as_ref().map(|html| policy::page(self.make, html, self.port));
         let known = files::is_known(request, &found.tag);
-        let headers: [(HeaderName, Option<&str>); 7] = [
+        let headers: [(HeaderName, Option<&str>); 5] = [
             (CONTENT_TYPE, Some(kind)),
             (CONTENT_SECURITY_POLICY, Some(policy.as_deref().unwrap_or(policy::FILE))),
-            (X_CONTENT_TYPE_OPTIONS, Some("nosniff")),
-            (REFERRER_POLICY, Some("no-referrer")),
             (CACHE_CONTROL, Some(cache)),
             (ETAG, Some(&found.tag)),
             (LAST_MODIFIED, found.modified.as_deref()),
