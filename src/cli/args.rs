@@ -57,6 +57,11 @@ pub enum Verb {
     /// Serve, in the foreground; this is what the service manager runs
     #[command(after_help = "Example:\n  mpm-monitor run\n  mpm-monitor run --port auto --log-format json")]
     Run(Box<Run>),
+    /// Read a Claude Code hook's input and post what it says; never delays or fails the agent
+    #[command(
+        after_help = "Example:\n  echo '{\"hook_event_name\":\"Stop\",\"session_id\":\"s\"}' | mpm-monitor hook --verbose\n\n`mpm-monitor hooks install` puts it into Claude Code's settings. It always ends with 0 and prints nothing on standard output."
+    )]
+    Hook(super::hook::Hook),
     /// Print the completion script of a shell
     #[command(
         after_help = "Example:\n  mpm-monitor completions bash > ~/.local/share/bash-completion/completions/mpm-monitor"

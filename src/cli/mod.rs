@@ -5,6 +5,7 @@ pub mod completions;
 pub mod config;
 pub mod exit;
 pub mod homebrew;
+pub mod hook;
 pub mod install;
 pub mod list;
 pub mod logs;
@@ -38,6 +39,7 @@ pub fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Verb::Logs(args) => logs::run(&args),
         Verb::Config(args) => config::run(&args),
         Verb::Run(args) => run::run(*args),
+        Verb::Hook(args) => hook::run(&args),
         Verb::Completions { shell } => completions::run(shell),
         Verb::Man { dir } => man::run(dir.as_deref()),
     }
