@@ -22,7 +22,12 @@ fn of(time: Duration, random: [u8; 10]) -> String {
         | ((tail >> 66 & 0xfff) << 64)
         | (0b10 << 62)
         | (tail & 0x3fff_ffff_ffff_ffff);
-    let hex = format!("{id:032x}");
+    text(id)
+}
+
+/// A key's text.
+pub fn text(key: u128) -> String {
+    let hex = format!("{key:032x}");
     [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
 }
 
@@ -54,7 +59,8 @@ mod tests {
         assert_eq!(key, "01234567-89ab-7fff-bfff-ffffffffffff");
         assert_eq!(time(parse(&key).unwrap()), Duration::from_millis(0x0123_4567_89ab));
         assert_ne!(fresh(), fresh());
-        assert!(parse(&fresh()).is_some());
+        let key = fresh();
+        assert_eq!(text(parse(&key).unwrap()), key);
         for bad in ["", "x", "01234567-89AB-7fff-bfff-ffffffffffff", "0123456789ab7fffbfffffffffffffff0000"] {
             assert_eq!(parse(bad), None, "{bad}");
         }

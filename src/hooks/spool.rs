@@ -264,13 +264,25 @@ impl Delivery {
             if self.current.is_none() && !self.begin()? {
                 return Ok(None);
             }
-            let Some(reader) = &mut self.current else { return Ok(None) };
+            if let Some(record) = self.next_here()? {
+                return Ok(Some(record));
+            }
+            self.current = None;
+            fs::remove_file(self.spool.at("sending"))?;
+        }
+    }
+
+    /// The same, but only of the file that was begun: those that it gave can still be noted as done.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn next_here(&mut self) -> io::Result<Option<Record>> {
+        let Some(reader) = &mut self.current else { return Ok(None) };
+        loop {
             let at = reader.stream_position()?;
             let mut line = Vec::new();
             if reader.take(LINE).read_until(b'\n', &mut line)? == 0 {
-                self.current = None;
-                fs::remove_file(self.spool.at("sending"))?;
-                continue;
+                return Ok(None);
             }
             if let Some(record) = parse(&line, at) {
                 return Ok(Some(record));
