@@ -62,6 +62,9 @@ pub enum Verb {
         after_help = "Example:\n  echo '{\"hook_event_name\":\"Stop\",\"session_id\":\"s\"}' | mpm-monitor hook --verbose\n\n`mpm-monitor hooks install` puts it into Claude Code's settings. It always ends with 0 and prints nothing on standard output."
     )]
     Hook(super::hook::Hook),
+    /// Put that hook into Claude Code's settings, take it out, tell how it is
+    #[command(after_help = "Example:\n  mpm-monitor hooks install --dry-run\n  mpm-monitor hooks status")]
+    Hooks(super::hooks::Hooks),
     /// Print the completion script of a shell
     #[command(
         after_help = "Example:\n  mpm-monitor completions bash > ~/.local/share/bash-completion/completions/mpm-monitor"

@@ -6,6 +6,7 @@ pub mod config;
 pub mod exit;
 pub mod homebrew;
 pub mod hook;
+pub mod hooks;
 pub mod install;
 pub mod list;
 pub mod logs;
@@ -40,6 +41,7 @@ pub fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Verb::Config(args) => config::run(&args),
         Verb::Run(args) => run::run(*args),
         Verb::Hook(args) => hook::run(&args),
+        Verb::Hooks(args) => hooks::run(&args),
         Verb::Completions { shell } => completions::run(shell),
         Verb::Man { dir } => man::run(dir.as_deref()),
     }
