@@ -17,6 +17,7 @@ pub mod start;
 pub mod status;
 pub mod stop;
 pub mod uninstall;
+pub mod upgrade;
 
 use args::{Cli, Verb};
 use exit::{Exit, Failed};
@@ -32,6 +33,7 @@ pub fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Verb::Start(args) => start::run(&args),
         Verb::Stop(args) => stop::run(&args),
         Verb::Restart(args) => restart::run(&args),
+        Verb::Upgrade(args) => upgrade::run(&args),
         Verb::Reload(args) => reload::run(&args),
         Verb::Status(args) => status::run(&args),
         Verb::List(args) => list::run(&args),

@@ -31,6 +31,7 @@ mod many;
 mod place;
 mod story;
 mod traces;
+mod upgrade;
 mod verbs;
 
 #[path = "../harness/mod.rs"]
