@@ -42,6 +42,11 @@ pub enum Verb {
         after_help = "Example:\n  mpm-monitor upgrade --from ./mpm-monitor --dry-run\n  mpm-monitor upgrade --from ./mpm-monitor\n  mpm-monitor upgrade --rollback         # back to the program of before"
     )]
     Upgrade(super::upgrade::Upgrade),
+    /// Take over from Claude MPM's own monitor daemon: stop it politely, install, prove; --undo brings it back
+    #[command(
+        after_help = "Example:\n  cd ~/project && mpm-monitor migrate --dry-run\n  mpm-monitor migrate --dir ~/project --dir ~/other\n  mpm-monitor migrate --undo"
+    )]
+    Migrate(super::migrate::Migrate),
     /// Let a running instance read its configuration again
     #[command(after_help = "Example:\n  mpm-monitor reload")]
     Reload(Target),

@@ -9,6 +9,7 @@ pub mod install;
 pub mod list;
 pub mod logs;
 pub mod man;
+pub mod migrate;
 pub mod reload;
 pub mod restart;
 pub mod run;
@@ -34,6 +35,7 @@ pub fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Verb::Stop(args) => stop::run(&args),
         Verb::Restart(args) => restart::run(&args),
         Verb::Upgrade(args) => upgrade::run(&args),
+        Verb::Migrate(args) => migrate::run(&args),
         Verb::Reload(args) => reload::run(&args),
         Verb::Status(args) => status::run(&args),
         Verb::List(args) => list::run(&args),

@@ -30,7 +30,9 @@ pub fn monitor(words: &[String]) -> Option<Invocation> {
     let value = |name: &str| {
         let with = format!("{name}=");
         let at = rest.iter().position(|w| w == name);
-        at.and_then(|at| rest.get(at + 1)).cloned().or_else(|| Some(rest.iter().find_map(|w| w.strip_prefix(&with))?.to_owned()))
+        at.and_then(|at| rest.get(at + 1))
+            .cloned()
+            .or_else(|| Some(rest.iter().find_map(|w| w.strip_prefix(&with))?.to_owned()))
     };
     is_monitor.then(|| Invocation { port: value("--port").and_then(|p| p.parse().ok()), host: value("--host") })
 }

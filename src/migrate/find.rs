@@ -152,7 +152,9 @@ fn read(path: &Path) -> std::io::Result<(String, u64)> {
 /// # Errors
 /// The system's; one that changed or is gone is none.
 pub fn remove(file: &PidFile) -> std::io::Result<bool> {
-    if pid_file(&file.project, &file.path, &file.path.file_name().unwrap_or_default().to_string_lossy()).as_ref() != Some(file) {
+    if pid_file(&file.project, &file.path, &file.path.file_name().unwrap_or_default().to_string_lossy()).as_ref()
+        != Some(file)
+    {
         return Ok(false);
     }
     std::fs::remove_file(&file.path)?;

@@ -63,9 +63,9 @@ fn from_proc(pid: u32) -> Option<Process> {
     if stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['Z', 'X'])) {
         return None;
     }
-    let boot = std::fs::read_to_string("/proc/stat").ok().and_then(|text| {
-        text.lines().find_map(|line| line.strip_prefix("btime ")?.trim().parse::<u64>().ok())
-    });
+    let boot = std::fs::read_to_string("/proc/stat")
+        .ok()
+        .and_then(|text| text.lines().find_map(|line| line.strip_prefix("btime ")?.trim().parse::<u64>().ok()));
     let variables = zero_separated(&dir.join("environ")).unwrap_or_default();
     let pair = |line: String| line.split_once('=').map(|(n, v)| (n.to_owned(), v.to_owned()));
     Some(Process {
@@ -154,10 +154,18 @@ mod tests {
 
     #[test]
     fn a_process_is_known_by_number_and_start_and_ended_by_no_other_mark() {
-        let mut child =
-            Command::new("sleep").arg("600").current_dir("/").env("PATH", "/usr/bin:/bin").stdin(Stdio::null()).spawn().unwrap();
+        let mut child = Command::new("sleep")
+            .arg("600")
+            .current_dir("/")
+            .env("PATH", "/usr/bin:/bin")
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap();
         let found = look(child.id()).unwrap();
-        assert_eq!((found.uid, found.words.last().map(String::as_str)), (rustix::process::getuid().as_raw(), Some("600")));
+        assert_eq!(
+            (found.uid, found.words.last().map(String::as_str)),
+            (rustix::process::getuid().as_raw(), Some("600"))
+        );
         assert!(is_there(&found));
         // One that began at another time has the number no more.
         let other = Process { mark: "1".into(), ..found.clone() };

@@ -28,6 +28,7 @@ mod activation;
 mod compat;
 mod faults;
 mod many;
+mod migrate;
 mod place;
 mod story;
 mod traces;
