@@ -5,6 +5,7 @@
 //! - [`cli`]: one file per verb; [`cli::exit`] holds every exit code.
 //! - [`config`]: where a setting comes from, and the validated [`config::Settings`].
 //! - [`service`]: what is installed with systemd or launchd: plan, apply, verify, receipt.
+//! - [`migrate`]: from Claude MPM's own daemon to this program, and back.
 //! - [`runtime`]: one life of the process: boot, readiness, watchdog, signals, shutdown.
 //! - [`events`]: an event's way: ingest, store, hub.
 //! - [`server`]: HTTP and Socket.IO on the listeners.
@@ -16,6 +17,7 @@ pub mod cli;
 pub mod config;
 pub mod events;
 pub mod hooks;
+pub mod migrate;
 pub mod probe;
 pub mod runtime;
 pub mod server;

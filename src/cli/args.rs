@@ -37,6 +37,16 @@ pub enum Verb {
     /// Restart an installed instance and prove that a new process is ready
     #[command(after_help = "Example:\n  mpm-monitor restart")]
     Restart(Target),
+    /// Put a new program in place, restart what runs it, and go back if it does not become ready
+    #[command(
+        after_help = "Example:\n  mpm-monitor upgrade --from ./mpm-monitor --dry-run\n  mpm-monitor upgrade --from ./mpm-monitor\n  mpm-monitor upgrade --rollback         # back to the program of before"
+    )]
+    Upgrade(super::upgrade::Upgrade),
+    /// Take over from Claude MPM's own monitor daemon: stop it politely, install, prove; --undo brings it back
+    #[command(
+        after_help = "Example:\n  cd ~/project && mpm-monitor migrate --dry-run\n  mpm-monitor migrate --dir ~/project --dir ~/other\n  mpm-monitor migrate --undo"
+    )]
+    Migrate(super::migrate::Migrate),
     /// Let a running instance read its configuration again
     #[command(after_help = "Example:\n  mpm-monitor reload")]
     Reload(Target),
@@ -273,6 +283,7 @@ pub struct Run {
     pub set: Vec<String>,
 }
 
-fn duration(text: &str) -> Result<std::time::Duration, humantime::DurationError> {
+/// `15s`, `2min`.
+pub(super) fn duration(text: &str) -> Result<std::time::Duration, humantime::DurationError> {
     humantime::parse_duration(text)
 }

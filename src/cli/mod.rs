@@ -11,6 +11,7 @@ pub mod install;
 pub mod list;
 pub mod logs;
 pub mod man;
+pub mod migrate;
 pub mod reload;
 pub mod restart;
 pub mod run;
@@ -19,6 +20,7 @@ pub mod start;
 pub mod status;
 pub mod stop;
 pub mod uninstall;
+pub mod upgrade;
 
 use args::{Cli, Verb};
 use exit::{Exit, Failed};
@@ -34,6 +36,8 @@ pub fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Verb::Start(args) => start::run(&args),
         Verb::Stop(args) => stop::run(&args),
         Verb::Restart(args) => restart::run(&args),
+        Verb::Upgrade(args) => upgrade::run(&args),
+        Verb::Migrate(args) => migrate::run(&args),
         Verb::Reload(args) => reload::run(&args),
         Verb::Status(args) => status::run(&args),
         Verb::List(args) => list::run(&args),

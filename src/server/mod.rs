@@ -43,6 +43,7 @@ use crate::config::Settings;
 use crate::events::hub::{Hub, Outlet};
 use crate::events::store::Store;
 use crate::runtime::components::{Components, State};
+use crate::runtime::program_file::ProgramFile;
 use crate::runtime::pulse::{Probe, Pulse};
 use crate::runtime::readiness::Readiness;
 use crate::runtime::sockets;
@@ -81,6 +82,8 @@ pub struct Context {
     pub config_generation: Arc<AtomicU64>,
     /// The page at `/`, if it is not our own.
     pub dashboard: Option<Arc<dashboard::Dashboard>>,
+    /// What this process runs from.
+    pub program: ProgramFile,
 }
 
 impl fmt::Debug for Context {

@@ -95,6 +95,7 @@ async fn health(State(app): State<Arc<App>>) -> Response {
         "instance_id": instance.id,
         "ready": context.readiness.is_ready() && *app.phase.borrow() == Phase::Serving,
         "build": build::ID,
+        "program": context.program.to_json(),
         "config_generation": context.config_generation.load(Ordering::Acquire),
         "components": context.components.snapshot(),
         "clients": app.sio.registry.connected(),

@@ -28,9 +28,11 @@ mod activation;
 mod compat;
 mod faults;
 mod many;
+mod migrate;
 mod place;
 mod story;
 mod traces;
+mod upgrade;
 mod verbs;
 
 #[path = "../harness/mod.rs"]
