@@ -9,6 +9,7 @@ pub mod install;
 pub mod list;
 pub mod logs;
 pub mod man;
+pub mod progress;
 pub mod reload;
 pub mod restart;
 pub mod run;

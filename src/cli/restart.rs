@@ -20,10 +20,12 @@ pub fn run(args: &Target) -> anyhow::Result<Exit> {
     }
     context.forgive(&context.units()?)?;
     let before = context.health().and_then(|h| h.instance_id);
+    let waiting = context.waiting("be ready again");
     let said = manager.restart(&name, job.stale, context.timeout + STOP).err().map(|e| e.to_string());
     context.allowed(said.as_deref())?;
     let proof = proof::await_ready(manager, &context.paths, context.port, before.as_deref(), context.timeout)
         .map_err(|e| context.unproved("restart", &e, said.as_deref()))?;
+    drop(waiting);
     context.print_proof("restarted, running and ready", &proof)?;
     Ok(Exit::Ok)
 }

@@ -103,8 +103,7 @@ fn the_packages_have_the_same_files_and_each_comes_out_the_same_twice() {
     let text = sh(&[&filled[..], &[&here("packaging/arch/PKGBUILD.in")]].concat()).ok().stdout;
     let file = arch.path().join("PKGBUILD");
     fs::write(&file, text).unwrap();
-    let script =
-        "set -eu; srcdir=$2 pkgdir=$3; . \"$1\"; cd \"$srcdir\"; (check) >/dev/null; (package); echo \"$pkgver $install\"";
+    let script = "set -eu; srcdir=$2 pkgdir=$3; . \"$1\"; cd \"$srcdir\"; (check) >/dev/null; (package); echo \"$pkgver $install\"";
     let paths = [&file, &src, &pkg].map(|p| p.to_str().unwrap());
     let packed =
         run(Command::new("bash").args(["-c", script, "bash"]).args(paths).env("HOME", arch.path()), DEADLINE).ok();

@@ -126,7 +126,9 @@ fn a_deb_is_installed_upgraded_removed_and_purged() {
     dpkg(&machine, &["-P", "mpm-monitor"]);
     let mut left = before.differences(&machine.tree_with(&MORE));
     // The books of dpkg and adduser, and what is the user's, who uninstalls it.
-    left.retain(|line| !["/var/lib/dpkg", "/run/adduser", "/home/boxuser", "/run/user"].iter().any(|p| line[2..].starts_with(p)));
+    left.retain(|line| {
+        !["/var/lib/dpkg", "/run/adduser", "/home/boxuser", "/run/user"].iter().any(|p| line[2..].starts_with(p))
+    });
     assert!(left.is_empty(), "left behind:\n{}", left.join("\n"));
     assert_eq!(pids(&machine, &[8768], &[]), [old[3]]);
 }
