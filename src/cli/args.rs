@@ -84,9 +84,9 @@ pub enum Verb {
         shell: clap_complete::Shell,
     },
     /// Print the manual page, or write all pages to a folder
-    #[command(after_help = "Example:\n  mpm-monitor man | man -l -\n  mpm-monitor man --dir ~/.local/share/man/man1")]
+    #[command(after_help = "Example:\n  mpm-monitor man | man -l -\n  mpm-monitor man --dir ~/.local/share/man")]
     Man {
-        /// Write one page for each verb into this folder
+        /// Write the pages of all verbs and of the settings into the folders `man1` and `man5` of this one
         #[arg(long, value_name = "DIR")]
         dir: Option<PathBuf>,
     },
@@ -226,6 +226,9 @@ pub struct ConfigArgs {
 #[derive(Debug, Subcommand)]
 pub enum ConfigVerb {
     /// Print the settings in force, as TOML
+    #[command(
+        after_help = "Example:\n  mpm-monitor config show --origin\n  mpm-monitor config show --port 8766 --json"
+    )]
     Show {
         /// Say of each value where it comes from
         #[arg(long)]
@@ -237,7 +240,11 @@ pub enum ConfigVerb {
         #[command(flatten)]
         run: Box<Run>,
     },
+    /// Print a configuration file with every setting, its meaning and its default, all commented out
+    #[command(after_help = "Example:\n  mpm-monitor config example > ~/.config/mpm-monitor/config.toml")]
+    Example,
     /// List every error of the configuration; exit code 78 if there is one
+    #[command(after_help = "Example:\n  mpm-monitor config check\n  mpm-monitor config check --config new.toml")]
     Check {
         /// As if given to `run`.
         #[command(flatten)]

@@ -12,6 +12,7 @@ pub mod list;
 pub mod logs;
 pub mod man;
 pub mod migrate;
+pub mod progress;
 pub mod reload;
 pub mod restart;
 pub mod run;
