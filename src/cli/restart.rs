@@ -4,13 +4,23 @@ use super::args::Target;
 use super::exit::Exit;
 use super::service::Context;
 use crate::service::apply::STOP;
-use crate::service::proof;
+use crate::service::proof::{self, Proof};
 
 /// Restarts an installed instance and proves that another process is ready. A socket unit is left open meanwhile.
 ///
 /// # Errors
 /// With the exit code of the process that did not start, or "not ready".
 pub fn run(args: &Target) -> anyhow::Result<Exit> {
+    let (context, proof) = perform(args)?;
+    context.print_proof("restarted, running and ready", &proof)?;
+    Ok(Exit::Ok)
+}
+
+/// Does it, and prints nothing.
+///
+/// # Errors
+/// As [`run`].
+pub(super) fn perform(args: &Target) -> anyhow::Result<(Context, Proof)> {
     let context = Context::new(args, "restart")?;
     let job = context.need_installed()?;
     let manager = &*context.manager;
@@ -24,6 +34,5 @@ pub fn run(args: &Target) -> anyhow::Result<Exit> {
     context.allowed(said.as_deref())?;
     let proof = proof::await_ready(manager, &context.paths, context.port, before.as_deref(), context.timeout)
         .map_err(|e| context.unproved("restart", &e, said.as_deref()))?;
-    context.print_proof("restarted, running and ready", &proof)?;
-    Ok(Exit::Ok)
+    Ok((context, proof))
 }
