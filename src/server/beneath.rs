@@ -2,7 +2,7 @@
 //! open folder, and the system or `cap-std` refuses every one that leads out, whatever is moved or linked meanwhile.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read as _};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
@@ -50,16 +50,29 @@ impl From<io::Error> for BeneathError {
     }
 }
 
+/// What makes an open return at once: a pipe would keep the thread until somebody writes to it.
+fn at_once() -> i32 {
+    i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or(0)
+}
+
 /// Opens a regular file below `dir`. Blocks, but for no pipe and no device.
 ///
 /// # Errors
 /// [`BeneathError`].
 pub fn open_regular(dir: &Dir, path: &Path) -> Result<(File, Metadata), BeneathError> {
-    // A pipe would keep the thread until somebody writes to it.
-    let nonblocking = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or(0);
-    let file = dir.open_with(path, OpenOptions::new().read(true).custom_flags(nonblocking))?;
+    let file = dir.open_with(path, OpenOptions::new().read(true).custom_flags(at_once()))?;
     let is = file.metadata()?;
     if is.is_file() { Ok((file.into_std(), is)) } else { Err(BeneathError::NotAFile) }
+}
+
+/// The beginning of a regular file anywhere, at most so many bytes of it, as text: what repositories say of themselves.
+pub fn short_text(path: &Path, most: u64) -> Option<String> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let file = std::fs::OpenOptions::new().read(true).custom_flags(at_once()).open(path).ok()?;
+    let mut text = String::new();
+    let is_file = file.metadata().ok()?.is_file();
+    is_file.then(|| file.take(most).read_to_string(&mut text).ok())??;
+    Some(text)
 }
 
 /// Where an open file or folder really is: with no link on the way, and in the case that the file system keeps.

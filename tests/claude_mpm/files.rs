@@ -53,7 +53,9 @@ fn questions(dir: &str) -> Vec<Value> {
     for path in ["", "sub", "none", "a.txt"] {
         all.push(get("/api/files", path));
     }
-    for path in ["a.txt", "sub/B.PY", "Makefile", "empty", "pixel.png", "latin.txt", "sub/c.tar.gz", "sub", "none", ".hidden"] {
+    for path in
+        ["a.txt", "sub/B.PY", "Makefile", "empty", "pixel.png", "latin.txt", "sub/c.tar.gz", "sub", "none", ".hidden"]
+    {
         all.push(get("/api/file/read", path));
         if path != "pixel.png" {
             all.push(post("/api/file", at(path)));

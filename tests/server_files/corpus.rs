@@ -16,16 +16,70 @@ fn corpus(place: &Place) -> Vec<(String, &'static str)> {
     let mut all: Vec<(String, &'static str)> = Vec::new();
     // Absolute: the system's files, and those beside the root.
     for path in [
-        "/etc/passwd", "/etc/shadow", "/etc/hostname", "/etc/hosts", "/etc/ssl", "/etc", "/", "/root", "/home", "/var/log",
-        "/boot", "/dev/null", "/dev/zero", "/dev/random", "/dev/stdin", "/dev/fd/0", "/dev/fd/3", "/dev/mem", "/dev/tty",
-        "/dev/shm", "/tmp", "/private/etc/passwd", "/System/Library", "/Library/Keychains.db", "/run", "/sys/kernel",
-        "/usr/bin/env", "/usr/share/doc", "//etc/passwd", "///etc/passwd", "////etc//passwd", "/./etc/passwd",
-        "/./././etc/./passwd", "/etc/./passwd", "/etc/passwd/", "/etc/passwd/.", "/etc/passwd//", "/ETC/passwd", "/Etc/Passwd",
-        "/etc/passwd ", " /etc/passwd\t", "/etc/passwd.", "/etc/passwd\n", "/etc/passwd#a.txt", "/etc/passwd?a.txt",
-        "/etc/passwd;a.txt", "/etc/passwd:$DATA", "/etc/passwd%00.txt", "/%2e%2e/etc/passwd", "/..%2fetc%2fpasswd",
-        "/..%5cetc%5cpasswd", "/..\\etc\\passwd", "/\\etc\\passwd", "/C:/Windows/win.ini", "/file:///etc/passwd",
-        "/..;/etc/passwd", "/.../etc/passwd", "/..../etc/passwd", "/․․/etc/passwd", "/．．/etc/passwd", "/%c0%ae%c0%ae/etc",
-        "/\u{202e}etc/passwd", "/e\u{200c}tc/passwd", "/etc\u{0}/passwd",
+        "/etc/passwd",
+        "/etc/shadow",
+        "/etc/hostname",
+        "/etc/hosts",
+        "/etc/ssl",
+        "/etc",
+        "/",
+        "/root",
+        "/home",
+        "/var/log",
+        "/boot",
+        "/dev/null",
+        "/dev/zero",
+        "/dev/random",
+        "/dev/stdin",
+        "/dev/fd/0",
+        "/dev/fd/3",
+        "/dev/mem",
+        "/dev/tty",
+        "/dev/shm",
+        "/tmp",
+        "/private/etc/passwd",
+        "/System/Library",
+        "/Library/Keychains.db",
+        "/run",
+        "/sys/kernel",
+        "/usr/bin/env",
+        "/usr/share/doc",
+        "//etc/passwd",
+        "///etc/passwd",
+        "////etc//passwd",
+        "/./etc/passwd",
+        "/./././etc/./passwd",
+        "/etc/./passwd",
+        "/etc/passwd/",
+        "/etc/passwd/.",
+        "/etc/passwd//",
+        "/ETC/passwd",
+        "/Etc/Passwd",
+        "/etc/passwd ",
+        " /etc/passwd\t",
+        "/etc/passwd.",
+        "/etc/passwd\n",
+        "/etc/passwd#a.txt",
+        "/etc/passwd?a.txt",
+        "/etc/passwd;a.txt",
+        "/etc/passwd:$DATA",
+        "/etc/passwd%00.txt",
+        "/%2e%2e/etc/passwd",
+        "/..%2fetc%2fpasswd",
+        "/..%5cetc%5cpasswd",
+        "/..\\etc\\passwd",
+        "/\\etc\\passwd",
+        "/C:/Windows/win.ini",
+        "/file:///etc/passwd",
+        "/..;/etc/passwd",
+        "/.../etc/passwd",
+        "/..../etc/passwd",
+        "/․․/etc/passwd",
+        "/．．/etc/passwd",
+        "/%c0%ae%c0%ae/etc",
+        "/\u{202e}etc/passwd",
+        "/e\u{200c}tc/passwd",
+        "/etc\u{0}/passwd",
     ] {
         let code = if path.contains('\0') {
             "path_has_nul"
@@ -38,8 +92,31 @@ fn corpus(place: &Place) -> Vec<(String, &'static str)> {
     }
     // What processes show of themselves and of all else.
     for what in [
-        "environ", "cmdline", "maps", "mem", "auxv", "status", "root", "root/etc/passwd", "cwd", "cwd/Cargo.toml", "exe", "fd",
-        "fd/0", "fd/1", "fd/3", "fd/10", "fdinfo/0", "task", "mounts", "mountinfo", "net/tcp", "ns", "io", "stack", "attr/current",
+        "environ",
+        "cmdline",
+        "maps",
+        "mem",
+        "auxv",
+        "status",
+        "root",
+        "root/etc/passwd",
+        "cwd",
+        "cwd/Cargo.toml",
+        "exe",
+        "fd",
+        "fd/0",
+        "fd/1",
+        "fd/3",
+        "fd/10",
+        "fdinfo/0",
+        "task",
+        "mounts",
+        "mountinfo",
+        "net/tcp",
+        "ns",
+        "io",
+        "stack",
+        "attr/current",
     ] {
         for who in ["self", "thread-self", "1"] {
             all.push((format!("/proc/{who}/{what}"), OUTSIDE));
@@ -53,10 +130,25 @@ fn corpus(place: &Place) -> Vec<(String, &'static str)> {
     all.push(("/proc/self/root{root}/a.txt".into(), OUTSIDE));
     // Beside the root, by its name.
     for path in [
-        "{base}", "{base}/", "{base}/secret.txt", "{base}/outside", "{base}/outside/secret.txt", "{base}/outside/secret.png",
-        "{base}/root-sibling/secret.txt", "{base}/root-sibling", "{base}/rootsecret.txt", "{base}/ROOT/a.txt",
-        "{base}/Root/.ssh/id", "{base}//outside//secret.txt", "{base}/./outside/./secret.txt", "{base}/outside/secret.txt/",
-        "{base}/root ", "{base}/root\n/a.txt", "{base}/roo", "{base}/root\\..\\secret.txt", "{base}/root%2f..%2fsecret.txt",
+        "{base}",
+        "{base}/",
+        "{base}/secret.txt",
+        "{base}/outside",
+        "{base}/outside/secret.txt",
+        "{base}/outside/secret.png",
+        "{base}/root-sibling/secret.txt",
+        "{base}/root-sibling",
+        "{base}/rootsecret.txt",
+        "{base}/ROOT/a.txt",
+        "{base}/Root/.ssh/id",
+        "{base}//outside//secret.txt",
+        "{base}/./outside/./secret.txt",
+        "{base}/outside/secret.txt/",
+        "{base}/root ",
+        "{base}/root\n/a.txt",
+        "{base}/roo",
+        "{base}/root\\..\\secret.txt",
+        "{base}/root%2f..%2fsecret.txt",
         "{base}/r\u{043e}ot/a.txt",
     ] {
         all.push((path.into(), OUTSIDE));
@@ -67,18 +159,49 @@ fn corpus(place: &Place) -> Vec<(String, &'static str)> {
         all.push((format!("/{}etc/passwd", "../".repeat(depth)), UP));
     }
     for path in [
-        "{root}/..", "{root}/../", "{root}/../secret.txt", "{root}/../outside/secret.txt", "{root}/../root/a.txt",
-        "{root}/../root/../outside/secret.txt", "{root}/deep/../../secret.txt", "{root}/deep/er/../../../secret.txt",
-        "{root}/out/..", "{root}/out/../secret.txt", "{root}/./../secret.txt", "{root}/.//..//secret.txt", "{root}/none/../../secret.txt",
-        "{root}/a.txt/../../secret.txt", "{base}/outside/../outside/secret.txt", "{root}/.ssh/../.ssh/id",
+        "{root}/..",
+        "{root}/../",
+        "{root}/../secret.txt",
+        "{root}/../outside/secret.txt",
+        "{root}/../root/a.txt",
+        "{root}/../root/../outside/secret.txt",
+        "{root}/deep/../../secret.txt",
+        "{root}/deep/er/../../../secret.txt",
+        "{root}/out/..",
+        "{root}/out/../secret.txt",
+        "{root}/./../secret.txt",
+        "{root}/.//..//secret.txt",
+        "{root}/none/../../secret.txt",
+        "{root}/a.txt/../../secret.txt",
+        "{base}/outside/../outside/secret.txt",
+        "{root}/.ssh/../.ssh/id",
     ] {
         all.push((path.into(), UP));
     }
     // Relative: nothing says below what.
     for path in [
-        "etc/passwd", "./etc/passwd", "~", "~/.ssh/id", "~root/.ssh/id", "$HOME/.ssh/id", "${HOME}", "file:///etc/passwd",
-        "file://localhost/etc/passwd", "C:\\Windows\\win.ini", "\\\\?\\C:\\", "\\etc\\passwd", "-rf", "--help", "%2fetc%2fpasswd",
-        "http://127.0.0.1/", "secret.txt", "\u{feff}/etc/passwd", "*", "`id`", "$(id)", "| cat /etc/passwd",
+        "etc/passwd",
+        "./etc/passwd",
+        "~",
+        "~/.ssh/id",
+        "~root/.ssh/id",
+        "$HOME/.ssh/id",
+        "${HOME}",
+        "file:///etc/passwd",
+        "file://localhost/etc/passwd",
+        "C:\\Windows\\win.ini",
+        "\\\\?\\C:\\",
+        "\\etc\\passwd",
+        "-rf",
+        "--help",
+        "%2fetc%2fpasswd",
+        "http://127.0.0.1/",
+        "secret.txt",
+        "\u{feff}/etc/passwd",
+        "*",
+        "`id`",
+        "$(id)",
+        "| cat /etc/passwd",
     ] {
         all.push((path.into(), RELATIVE));
     }
@@ -87,27 +210,97 @@ fn corpus(place: &Place) -> Vec<(String, &'static str)> {
     }
     // Links in the root that lead out of it.
     for path in [
-        "out", "out/secret.txt", "out/foreign-name-of-a-file", "out.txt", "out.png", "absolute", "absolute/secret.txt", "etc",
-        "etc/passwd", "passwd", "up", "up/secret.txt", "up/outside/secret.txt", "upup", "procroot", "procroot/etc/passwd", "proccwd",
-        "proccwd/Cargo.toml", "environ", "fd", "fd/0", "chain", "chain/secret.txt", "chain2/secret.txt", "chain3", "deep/er/out.txt",
-        "./out//secret.txt", "out/", "out/./secret.txt", "up/root/a.txt", "up/root/up/secret.txt", "absolute/../root/a.txt",
+        "out",
+        "out/secret.txt",
+        "out/foreign-name-of-a-file",
+        "out.txt",
+        "out.png",
+        "absolute",
+        "absolute/secret.txt",
+        "etc",
+        "etc/passwd",
+        "passwd",
+        "up",
+        "up/secret.txt",
+        "up/outside/secret.txt",
+        "upup",
+        "procroot",
+        "procroot/etc/passwd",
+        "proccwd",
+        "proccwd/Cargo.toml",
+        "environ",
+        "fd",
+        "fd/0",
+        "chain",
+        "chain/secret.txt",
+        "chain2/secret.txt",
+        "chain3",
+        "deep/er/out.txt",
+        "./out//secret.txt",
+        "out/",
+        "out/./secret.txt",
+        "up/root/a.txt",
+        "up/root/up/secret.txt",
+        "absolute/../root/a.txt",
     ] {
         let code = if path.contains("..") { UP } else { OUTSIDE };
         all.push((format!("{{root}}/{path}"), code));
     }
     // Secrets within the root, by their names and by links, in any case.
     for path in [
-        ".ssh", ".ssh/id", ".SSH/id", ".Ssh/ID", "./.ssh/./id", ".ssh//id", ".env", ".ENV", ".config/mpm-monitor/token",
-        ".config/mpm-monitor", ".claude/.credentials.json", ".env/", "deep/.ssh/id", ".git/config", ".netrc", ".aws/credentials",
-        "hidden.txt", "hidden", "hidden/id", "hidden2.txt", ".bash_history",
+        ".ssh",
+        ".ssh/id",
+        ".SSH/id",
+        ".Ssh/ID",
+        "./.ssh/./id",
+        ".ssh//id",
+        ".env",
+        ".ENV",
+        ".config/mpm-monitor/token",
+        ".config/mpm-monitor",
+        ".claude/.credentials.json",
+        ".env/",
+        "deep/.ssh/id",
+        ".git/config",
+        ".netrc",
+        ".aws/credentials",
+        "hidden.txt",
+        "hidden",
+        "hidden/id",
+        "hidden2.txt",
+        ".bash_history",
     ] {
         all.push((format!("{{root}}/{path}"), "secret"));
     }
     // What is not there, whatever it is to become.
     for path in [
-        "loop", "loop/x", "a.txt/x", "a.txt/secret", "none", "a.txt ", "a.txt.", "a.txt::$DATA", "A.TXT%00", "%2e%2e", "%2e%2e/secret.txt",
-        "..%2fsecret.txt", "..\\secret.txt", "．．/secret.txt", "․․/secret.txt", "...", "..;/secret.txt", "\u{202e}txt.a", "-", "--",
-        "a.txt\n", "*", "?", "[a]*", ":(top)a.txt", ":!a.txt", ":/a.txt",
+        "loop",
+        "loop/x",
+        "a.txt/x",
+        "a.txt/secret",
+        "none",
+        "a.txt ",
+        "a.txt.",
+        "a.txt::$DATA",
+        "A.TXT%00",
+        "%2e%2e",
+        "%2e%2e/secret.txt",
+        "..%2fsecret.txt",
+        "..\\secret.txt",
+        "．．/secret.txt",
+        "․․/secret.txt",
+        "...",
+        "..;/secret.txt",
+        "\u{202e}txt.a",
+        "-",
+        "--",
+        "a.txt\n",
+        "*",
+        "?",
+        "[a]*",
+        ":(top)a.txt",
+        ":!a.txt",
+        ":/a.txt",
     ] {
         all.push((format!("{{root}}/{path}"), GONE));
     }
@@ -117,7 +310,9 @@ fn corpus(place: &Place) -> Vec<(String, &'static str)> {
     all.push((format!("/{}", "a".repeat(5000)), "path_too_long"));
     all.push((format!("{{root}}{}", "/".repeat(5000)), "path_too_long"));
     all.push((format!("/{}etc/passwd", "../".repeat(2000)), "path_too_long"));
-    for path in ["{root}/a.txt\0", "{root}/a.txt\0.png", "\0", "\0/etc/passwd", "/etc/passwd\0{root}/a.txt", "{root}\0/a.txt"] {
+    for path in
+        ["{root}/a.txt\0", "{root}/a.txt\0.png", "\0", "\0/etc/passwd", "/etc/passwd\0{root}/a.txt", "{root}\0/a.txt"]
+    {
         all.push((path.into(), "path_has_nul"));
     }
     let (root, base) = (place.root(""), place.base.to_str().unwrap().to_owned());
@@ -166,8 +361,11 @@ async fn no_hostile_path_gives_a_byte_from_outside() {
             ("/api/git-history", "history"),
         ] {
             let began = Instant::now();
-            let answer =
-                if matches!(name, "file" | "history") { post(&rig, route, path).await } else { get(&rig, route, path).await };
+            let answer = if matches!(name, "file" | "history") {
+                post(&rig, route, path).await
+            } else {
+                get(&rig, route, path).await
+            };
             slowest = slowest.max(began.elapsed());
             requests += 1;
             nothing_foreign(&answer, path);
@@ -190,11 +388,34 @@ async fn no_encoding_gives_a_byte_from_outside() {
     let root = place.root("");
     let mut requests = 0;
     let queries = [
-        "path=%2Fetc%2Fpasswd", "path=%252Fetc%252Fpasswd", "path=%25252Fetc", "path=/etc/passwd%00.txt", "path=/etc/passwd%0a",
-        "path=%2e%2e%2f%2e%2e%2fetc%2fpasswd", "path=%c0%af..%c0%afetc%c0%afpasswd", "path=%ff%fe/etc/passwd", "path=%u002e%u002e/etc",
-        "path=..%5c..%5cetc%5cpasswd", "path=/%2e%2e/etc/passwd", "path=/etc%2fpasswd", "path=%2f%2fetc%2fpasswd", "path=/etc/passwd#",
-        "path=+/etc/passwd", "path=/etc/passwd&path=/etc/hostname", "PATH=/etc/passwd", "path[]=/etc/passwd", "path=&path=/etc/passwd",
-        "path=%", "path=%4", "path=%zz", "path", "", "&&&", "path=%F0%9F%92%A9", "file=/etc/passwd", "path=/etc/passwd;x=1",
+        "path=%2Fetc%2Fpasswd",
+        "path=%252Fetc%252Fpasswd",
+        "path=%25252Fetc",
+        "path=/etc/passwd%00.txt",
+        "path=/etc/passwd%0a",
+        "path=%2e%2e%2f%2e%2e%2fetc%2fpasswd",
+        "path=%c0%af..%c0%afetc%c0%afpasswd",
+        "path=%ff%fe/etc/passwd",
+        "path=%u002e%u002e/etc",
+        "path=..%5c..%5cetc%5cpasswd",
+        "path=/%2e%2e/etc/passwd",
+        "path=/etc%2fpasswd",
+        "path=%2f%2fetc%2fpasswd",
+        "path=/etc/passwd#",
+        "path=+/etc/passwd",
+        "path=/etc/passwd&path=/etc/hostname",
+        "PATH=/etc/passwd",
+        "path[]=/etc/passwd",
+        "path=&path=/etc/passwd",
+        "path=%",
+        "path=%4",
+        "path=%zz",
+        "path",
+        "",
+        "&&&",
+        "path=%F0%9F%92%A9",
+        "file=/etc/passwd",
+        "path=/etc/passwd;x=1",
     ];
     for route in ["/api/file/read", "/api/files", "/api/file/diff"] {
         for query in queries.iter().map(|q| (*q).to_owned()).chain([format!("path={good}&path=/etc/passwd")]) {
@@ -207,17 +428,42 @@ async fn no_encoding_gives_a_byte_from_outside() {
     }
     // Options and searches of git in place of a commit; the path is good.
     for commit in [
-        "--output=/tmp/x", "-p", "HEAD:../outside/secret.txt", "HEAD:.env", ":/secret", "a..b", "@{-1}", "HEAD~1", "x y", "$(id)",
-        "--no-index", "..", "HEAD^{/x}", "\0",
+        "--output=/tmp/x",
+        "-p",
+        "HEAD:../outside/secret.txt",
+        "HEAD:.env",
+        ":/secret",
+        "a..b",
+        "@{-1}",
+        "HEAD~1",
+        "x y",
+        "$(id)",
+        "--no-index",
+        "..",
+        "HEAD^{/x}",
+        "\0",
     ] {
         let answer = rig.ask("GET", &format!("/api/file/diff?path={good}&commit={}", encoded(commit)), "", "").await;
         assert_eq!((status(&answer), code(&answer).as_str()), (400, "bad_commit"), "{commit}: {answer}");
         requests += 1;
     }
     for text in [
-        "", "[]", "null", "\"/etc/passwd\"", "{\"path\":[\"/etc/passwd\"]}", "{\"path\":{\"a\":1}}", "{\"path\":7}", "{\"path\":null}",
-        "{\"path\":\"/etc/passwd\\u0000\"}", "{\"path\":\"\\/etc\\/passwd\"}", "{\"path\":\"\\u002fetc\\u002fpasswd\"}", "{", "xx",
-        "{\"path\":\"/etc/passwd\",\"path\":\"/etc/hostname\"}", "path=/etc/passwd", "\u{feff}{\"path\":\"/etc/passwd\"}",
+        "",
+        "[]",
+        "null",
+        "\"/etc/passwd\"",
+        "{\"path\":[\"/etc/passwd\"]}",
+        "{\"path\":{\"a\":1}}",
+        "{\"path\":7}",
+        "{\"path\":null}",
+        "{\"path\":\"/etc/passwd\\u0000\"}",
+        "{\"path\":\"\\/etc\\/passwd\"}",
+        "{\"path\":\"\\u002fetc\\u002fpasswd\"}",
+        "{",
+        "xx",
+        "{\"path\":\"/etc/passwd\",\"path\":\"/etc/hostname\"}",
+        "path=/etc/passwd",
+        "\u{feff}{\"path\":\"/etc/passwd\"}",
     ] {
         for route in ["/api/file", "/api/git-history"] {
             let answer = rig.ask("POST", route, "", text).await;
@@ -229,9 +475,17 @@ async fn no_encoding_gives_a_byte_from_outside() {
     }
     // The forms that the Python server leaks, and a path that is no part of a query.
     for path in [
-        "/static//etc/hostname", "/static/%2fetc%2fhostname", "/_app//etc/hostname", "/static/../../../../../etc/passwd",
-        "/static/..%2f..%2f..%2fetc%2fpasswd", "/_app/..%2f..%2f..%2fetc%2fpasswd", "/api/file/etc/passwd", "/api/files/etc",
-        "/api/file/read/etc/passwd", "/api/file/read/../../../../etc/passwd", "/api/file//etc/passwd",
+        "/static//etc/hostname",
+        "/static/%2fetc%2fhostname",
+        "/_app//etc/hostname",
+        "/static/../../../../../etc/passwd",
+        "/static/..%2f..%2f..%2fetc%2fpasswd",
+        "/_app/..%2f..%2f..%2fetc%2fpasswd",
+        "/api/file/etc/passwd",
+        "/api/files/etc",
+        "/api/file/read/etc/passwd",
+        "/api/file/read/../../../../etc/passwd",
+        "/api/file//etc/passwd",
     ] {
         let answer = rig.ask("GET", path, "", "").await;
         nothing_foreign(&answer, path);
@@ -269,7 +523,10 @@ async fn no_hostile_path_gives_a_byte_over_socket_io() {
             assert_eq!(answer["success"], false, "{path:?} in {working:?}: {answer}");
             assert!(answer["code"].is_string() && answer["error"].is_string(), "{answer}");
             if path.starts_with('/') {
-                assert!(fits(answer["code"].as_str().unwrap(), said, "read_file", path), "{path:?}: {answer} for {said}");
+                assert!(
+                    fits(answer["code"].as_str().unwrap(), said, "read_file", path),
+                    "{path:?}: {answer} for {said}"
+                );
             }
         }
     }

@@ -53,7 +53,7 @@ async fn links_that_change_during_the_reads_give_nothing_away() {
         let (place, done) = (Arc::clone(&place), Arc::clone(&done));
         std::thread::spawn(move || swap(&place, &done))
     };
-    for round in 0..500 {
+    for round in 0..410 {
         let began = Instant::now();
         let mut answers = vec![
             get(&rig, "/api/file/read", &place.root("swap.txt")).await,
@@ -80,7 +80,10 @@ async fn links_that_change_during_the_reads_give_nothing_away() {
     }
     done.store(true, Ordering::Relaxed);
     let swaps = swapping.join().unwrap();
-    println!("{} reads during {swaps} swaps: {good} answered, {refused} refused, 0 foreign bytes, slowest {slowest:?}", good + refused);
+    println!(
+        "{} reads during {swaps} swaps: {good} answered, {refused} refused, 0 foreign bytes, slowest {slowest:?}",
+        good + refused
+    );
     assert!(good > 100 && refused > 100 && good + refused > 2000, "{good} {refused}");
 }
 
@@ -92,11 +95,12 @@ async fn files_that_are_no_ordinary_ones_cost_little() {
     assert!(made.success());
     let _socket = std::os::unix::net::UnixListener::bind(place.path("root/socket")).unwrap();
     // Only root makes devices.
-    let device = Command::new("mknod").arg(place.path("root/zero")).args(["c", "1", "5"]).stderr(Stdio::null()).status();
+    let device =
+        Command::new("mknod").arg(place.path("root/zero")).args(["c", "1", "5"]).stderr(Stdio::null()).status();
     let device = device.is_ok_and(|s| s.success());
     std::fs::File::create(place.path("root/sparse")).unwrap().set_len(5 << 30).unwrap();
     std::fs::File::create(place.path("root/full.txt")).unwrap().set_len((10 << 20) + 1).unwrap();
-    place.write("root/large.txt", "0123456789abcde\n".repeat(640 << 10).as_bytes());
+    place.write("root/large.txt", "0123456789abcde\n".repeat(256 << 10).as_bytes());
     place.write("root/binary", b"\x7fELF\x02\x01\x01\0\0\0");
     place.write("root/latin.txt", b"caf\xe9\n");
     place.write("root/controls", &[1; 100_000]);
@@ -128,24 +132,27 @@ async fn files_that_are_no_ordinary_ones_cost_little() {
                 assert_eq!(code(&answer), wanted, "{route} {name}: {answer}");
             }
         }
-        assert!(["not_a_directory", "not_found"].contains(&&*code(&get(&rig, "/api/files", &place.root(name)).await)), "{name}");
+        assert!(
+            ["not_a_directory", "not_found"].contains(&&*code(&get(&rig, "/api/files", &place.root(name)).await)),
+            "{name}"
+        );
     }
     let small = resident().saturating_sub(before);
     assert_eq!(json_of(&get(&rig, "/api/file/read", &place.root("empty")).await)["lines"], 1);
-    for _ in 0..5 {
+    for _ in 0..3 {
         let answer = get(&rig, "/api/file/read", &place.root("large.txt")).await;
-        let answer = json_of(&answer);
-        assert_eq!((&answer["size"], &answer["lines"]), (&json!(10 << 20), &json!((640 << 10) + 1)));
+        let said = format!("\"lines\":{},", (256 << 10) + 1);
+        assert!(answer.len() > 4 << 20 && answer.contains(&said) && answer.contains("\"size\":4194304,"));
     }
     let large = resident().saturating_sub(before);
     println!(
-        "refusals: slowest {slowest:?}, {} KiB more memory; five times 10 MiB (the test's own copies included): {} MiB",
+        "refusals: slowest {slowest:?}, {} KiB more memory; three times 4 MiB (the test's own copies included): {} MiB",
         small >> 10,
         large >> 20
     );
     assert!(slowest < Duration::from_secs(5), "{slowest:?}");
     assert!(small < 16 << 20, "{small} bytes for refusals");
-    assert!(large < 256 << 20, "{large} bytes");
+    assert!(large < 128 << 20, "{large} bytes");
 }
 
 #[tokio::test]

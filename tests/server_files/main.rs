@@ -26,7 +26,7 @@ pub(crate) const FOREIGN_NAME: &str = "foreign-name-of-a-file";
 
 /// A root with files, secrets beside it and in it, and links of every kind.
 pub(crate) struct Place {
-    pub(crate) dir: tempfile::TempDir,
+    _dir: tempfile::TempDir,
     pub(crate) base: PathBuf,
 }
 
@@ -34,7 +34,7 @@ impl Place {
     pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let base = std::fs::canonicalize(dir.path()).unwrap();
-        let place = Self { dir, base };
+        let place = Self { _dir: dir, base };
         for (path, text) in [
             ("root/a.txt", "hello\nchange\n"),
             ("root/deep/er/b.py", "import os\n"),
@@ -154,4 +154,3 @@ pub(crate) async fn post(rig: &Rig, route: &str, path: &str) -> String {
 pub(crate) fn resident() -> u64 {
     mpm_monitor::runtime::usage::Usage::now().resident.unwrap_or(0)
 }
-

@@ -60,7 +60,8 @@ async fn files_and_folders_are_answered_as_the_original_answers() {
     is(&get(&rig, "/api/files", &place.root("none")).await, 404, failed("Directory not found"));
     is(&get(&rig, "/api/files", &text).await, 400, failed("Path is not a directory"));
 
-    let read = json!({"success": true, "path": text, "content": "hello\nchange\n", "lines": 3, "size": 13, "type": "txt"});
+    let read =
+        json!({"success": true, "path": text, "content": "hello\nchange\n", "lines": 3, "size": 13, "type": "txt"});
     is(&get(&rig, "/api/file/read", &text).await, 200, read);
     is(&rig.ask("GET", "/api/file/read", "", "").await, 400, failed("Path parameter required"));
     is(&get(&rig, "/api/file/read", &proj).await, 400, failed("Path is not a file"));
@@ -125,7 +126,10 @@ async fn repositories_are_answered_as_the_original_answers() {
         assert_eq!((&answer["has_changes"], &answer["has_uncommitted"]), (&json!(true), &json!(true)));
     }
     let answer = json_of(&rig.ask("GET", &of("0000000"), "", "").await);
-    assert_eq!((&answer["diff"], &answer["has_changes"], &answer["tracked"]), (&json!(""), &json!(false), &json!(true)));
+    assert_eq!(
+        (&answer["diff"], &answer["has_changes"], &answer["tracked"]),
+        (&json!(""), &json!(false), &json!(true))
+    );
 
     let commit = json!({"hash": "short", "author": "t", "date": "a time", "message": "add a"});
     is(&post(&rig, "/api/git-history", &text).await, 200, json!({"success": true, "commits": [commit]}));
@@ -153,7 +157,10 @@ async fn repositories_are_answered_as_the_original_answers() {
     place.write(&format!("root/proj/{odd}"), b"two\n");
     let answer = json_of(&get(&rig, "/api/file/diff", &place.root(&format!("proj/{odd}"))).await);
     let theirs = place.git("root/proj", &["diff", "HEAD", "--", odd]);
-    assert_eq!(answer["diff"].as_str().unwrap().replace("100755", "1"), theirs.replace("100755", "1").replace("old mode", "x"));
+    assert_eq!(
+        answer["diff"].as_str().unwrap().replace("100755", "1"),
+        theirs.replace("100755", "1").replace("old mode", "x")
+    );
     let answer = json_of(&get(&rig, "/api/file/diff", &place.root("proj/new.txt")).await);
     assert_eq!(answer["diff"].as_str(), Some(&*place.git("root/proj", &["diff", "HEAD", "--", "new.txt"])));
     place.write("root/proj/new.txt", b"a\0b");

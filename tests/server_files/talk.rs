@@ -35,7 +35,10 @@ async fn read_file_is_answered_as_the_original_answers() {
             json!({"success": true, "file_path": place.root("latin.txt"), "content": "caf\u{e9}\n", "file_size": 5,
                    "extension": ".txt", "encoding": "latin-1"}),
         ),
-        (json!({}), json!({"success": false, "error": "file_path is required", "file_path": null, "code": "path_missing"})),
+        (
+            json!({}),
+            json!({"success": false, "error": "file_path is required", "file_path": null, "code": "path_missing"}),
+        ),
         (
             json!({"file_path": "/etc/passwd", "working_dir": "/"}),
             failed("/etc/passwd", "Access denied: file is outside allowed directories", "outside_roots"),
@@ -52,9 +55,11 @@ async fn read_file_is_answered_as_the_original_answers() {
         assert_eq!(client.event("file_content_response").await, wanted);
     }
     // A client may ask for more, but not for so much that the answer would cost it its connection.
-    say(&mut client, "read_file", json!({"file_path": "large.txt", "working_dir": root, "max_size": 1_u64 << 40})).await;
+    say(&mut client, "read_file", json!({"file_path": "large.txt", "working_dir": root, "max_size": 1_u64 << 40}))
+        .await;
     assert_eq!(client.event("file_content_response").await["file_size"], 1_048_577);
-    say(&mut client, "read_file", json!({"file_path": "quotes.txt", "working_dir": root, "max_size": 1_u64 << 40})).await;
+    say(&mut client, "read_file", json!({"file_path": "quotes.txt", "working_dir": root, "max_size": 1_u64 << 40}))
+        .await;
     assert_eq!(client.event("file_content_response").await["code"], "too_large");
     client.send("427[\"read_file\",{}]").await;
     while !client.text().await.starts_with("437[]") {}
@@ -94,7 +99,10 @@ async fn a_replay_plays_the_events_of_a_session_and_ends_with_its_client() {
         (json!({}), "No session ID provided for replay"),
         (json!({"session_id": "zz"}), "No events found for session: zz"),
         (json!({"session_id": "zz", "speed": 0}), "Replay error: the speed must be a number above 0, not 0"),
-        (json!({"session_id": "zz", "speed": "fast"}), "Replay error: the speed must be a number above 0, not \"fast\""),
+        (
+            json!({"session_id": "zz", "speed": "fast"}),
+            "Replay error: the speed must be a number above 0, not \"fast\"",
+        ),
     ] {
         say(&mut client, "hook:replay:start", question).await;
         assert_eq!(client.event("hook:error").await["error"], error);

@@ -1,8 +1,8 @@
 //! What Socket.IO clients may say and ask in the default namespace, a group of events a file. `docs/protocol.md` lists
 //! them; an event that is in none of them is ignored in silence, as Claude MPM's server ignores it.
 
-mod dashboard;
 mod code;
+mod dashboard;
 mod door;
 mod file;
 mod hooks;

@@ -46,7 +46,10 @@ impl Handler for Replay {
         };
         let speed = said.get("speed").cloned().unwrap_or_else(|| json!(1.0));
         let Some(times) = speed.as_f64().filter(|s| *s > 0.0 && s.is_finite()) else {
-            return fail(format!("Replay error: the speed must be a number above 0, not {}", shorten(&speed.to_string())));
+            return fail(format!(
+                "Replay error: the speed must be a number above 0, not {}",
+                shorten(&speed.to_string())
+            ));
         };
         let mut events = self.parts.hub.recent();
         events.retain(|event| event.session() == Some(&*session));

@@ -45,8 +45,25 @@ pub struct Listing {
 /// What is never shown: what tools make, not people. The original's list.
 fn is_made(name: &str) -> bool {
     const MADE: [&str; 19] = [
-        ".git", "node_modules", "__pycache__", ".svelte-kit", "venv", ".venv", "dist", "build", ".next", ".cache",
-        ".pytest_cache", ".mypy_cache", ".ruff_cache", "eggs", ".tox", ".nox", "htmlcov", ".coverage", ".eggs",
+        ".git",
+        "node_modules",
+        "__pycache__",
+        ".svelte-kit",
+        "venv",
+        ".venv",
+        "dist",
+        "build",
+        ".next",
+        ".cache",
+        ".pytest_cache",
+        ".mypy_cache",
+        ".ruff_cache",
+        "eggs",
+        ".tox",
+        ".nox",
+        "htmlcov",
+        ".coverage",
+        ".eggs",
     ];
     MADE.contains(&name) || name.ends_with(".egg-info")
 }

@@ -30,8 +30,8 @@ use self::roots::Roots;
 pub use self::rules::{Rules, SECRETS};
 use super::Counters;
 use super::room::{self, Room};
-use crate::config::directories::UserDirs;
 use crate::config::Settings;
+use crate::config::directories::UserDirs;
 use crate::events::hub::Hub;
 
 /// How many look at files at once: of the four threads that may block, two stay for the store.
@@ -84,7 +84,9 @@ impl Files {
         let code = result.as_ref().err().map_or("ok", FileError::code);
         self.0.counters.file_request(asked, code);
         match result {
-            Err(error) if error.status().is_server_error() => tracing::warn!(asked, code, %error, "a file was not served"),
+            Err(error) if error.status().is_server_error() => {
+                tracing::warn!(asked, code, %error, "a file was not served")
+            }
             Err(error) => tracing::debug!(asked, code, %error, "a file was refused"),
             Ok(_) => {}
         }
@@ -137,9 +139,7 @@ impl Files {
             })
             .await?;
         let room = self.room(opened.is.len()).await?;
-        let json = self
-            .blocking(move |_| encode(&asked, read::whole(&opened.it, opened.is.len(), limit)?))
-            .await?;
+        let json = self.blocking(move |_| encode(&asked, read::whole(&opened.it, opened.is.len(), limit)?)).await?;
         Ok(Answer { json, room })
     }
 

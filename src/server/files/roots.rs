@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 
 use super::asked::Asked;
 use super::error::FileError;
-use super::rules::{self, Rules};
+use super::rules::{self, Rules, Secrets};
 use crate::events::model::Event;
 use crate::server::beneath;
 
@@ -26,6 +26,7 @@ const SESSIONS: usize = 256;
 #[derive(Debug)]
 pub struct Roots {
     rules: Rules,
+    secrets: Secrets,
     home: Option<PathBuf>,
     /// What is the monitor's own: token, events. Real paths.
     own: Vec<PathBuf>,
@@ -55,7 +56,7 @@ impl Roots {
     /// Of this moment. `home` is the user's, `own` the paths that are the monitor's.
     pub fn new(rules: Rules, home: Option<PathBuf>, own: &[PathBuf], events: Vec<Arc<Event>>) -> Self {
         let own = own.iter().filter_map(|path| std::fs::canonicalize(path).ok()).collect();
-        Self { rules, home, own, events }
+        Self { secrets: Secrets::new(&rules.deny), rules, home, own, events }
     }
 
     /// The rules.
@@ -95,12 +96,22 @@ impl Roots {
             let (dir, is) = (root.dir.try_clone()?, root.dir.dir_metadata()?);
             return self.admit(dir, is, &root);
         }
-        let dir = root.dir.open_dir(&below).map_err(|error| match (error.kind(), FileError::from(error)) {
-            (io::ErrorKind::NotADirectory, _) => FileError::NotADirectory,
-            (_, FileError::Absent) if root.dir.metadata(&below).is_ok() => FileError::NotADirectory,
-            (_, FileError::Absent) => FileError::NoDirectory,
-            (_, other) => other,
-        })?;
+        let dir = match root.dir.open_dir(&below) {
+            Ok(dir) => dir,
+            Err(error) => {
+                let error = match (error.kind(), FileError::from(error)) {
+                    (io::ErrorKind::NotADirectory, _) => FileError::NotADirectory,
+                    (_, FileError::Absent) => FileError::NoDirectory,
+                    (_, other) => other,
+                };
+                // Whether a file may be known of is asked first, as above.
+                if let Ok((file, is)) = beneath::open_regular(&root.dir, &below) {
+                    self.admit(file, is, &root)?;
+                    return Err(FileError::NotADirectory);
+                }
+                return Err(error);
+            }
+        };
         let is = dir.dir_metadata()?;
         self.admit(dir, is, &root)
     }
@@ -110,9 +121,9 @@ impl Roots {
         !self.is_secret(real) && self.open_root(|root| real.starts_with(&root.real).then_some(())).is_some()
     }
 
-    /// The names that no listing shows.
+    /// Whether a path is one of the secrets, or the monitor's own.
     pub fn is_secret(&self, path: &Path) -> bool {
-        rules::is_secret(path, &self.rules.deny) || self.own.iter().any(|own| path.starts_with(own))
+        self.secrets.hold(path) || self.own.iter().any(|own| path.starts_with(own))
     }
 
     /// What was opened, if it is where it may be read: a link within the root may lead to a secret of it.

@@ -23,7 +23,7 @@ pub struct Rules {
     pub sessions: bool,
     /// Further roots.
     pub roots: Vec<PathBuf>,
-    /// Names that are not read, see [`is_secret`].
+    /// Names that are not read, see [`Secrets`].
     pub deny: Vec<String>,
     /// The largest file that is read, bytes.
     pub max_size: u64,
@@ -31,21 +31,29 @@ pub struct Rules {
     pub git: Option<PathBuf>,
 }
 
-/// Whether a path has one of the rules in it: a rule is one or several names in a row, anywhere in the path, in which `*`
-/// stands for any part of a name. Upper and lower case are the same, as they are to some file systems.
-pub fn is_secret(path: &Path, deny: &[String]) -> bool {
-    let names: Vec<String> = path
-        .components()
-        .filter_map(|part| match part {
-            Component::Normal(name) => Some(name.to_string_lossy().to_lowercase()),
-            _ => None,
-        })
-        .collect();
-    deny.iter().any(|rule| {
-        let rule = rule.to_lowercase();
-        let wanted: Vec<&str> = rule.split('/').collect();
-        names.windows(wanted.len()).any(|here| here.iter().zip(&wanted).all(|(name, rule)| fits(name, rule)))
-    })
+/// What is a secret: one or several names in a row, anywhere in a path, in which `*` stands for any part of a name. Upper and
+/// lower case are the same, as they are to some file systems.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Secrets(Vec<Vec<String>>);
+
+impl Secrets {
+    /// Of `files.deny`.
+    pub fn new(deny: &[String]) -> Self {
+        Self(deny.iter().map(|rule| rule.to_lowercase().split('/').map(str::to_owned).collect()).collect())
+    }
+
+    /// Whether a path is one, or within one.
+    pub fn hold(&self, path: &Path) -> bool {
+        let names: Vec<String> = path
+            .components()
+            .filter_map(|part| match part {
+                Component::Normal(name) => Some(name.to_string_lossy().to_lowercase()),
+                _ => None,
+            })
+            .collect();
+        let is_here = |here: &[String], rule: &[String]| here.iter().zip(rule).all(|(name, rule)| fits(name, rule));
+        self.0.iter().any(|rule| names.windows(rule.len()).any(|here| is_here(here, rule)))
+    }
 }
 
 /// Whether a name is what a rule with stars says.
@@ -64,8 +72,28 @@ fn fits(name: &str, rule: &str) -> bool {
 /// Whether a directory belongs to the system: nobody works on a project there.
 fn is_of_the_system(real: &Path) -> bool {
     const PLACES: [&str; 22] = [
-        "bin", "boot", "dev", "efi", "etc", "lib", "lib32", "lib64", "libx32", "nix", "proc", "run", "sbin", "sys", "usr", "var",
-        "System", "Library", "Applications", "cores", "private", "nonexistent",
+        "bin",
+        "boot",
+        "dev",
+        "efi",
+        "etc",
+        "lib",
+        "lib32",
+        "lib64",
+        "libx32",
+        "nix",
+        "proc",
+        "run",
+        "sbin",
+        "sys",
+        "usr",
+        "var",
+        "System",
+        "Library",
+        "Applications",
+        "cores",
+        "private",
+        "nonexistent",
     ];
     let mut names = real.components().filter_map(|part| match part {
         Component::Normal(name) => name.to_str(),
@@ -101,7 +129,7 @@ mod tests {
 
     fn secret(path: &str) -> bool {
         let deny: Vec<String> = SECRETS.split(',').map(|n| n.trim().to_owned()).collect();
-        is_secret(Path::new(path), &deny)
+        Secrets::new(&deny).hold(Path::new(path))
     }
 
     #[test]
@@ -163,7 +191,8 @@ mod tests {
         let session = |path: &str| is_of_a_session(Path::new(path), 1000, 1000, home);
         assert!(session("/srv/project") && session("/home/u/project") && session("/var/home/u/x") && session("/tmp/x"));
         assert!(session("/private/tmp/x") && session("/private/var/folders/ab/T/x") && !session("/private/tmp"));
-        for path in ["/", "/home", "/home/u", "/srv", "/tmp", "/etc/mpm", "/usr/src/x", "/var/lib/x", "/proc/1/cwd", "/dev/shm"]
+        for path in
+            ["/", "/home", "/home/u", "/srv", "/tmp", "/etc/mpm", "/usr/src/x", "/var/lib/x", "/proc/1/cwd", "/dev/shm"]
         {
             assert!(!session(path), "{path}");
         }

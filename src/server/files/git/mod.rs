@@ -18,6 +18,9 @@ pub const DIFF: usize = 2 << 20;
 /// The most of a list that is read, bytes.
 const LIST: usize = 1 << 20;
 
+/// How many commits stand beside a diff.
+const BESIDE: usize = 5;
+
 /// What `GET /api/file/diff` tells of a file that git knows.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Changes {
@@ -36,7 +39,7 @@ pub struct Changes {
 /// # Errors
 /// When git does not answer.
 pub async fn history(git: &Git, path: &str, limit: usize) -> Result<Vec<Commit>, FileError> {
-    Ok(text::history(&log(git, path, limit).await?))
+    Ok(text::history(&log(git, path, limit).await?, limit))
 }
 
 async fn log(git: &Git, path: &str, limit: usize) -> Result<String, FileError> {
@@ -62,7 +65,7 @@ pub async fn changes(
     if !listed.is_good() || listed.out.is_empty() {
         return Ok(None);
     }
-    let past = text::past(&log(git, path, 5).await?);
+    let past = text::past(&log(git, path, BESIDE).await?, BESIDE);
     let (uncommitted, cut) = uncommitted(git, path, now, most).await?;
     let mut changes = Changes { has_uncommitted: !uncommitted.is_empty(), history: past, diff: uncommitted, cut };
     if let Some(commit) = commit {
@@ -107,7 +110,21 @@ async fn compare(git: &Git, old: Vec<u8>, new: Vec<u8>) -> Result<run::Said, Fil
     let dir = written.await.map_err(std::io::Error::other)??;
     let git = Git { program: git.program.clone(), top: dir.path().to_owned() };
     let said = git
-        .run(&["diff", "--no-index", "--no-ext-diff", "--no-textconv", "--no-color", "--abbrev=7", "-U3", "--", "old", "new"], DIFF)
+        .run(
+            &[
+                "diff",
+                "--no-index",
+                "--no-ext-diff",
+                "--no-textconv",
+                "--no-color",
+                "--abbrev=7",
+                "-U3",
+                "--",
+                "old",
+                "new",
+            ],
+            DIFF,
+        )
         .await;
     // Away from the thread that serves.
     drop(tokio::task::spawn_blocking(move || drop(dir)));

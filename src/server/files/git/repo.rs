@@ -4,11 +4,11 @@
 //! worktrees, the objects and those that they borrow must be within the roots. It is looked at again afterwards; an answer
 //! that was made while any of it changed is not given.
 
-use std::fs::{self, File};
-use std::io::Read as _;
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use crate::server::beneath;
 use crate::server::files::error::FileError;
 use crate::server::files::roots::Roots;
 
@@ -56,13 +56,12 @@ fn look(roots: &Roots, top: &Path, dot_git: &Path) -> Result<Repository, FileErr
     let mut folder = must_be_within(dot_git)?;
     if folder.is_file() {
         // A further worktree or a submodule: a file that says where its folder is.
-        let said = first_line(&folder).ok_or(FileError::Absent)?;
-        let said = said.strip_prefix("gitdir:").ok_or(FileError::Absent)?.trim();
-        folder = must_be_within(&top.join(said))?;
+        let said = said(&folder)?.unwrap_or_default();
+        folder = must_be_within(&top.join(said.strip_prefix("gitdir: ").ok_or(FileError::Outside)?))?;
     }
     let mut common = folder.clone();
-    if let Some(said) = first_line(&folder.join("commondir")) {
-        common = must_be_within(&folder.join(said.trim()))?;
+    if let Some(said) = said(&folder.join("commondir"))? {
+        common = must_be_within(&folder.join(said))?;
     }
     for (base, names) in [(&folder, &["HEAD", "index"][..]), (&common, &["refs", "packed-refs", "objects"])] {
         for name in names {
@@ -81,31 +80,32 @@ fn look(roots: &Roots, top: &Path, dot_git: &Path) -> Result<Repository, FileErr
                 must_be_within(&store.join(name))?;
             }
         }
-        let Some(list) = text(&store.join("info/alternates")) else { continue };
-        for line in list.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
-            if stores.len() == STORES {
+        let Some(list) = said(&store.join("info/alternates"))? else { continue };
+        for line in list.split('\n').filter(|line| !line.is_empty() && !line.starts_with('#')) {
+            if stores.len() == STORES || line.starts_with('"') {
                 return Err(FileError::Outside);
             }
-            stores.push(must_be_within(&store.join(line))?);
+            match must_be_within(&store.join(line)) {
+                Ok(store) => stores.push(store),
+                // git does without it; should it be there afterwards, that is seen.
+                Err(FileError::Absent) => {}
+                Err(error) => return Err(error),
+            }
         }
     }
     Ok(Repository { top: top.to_owned(), seen })
 }
 
-fn text(path: &Path) -> Option<String> {
-    // A pipe would keep the thread until somebody writes to it.
-    let nonblocking = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or(0);
-    let file: File = fs::OpenOptions::new().read(true).custom_flags(nonblocking).open(path).ok()?;
-    if !file.metadata().ok()?.is_file() {
-        return None;
+/// What a file says about where something is, read as git reads it: whole, but for the ends of lines after it.
+///
+/// # Errors
+/// [`FileError::Outside`] when it is there and cannot be judged: no file, no text, or too long.
+fn said(path: &Path) -> Result<Option<String>, FileError> {
+    if fs::symlink_metadata(path).is_err() {
+        return Ok(None);
     }
-    let mut bytes = Vec::new();
-    file.take(LONGEST).read_to_end(&mut bytes).ok()?;
-    String::from_utf8(bytes).ok()
-}
-
-fn first_line(path: &Path) -> Option<String> {
-    text(path)?.lines().next().map(str::to_owned)
+    let text = beneath::short_text(path, LONGEST + 1).filter(|text| text.len() as u64 <= LONGEST);
+    text.map(|text| Some(text.trim_end_matches(['\n', '\r']).to_owned())).ok_or(FileError::Outside)
 }
 
 #[cfg(test)]
@@ -156,7 +156,21 @@ mod tests {
         for name in ["link", "file", "common", "objects", "borrow"] {
             assert_eq!(find(&format!("root/{name}/file")), Err("outside_roots"), "{name}");
         }
-        fs::write(git("borrow").join("objects/info/alternates"), "../../../good/.git/objects\n").unwrap();
+        // What git reads in another way than a person would.
+        let alternates = git("borrow").join("objects/info/alternates");
+        let inside = "../../../good/.git/objects\n";
+        for bad in [
+            b"\"../../../../outside/.git/objects\"\n".to_vec(),
+            [inside.as_bytes(), b"/x\xff\n"].concat(),
+            [inside.repeat(1000).as_bytes(), b"../../../../outside/.git/objects\n"].concat(),
+        ] {
+            fs::write(&alternates, bad).unwrap();
+            assert_eq!(find("root/borrow/file"), Err("outside_roots"));
+        }
+        fs::create_dir_all(base.join("root/good/.git\n")).unwrap();
+        fs::write(git("file"), "gitdir: ../good/.git\n/../../../outside/.git\n").unwrap();
+        assert_eq!(find("root/file/file"), Err("outside_roots"));
+        fs::write(alternates, inside).unwrap();
         assert!(find("root/borrow/file").unwrap().is_some(), "what is borrowed within the roots is fine");
     }
 }

@@ -25,9 +25,15 @@ pub const FORMAT: &str = "--format=%H%x00%an%x00%ar%x00%s%x00";
 
 /// Reads [`FORMAT`]; a commit that was cut off is left out.
 fn commits(text: &str) -> impl Iterator<Item = [&str; 4]> {
-    let parts: Vec<&str> = text.split('\0').collect();
-    let whole = parts.len().saturating_sub(1) / 4;
-    (0..whole).map(move |n| [parts[4 * n].trim_start_matches('\n'), parts[4 * n + 1], parts[4 * n + 2], parts[4 * n + 3]])
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        let mut part = || {
+            let (part, after) = rest.split_once('\0')?;
+            rest = after;
+            Some(part)
+        };
+        Some([part()?.trim_start_matches('\n'), part()?, part()?, part()?])
+    })
 }
 
 fn short(hash: &str) -> String {
@@ -35,25 +41,25 @@ fn short(hash: &str) -> String {
 }
 
 /// The commits of a file, for its history.
-pub fn history(text: &str) -> Vec<Commit> {
+pub fn history(text: &str, most: usize) -> Vec<Commit> {
     let commit = |[hash, author, date, message]: [&str; 4]| Commit {
         hash: short(hash),
         author: author.to_owned(),
         date: date.to_owned(),
         message: message.to_owned(),
     };
-    commits(text).map(commit).collect()
+    commits(text).take(most).map(commit).collect()
 }
 
 /// The commits of a file, beside its diff.
-pub fn past(text: &str) -> Vec<Past> {
+pub fn past(text: &str, most: usize) -> Vec<Past> {
     let past = |[hash, _, time_ago, message]: [&str; 4]| Past {
         hash: short(hash),
         full_hash: hash.to_owned(),
         message: message.to_owned(),
         time_ago: time_ago.to_owned(),
     };
-    commits(text).map(past).collect()
+    commits(text).take(most).map(past).collect()
 }
 
 /// Whether a text names a commit and nothing else: a number, or the name of a branch or tag. No option, no range, no path,
@@ -88,14 +94,21 @@ pub fn named_diff(unnamed: &str, path: &str, mode: Option<&str>) -> String {
     }
     if let Some(index) = index {
         let numbers = index.split(' ').next().unwrap_or_default();
+        let now = numbers.split_once("..").map_or("", |(_, now)| now);
+        let numbers = if mode.is_none() { format!("0000000..{now}") } else { numbers.to_owned() };
         let mode = mode.map(|mode| format!(" {mode}")).unwrap_or_default();
         out.push_str(&format!("index {numbers}{mode}\n"));
     }
     let before = if mode.is_none() { "/dev/null" } else { &before };
+    // Where a name has spaces, git marks its end.
+    let tab = |name: &str| if name.contains(' ') { "\t" } else { "" };
+    let (before_tab, after_tab) = (tab(before), tab(&after));
     let hunks = unnamed.find("\n@@ ").map(|at| &unnamed[at + 1..]);
     match hunks {
-        Some(hunks) => out.push_str(&format!("--- {before}\n+++ {after}\n{hunks}")),
-        None if unnamed.contains("\nBinary files ") => out.push_str(&format!("Binary files {before} and {after} differ\n")),
+        Some(hunks) => out.push_str(&format!("--- {before}{before_tab}\n+++ {after}{after_tab}\n{hunks}")),
+        None if unnamed.contains("\nBinary files ") => {
+            out.push_str(&format!("Binary files {before} and {after} differ\n"))
+        }
         None => {}
     }
     out
@@ -126,13 +139,13 @@ mod tests {
 
     #[test]
     fn commits_are_read_whatever_is_in_their_subjects() {
-        let text = "3c26465a72f0\0t | u\02 days ago\0a | b\0\nffff\0x\0y\0z\0\ncut\0off";
-        let all = history(text);
+        let text = "3c26465a72f0\0t | u\0two days ago\0a | b\0\nffff\0x\0y\0z\0\ncut\0off";
+        let all = history(text, 9);
         assert_eq!(all.len(), 2);
         assert_eq!((&*all[0].hash, &*all[0].author, &*all[0].message), ("3c26465", "t | u", "a | b"));
         assert_eq!((&*all[1].hash, &*all[1].date), ("ffff", "y"));
-        assert_eq!(past(text)[0].full_hash, "3c26465a72f0");
-        assert!(history("").is_empty());
+        assert_eq!(past(text, 1)[0].full_hash, "3c26465a72f0");
+        assert!(history("", 9).is_empty());
     }
 
     #[test]
@@ -141,8 +154,25 @@ mod tests {
             assert!(is_commit_name(good), "{good}");
         }
         for bad in [
-            "", "-x", "--output=/tmp/x", "a..b", "HEAD:a.txt", "HEAD~1", "HEAD^", "@{1}", ":/text", "a b", "a\nb", "/x", "a\0",
-            "x.lock", "*", "$(id)", "`id`", "a;b", &"a".repeat(256),
+            "",
+            "-x",
+            "--output=/tmp/x",
+            "a..b",
+            "HEAD:a.txt",
+            "HEAD~1",
+            "HEAD^",
+            "@{1}",
+            ":/text",
+            "a b",
+            "a\nb",
+            "/x",
+            "a\0",
+            "x.lock",
+            "*",
+            "$(id)",
+            "`id`",
+            "a;b",
+            &"a".repeat(256),
         ] {
             assert!(!is_commit_name(bad), "{bad}");
         }
@@ -156,7 +186,10 @@ mod tests {
             "diff --git a/a.txt b/a.txt\nindex ce01362..2ee250a 100755\n--- a/a.txt\n+++ b/a.txt\n@@ -1 +1,2 @@\n hello\n+change\n"
         );
         let new = named_diff(unnamed, "a\n\"b", None);
-        assert!(new.contains("new file mode 100644\nindex ce01362..2ee250a\n--- /dev/null\n+++ \"b/a\\n\\\"b\"\n@@"), "{new}");
+        assert!(
+            new.contains("new file mode 100644\nindex 0000000..2ee250a\n--- /dev/null\n+++ \"b/a\\n\\\"b\"\n@@"),
+            "{new}"
+        );
         let binary = "diff --git a/old b/new\nindex 1..2 100644\nBinary files a/old and b/new differ\n";
         assert!(named_diff(binary, "x", Some("100644")).ends_with("\nBinary files a/x and b/x differ\n"));
         assert_eq!(tree_entry("100644 blob abc\ta.txt\0"), Some(("100644", "abc")));
