@@ -69,6 +69,8 @@ pub enum Kind {
     Dashboard,
     /// Absolute paths; may be none.
     Directories,
+    /// Names of files and folders, or several of them joined by `/`; a `*` stands for any part of a name.
+    Names,
 }
 
 /// One setting.
@@ -152,6 +154,13 @@ pub const KEYS: &[Key] = &[
         false,
         "projects in which `claude-mpm monitor status` and `stop` find this process",
     ),
+    key("files.enabled", Kind::Bool, "true", true, "whether clients may read files and ask git at all"),
+    key("files.home", Kind::Bool, "true", true, "they may in the home of the service's user, if it is a person's"),
+    key("files.sessions", Kind::Bool, "true", true, "and where agent sessions run, in folders of the service's user"),
+    key("files.roots", Kind::Directories, "", true, "and in these folders"),
+    key("files.deny", Kind::Names, crate::server::files::SECRETS, true, "but never these, wherever they are"),
+    key("files.max_size", Kind::Bytes(1024, 64 * MIB), "10 MiB", true, "the largest file that is read"),
+    key("files.git", Kind::OptionalPath, "", true, "the git that is asked; empty: the system's"),
     key("log.level", Kind::LogLevel, "info", true, "which log lines are written"),
     key("log.format", Kind::OneOf(&["auto", "human", "json"]), "auto", false, "their shape"),
     key("log.file", Kind::OptionalPath, "", false, "where they go instead of to standard error"),
@@ -237,6 +246,7 @@ impl Key {
                 .map(|i| read_path(i).map(|p| p.display().to_string()))
                 .collect::<Result<_, _>>()
                 .map(Value::List),
+            Kind::Names => items().iter().map(|n| read_names(n)).collect::<Result<_, _>>().map(Value::List),
             Kind::Origins => items().iter().map(|o| read_origin(o)).collect::<Result<_, _>>().map(Value::List),
         }
     }
@@ -334,6 +344,15 @@ fn read_host(text: &str) -> Result<String, String> {
 fn read_user(text: &str) -> Result<String, String> {
     let number: u32 = text.parse().map_err(|_| format!("{text:?} is no user's number; id -u NAME says it"))?;
     Ok(number.to_string())
+}
+
+fn read_names(text: &str) -> Result<String, String> {
+    let plain = |name: &str| !matches!(name, "" | "." | ".." | "*");
+    if text.split('/').all(plain) {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("{text:?} is no name such as .ssh, nor names joined by / such as .config/gh"))
+    }
 }
 
 fn read_origin(text: &str) -> Result<String, String> {

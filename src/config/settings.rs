@@ -13,6 +13,7 @@ use super::token::Token;
 use crate::events::model::Dialect;
 use crate::runtime::logfile::Bounds;
 use crate::server::dashboard::Choice;
+use crate::server::files::Rules;
 
 /// The port that clients expect a monitor on.
 pub const DEFAULT_PORT: u16 = 8765;
@@ -116,6 +117,8 @@ pub struct Settings {
     pub history_on_connect: usize,
     /// How long shutdown waits for clients and requests before it cuts them.
     pub drain_timeout: Duration,
+    /// Which files clients may read.
+    pub files: Rules,
     /// Where the events and the crash ledger are.
     pub state_dir: PathBuf,
     /// Where the lock and instance file of each port is.
@@ -211,6 +214,15 @@ pub fn settle(mut merged: Merged, directories: &Directories) -> Result<(Settings
         history_age: time(values, "history.age"),
         history_on_connect: count(values, "history.on_connect"),
         drain_timeout: time(values, "server.drain_timeout"),
+        files: Rules {
+            enabled: truth(values, "files.enabled"),
+            home: truth(values, "files.home"),
+            sessions: truth(values, "files.sessions"),
+            roots: list(values, "files.roots").iter().map(PathBuf::from).collect(),
+            deny: list(values, "files.deny"),
+            max_size: number(values, "files.max_size"),
+            git: optional_path(values, "files.git"),
+        },
         state_dir: path(values, "state_dir"),
         runtime_dir: path(values, "runtime_dir"),
         log_level: text(values, "log.level"),
@@ -408,6 +420,7 @@ mod tests {
                 Kind::Count(..) => "77",
                 Kind::Bytes(..) => "3 MiB",
                 Kind::Time(..) => "7s",
+                Kind::Bool if key.default == "true" => "false",
                 Kind::Bool => "true",
                 Kind::Path | Kind::OptionalPath => "/other",
                 Kind::LogLevel => "debug",
@@ -417,6 +430,7 @@ mod tests {
                 Kind::Users => "7",
                 Kind::Dashboard => "auto",
                 Kind::Directories => "/a, /b",
+                Kind::Names => ".a, b/c",
             };
             let other = if key.name == "history.age" { "90s" } else { other };
             let raw = (key.name.to_owned(), Raw::Text(other.to_owned()), String::new());

@@ -104,6 +104,9 @@ impl Collector for Figures {
         w.counters("requests_denied", "What was kept out by Host, Origin, token or user", denied)?;
         w.counter("accept_errors", "Times that accept failed for want of descriptors or memory", self.accept_errors)?;
 
+        let files = self.files.iter().map(|((asked, result), n)| ([("asked", *asked), ("result", *result)], *n));
+        w.counters("file_requests", "Questions about files and repositories, by how they ended", files)?;
+
         w.counter("store_events", "Events committed", self.store_events)?;
         w.counter("store_batches", "Groups that they were committed in", self.store_batches)?;
         w.counter("store_errors", "Groups and transactions that failed", self.store_errors)?;

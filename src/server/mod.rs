@@ -7,9 +7,11 @@ pub mod accept;
 pub mod access;
 pub mod answer;
 pub mod beat;
+pub mod beneath;
 pub mod clients;
 pub mod counters;
 pub mod dashboard;
+pub mod files;
 pub mod guard;
 pub mod io;
 pub mod metrics;
@@ -159,6 +161,7 @@ impl Server {
         let (phase, watched) = watch::channel(Phase::Serving);
         let (counters, open) = (Arc::<Counters>::default(), Arc::<Open>::default());
         let (components, pulse) = (context.components.clone(), context.pulse.clone());
+        let files = files::Files::new(context.settings.clone(), Arc::clone(&context.hub), Arc::clone(&counters));
         let sio = SocketIo::new(
             context.settings.clone(),
             Source::new(Arc::clone(&context.hub), Arc::clone(&context.store)),
@@ -169,6 +172,7 @@ impl Server {
                 counters: Arc::clone(&counters),
                 settings: context.settings.clone(),
                 instance: Arc::clone(&context.instance),
+                files: files.clone(),
             }),
         );
         context.hub.attach(Arc::clone(&sio) as Arc<dyn Outlet>);
@@ -177,6 +181,7 @@ impl Server {
             sio: Arc::clone(&sio),
             counters: Arc::clone(&counters),
             open: Arc::clone(&open),
+            files,
             phase: watched.clone(),
             once: Arc::default(),
         };

@@ -46,6 +46,8 @@ pub struct App {
     pub counters: Arc<Counters>,
     /// The open connections.
     pub open: Arc<Open>,
+    /// The files that clients may read.
+    pub files: super::files::Files,
     /// How far the server is on its way down.
     pub phase: watch::Receiver<Phase>,
     /// The posts that must not be stored twice.
@@ -63,6 +65,7 @@ pub fn router(app: Arc<App>) -> Router {
         .merge(page)
         .merge(super::project::router())
         .merge(super::stats::router())
+        .merge(super::files::router())
         .fallback(not_found)
         .method_not_allowed_fallback(wrong_method)
         .with_state(app)

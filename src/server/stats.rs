@@ -58,6 +58,8 @@ pub struct Figures {
     pub accept_errors: u64,
     /// Requests and connections kept out, by the refusal's code.
     pub denied: BTreeMap<&'static str, u64>,
+    /// Questions about files, by what was asked and how it ended.
+    pub files: BTreeMap<(&'static str, &'static str), u64>,
     /// Events taken and refused.
     pub ingest: Ingest,
     /// Events sent on to the clients.
@@ -119,6 +121,7 @@ impl Figures {
             connections_refused: read(&counters.connections_refused),
             accept_errors: read(&counters.accept_errors),
             denied: counters.denials(),
+            files: counters.file_requests(),
             ingest: counters.ingest(),
             events_sent: read(&counters.events),
             store_queue: context.store.waiting() as u64,
@@ -166,6 +169,7 @@ impl Figures {
                 "sent": self.events_sent,
                 "waiting": self.hub_queue,
             },
+            "files": by_question(&self.files),
             "store": {
                 "events": self.store_events,
                 "batches": self.store_batches,
@@ -191,6 +195,16 @@ fn by_path(counts: &BTreeMap<(Path, &'static str), u64>) -> BTreeMap<&'static st
     let mut all = BTreeMap::from([(Path::Http.name(), BTreeMap::new()), (Path::SocketIo.name(), BTreeMap::new())]);
     for ((path, name), count) in counts {
         all.entry(path.name()).or_default().insert(*name, *count);
+    }
+    all
+}
+
+fn by_question(
+    counts: &BTreeMap<(&'static str, &'static str), u64>,
+) -> BTreeMap<&'static str, BTreeMap<&'static str, u64>> {
+    let mut all: BTreeMap<_, BTreeMap<_, _>> = BTreeMap::new();
+    for ((asked, result), count) in counts {
+        all.entry(*asked).or_default().insert(*result, *count);
     }
     all
 }
