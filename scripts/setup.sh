@@ -118,7 +118,7 @@ claude_mpm() {
 js_clients() {
     js=$(target_dir)/test-js
     wanted=$(cksum <tests/clients/js/package-lock.json)
-    [ "$(cat "$js/.installed" 2>/dev/null)" = "$wanted" ] && [ -d "$js/node_modules/socket.io-client" ] && return 0
+    [ "$(cat "$js/.installed" 2>/dev/null)" = "$wanted" ] && [ -d "$js/node_modules/eventsource" ] && return 0
     say "installing the JavaScript clients in $js"
     rm -rf "$js"
     mkdir -p "$js"

@@ -491,6 +491,9 @@ impl Life {
         let step = Instant::now();
         let drained = running.server.drain(drain, "shutdown").await;
         report.add("server", step, drained.cut == 0);
+        if running.settings.borrow().watches_dashboard() {
+            report.add("dashboard watch", step, drained.watch_ended);
+        }
 
         if !running.pid_files.is_empty() {
             let step = Instant::now();
