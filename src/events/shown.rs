@@ -113,7 +113,7 @@ impl Shown {
     }
 
     /// The event itself, as it was accepted.
-    pub fn event(&self) -> &Event {
+    pub fn event(&self) -> &Arc<Event> {
         &self.event
     }
 

@@ -54,6 +54,10 @@ mod tests {
         let mut surface = Surface::new();
         for (id, rest) in paths.split("RouteId(").skip(1).map(entry) {
             let Some(path) = rest.strip_prefix('"').and_then(|rest| rest.split('"').next()) else { continue };
+            if path.contains("__private") {
+                // The fallback.
+                continue;
+            }
             let of = &handlers[&id];
             let answers = |method: &str| !of.contains(&format!("{method}: None"));
             let methods = METHODS.into_iter().filter(|m| answers(m)).map(str::to_owned).collect();

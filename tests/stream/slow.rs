@@ -41,6 +41,41 @@ fn hears_all(mut sse: Sse, from: u64, pace: Option<Duration>) -> Sse {
     sse
 }
 
+/// Who asks for the past and does not take it holds a piece of it, not all.
+#[test]
+fn what_waits_for_a_reader_is_bounded_however_much_it_asked_for() {
+    const ASKING: usize = 80;
+    let (place, port) = (Place::new(), http::free_port());
+    let daemon = place.serve_with(port, &["server.max_clients=200"]);
+    let mut poster = Poster::new(port).unwrap();
+    let pad = "x".repeat(EVENT_BYTES);
+    // More than memory holds, so that it comes from the store.
+    for _ in 0..2000 {
+        let event = format!(r#"{{"event":"claude_event","data":{{"pad":"{pad}"}}}}"#);
+        assert_eq!(poster.post(&event).unwrap(), 204);
+    }
+    // One that reads it all first: what the database takes to be read once.
+    let mut reader = Sse::open(port, "?after=0", "").unwrap();
+    for seq in 1..=2000_u64 {
+        assert_eq!(reader.event().unwrap().id.unwrap().rsplit_once('-').unwrap().1, seq.to_string());
+    }
+    let memory = resident(daemon.pid());
+    let asking: Vec<TcpStream> =
+        (0..ASKING).map(|_| Sse::over(narrow(port).unwrap(), port, "?after=0", "").unwrap().into_socket()).collect();
+    let mut before = -1.0;
+    let waiting = eventually(PATIENCE, "all to have what they hold", || {
+        thread::sleep(Duration::from_millis(100));
+        let now = metric(port, "client_backlog_bytes", "");
+        if std::mem::replace(&mut before, now) == now { Ok(now) } else { Err(now) }
+    });
+    let grown = resident(daemon.pid()).saturating_sub(memory);
+    figure("stream_asked", format!("{:.1}", waiting / 1024.0), "KiB wait for 80 readers that asked for 32 MiB each");
+    figure("stream_asked_memory", grown, "KiB more for them");
+    // Two pieces of 128 KiB and what the connection holds, for each.
+    assert!(grown < ASKING as u64 * 512, "{grown} KiB");
+    drop(asking);
+}
+
 #[test]
 fn a_hundred_read_everything_a_slow_one_too_and_who_reads_nothing_is_reset() {
     let (place, port) = (Place::new(), http::free_port());

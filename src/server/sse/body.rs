@@ -29,8 +29,8 @@ const BEAT: Duration = Duration::from_secs(15);
 const RETRY: u32 = 1000;
 /// The most bytes of the past taken from memory at once.
 const PIECE_BYTES: usize = 128 << 10;
-/// The most events read from the store at once.
-const PAGE: usize = 256;
+/// The most events read from the store at once, and how many the first time, when it is not known how large they are.
+const PAGES: (usize, usize) = (256, 4);
 
 type Reading = Pin<Box<dyn Future<Output = Result<Page, StoreError>> + Send>>;
 
@@ -71,6 +71,8 @@ pub struct Body {
     why: Option<Why>,
     ready: VecDeque<Bytes>,
     reading: Option<Reading>,
+    /// How many events are read from the store next.
+    page: usize,
     beat: Pin<Box<Sleep>>,
     over: bool,
     connection: Arc<Connection>,
@@ -104,6 +106,7 @@ impl Body {
             why,
             ready: VecDeque::from([first.into()]),
             reading: None,
+            page: PAGES.1,
             beat: Box::pin(sleep_until(Instant::now() + BEAT)),
             over: false,
             connection,
@@ -123,10 +126,8 @@ impl Body {
     }
 
     fn take(&mut self, chunk: &Chunk) {
-        let pieces = chunk.after(self.cursor, &self.reader.filter);
-        if !pieces.is_empty() {
-            self.told = chunk.last();
-        }
+        let (pieces, last) = chunk.after(self.cursor, &self.reader.filter);
+        self.told = last.unwrap_or(self.told);
         pieces.into_iter().for_each(|piece| self.put(piece));
         self.move_to(chunk.last().max(self.cursor));
     }
@@ -168,14 +169,16 @@ impl Body {
     }
 
     fn read(&self) -> Reading {
-        let (store, after, filter) = (Arc::clone(&self.streams.store), self.cursor, self.reader.filter.clone());
-        Box::pin(async move { store.after(after, PAGE, &filter).await })
+        let (store, filter) = (Arc::clone(&self.streams.store), self.reader.filter.clone());
+        let (after, page) = (self.cursor, self.page);
+        Box::pin(async move { store.after(after, page, &filter).await })
     }
 
     fn took(&mut self, page: Result<Page, StoreError>) {
         match page {
             Ok(page) => {
                 self.skip_to(page.oldest_seq, Why::Pruned);
+                self.page = next_page(page.events.iter().map(|e| e.draft.payload.len()));
                 let epoch = self.streams.store.epoch().to_owned();
                 let events: Vec<Shown> = page.events.into_iter().map(|e| Shown::new(e, &epoch)).collect();
                 self.take_all(&events);
@@ -200,6 +203,15 @@ impl Body {
             String::new()
         };
         self.put(format!(":\n{mark}\n").into());
+    }
+}
+
+/// As many events as fit into a piece if they are as large as these: what is read waits in memory for its reader.
+fn next_page(sizes: impl ExactSizeIterator<Item = usize>) -> usize {
+    let count = sizes.len();
+    match sizes.sum::<usize>() {
+        0 => PAGES.0,
+        bytes => (PIECE_BYTES * count / bytes).clamp(1, PAGES.0),
     }
 }
 
@@ -266,5 +278,19 @@ impl Drop for Body {
             self.streams.counters.stalled.fetch_add(1, Ordering::Relaxed);
             tracing::info!(client = %self.reader.sid, reason = "the client takes nothing", "client cut off");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_are_as_large_as_a_piece() {
+        assert_eq!(next_page([].into_iter()), 256);
+        assert_eq!(next_page([100; 4].into_iter()), 256);
+        assert_eq!(next_page([1 << 10; 4].into_iter()), 128);
+        assert_eq!(next_page([16 << 10; 256].into_iter()), 8);
+        assert_eq!(next_page([2 << 20, 1].into_iter()), 1);
     }
 }

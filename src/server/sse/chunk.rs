@@ -1,9 +1,12 @@
 //! Events in the format of server-sent events (HTML standard, section 9.2.6), encoded once for all readers.
 
+use std::sync::Arc;
+
 use bytes::{BufMut, Bytes, BytesMut};
 use serde_json::Value;
 
 use crate::events::hub::Shown;
+use crate::events::model::Event;
 use crate::events::store::Filter;
 
 /// Events that went out together.
@@ -15,7 +18,7 @@ pub struct Chunk {
 
 #[derive(Debug)]
 struct Placed {
-    shown: Shown,
+    event: Arc<Event>,
     /// Where its text ends; it begins where that of the one before ends.
     end: usize,
 }
@@ -27,7 +30,7 @@ impl Chunk {
         let mut bytes = BytesMut::with_capacity(size);
         let place = |shown: &Shown| {
             event(&mut bytes, shown, epoch);
-            Placed { shown: shown.clone(), end: bytes.len() }
+            Placed { event: Arc::clone(shown.event()), end: bytes.len() }
         };
         let events = events.iter().map(place).collect();
         Self { events, bytes: bytes.freeze() }
@@ -35,7 +38,7 @@ impl Chunk {
 
     /// The number of the last event.
     pub fn last(&self) -> u64 {
-        self.events.last().map_or(0, |e| e.shown.seq)
+        self.events.last().map_or(0, |e| e.event.seq)
     }
 
     /// Bytes.
@@ -43,17 +46,18 @@ impl Chunk {
         self.bytes.len()
     }
 
-    /// The text of the events after `cursor` that the filter lets through, in as few pieces as there are gaps.
-    pub fn after(&self, cursor: u64, filter: &Filter) -> Vec<Bytes> {
-        let mut pieces = Vec::new();
+    /// The text of the events after `cursor` that the filter lets through, in as few pieces as there are gaps, and the number
+    /// of the last of them.
+    pub fn after(&self, cursor: u64, filter: &Filter) -> (Vec<Bytes>, Option<u64>) {
+        let (mut pieces, mut last) = (Vec::new(), None);
         let (mut from, mut to) = (0, 0);
         for placed in &self.events {
             let begin = std::mem::replace(&mut to, placed.end);
-            let event = placed.shown.event();
-            let draft = &event.draft;
-            let fits = event.seq > cursor
-                && filter.matches(event.accepted, &draft.name, &draft.subtype, draft.session.as_deref());
+            let Event { seq, accepted, draft } = &*placed.event;
+            let fits =
+                *seq > cursor && filter.matches(*accepted, &draft.name, &draft.subtype, draft.session.as_deref());
             if fits {
+                last = Some(*seq);
                 continue;
             }
             if from < begin {
@@ -64,7 +68,7 @@ impl Chunk {
         if from < to {
             pieces.push(self.bytes.slice(from..to));
         }
-        pieces
+        (pieces, last)
     }
 }
 
@@ -110,7 +114,7 @@ mod tests {
     }
 
     fn text(chunk: &Chunk, cursor: u64, filter: &Filter) -> (usize, String) {
-        let pieces = chunk.after(cursor, filter);
+        let (pieces, _) = chunk.after(cursor, filter);
         (pieces.len(), String::from_utf8(pieces.concat()).unwrap())
     }
 
@@ -128,8 +132,10 @@ mod tests {
     fn what_goes_out_is_shared_and_only_gaps_cut_it() {
         let events = [shown(3, "x", "a"), shown(4, "y", "a"), shown(5, "x", "b"), shown(6, "x", "a")];
         let chunk = Chunk::new(&events, "e");
-        let all = chunk.after(0, &Filter::default());
-        assert_eq!((all.len(), all[0].as_ptr()), (1, chunk.bytes.as_ptr()));
+        let (all, last) = chunk.after(0, &Filter::default());
+        assert_eq!((all.len(), all[0].as_ptr(), last), (1, chunk.bytes.as_ptr(), Some(6)));
+        let (_, last) = chunk.after(0, &Filter { session: Some("b".into()), ..Filter::default() });
+        assert_eq!(last, Some(5));
         let seqs = |cursor, filter: Filter| {
             let (pieces, told) = text(&chunk, cursor, &filter);
             let seqs: Vec<&str> = told.lines().filter_map(|l| l.strip_prefix("id: e-")).collect();
