@@ -280,6 +280,9 @@ pub struct Run {
     /// Serve an installed Claude MPM's dashboard at `/`: its folder, or `auto` to search for it
     #[arg(long, value_name = "DIR|auto")]
     pub dashboard_dir: Option<PathBuf>,
+    /// Let pages of that dashboard load themselves again when it changes: `auto` (where its folder is named), `on`, `off`
+    #[arg(long, value_name = "WHEN", num_args = 0..=1, require_equals = true, default_missing_value = "on")]
+    pub watch: Option<String>,
     /// Accept an event only once it is on the disk, not merely in the kernel
     #[arg(long)]
     pub durable: bool,

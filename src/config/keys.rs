@@ -130,6 +130,13 @@ pub const KEYS: &[Key] = &[
         "serve an installed Claude MPM's dashboard at /: its folder, or auto; empty: our own page",
     ),
     key("server.drain_timeout", Kind::Time(0, 12), "5s", true, "how long shutdown waits for clients"),
+    key(
+        "dashboard.watch",
+        Kind::OneOf(&["auto", "on", "off"]),
+        "auto",
+        false,
+        "reload pages when the dashboard at / changes; auto: where dashboard_dir names a folder",
+    ),
     key("access.token_file", Kind::OptionalPath, "", true, "holds the token that clients must know, mode 0600"),
     key(
         "access.local",

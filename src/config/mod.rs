@@ -131,6 +131,7 @@ fn from_run(run: &Run) -> Layer {
     text("port", run.port.clone(), "--port");
     text("state_dir", run.state_dir.as_ref().map(|p| p.display().to_string()), "--state-dir");
     text("server.dashboard_dir", run.dashboard_dir.as_deref().map(absolute), "--dashboard-dir");
+    text("dashboard.watch", run.watch.clone(), "--watch");
     text("log.level", run.log_level.clone(), "--log-level");
     text("log.format", run.log_format.clone(), "--log-format");
     text("watchdog.exit", run.watchdog_exit.then(|| "true".to_owned()), "--watchdog-exit");

@@ -60,6 +60,17 @@ pub enum LocalAccess {
     All,
 }
 
+/// When the served dashboard of a Claude MPM is watched for changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WatchChoice {
+    /// Where its folder was named: who does so works on it, or knows what puts another there.
+    Auto,
+    /// Wherever one is served.
+    On,
+    /// Never.
+    Off,
+}
+
 /// What one process does, complete and checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
@@ -101,6 +112,8 @@ pub struct Settings {
     pub unix_users: Vec<u32>,
     /// Whose page is served at `/`.
     pub dashboard: Choice,
+    /// Whether pages load themselves again when that changes.
+    pub watch: WatchChoice,
     /// The projects in whose `.claude-mpm` the PID file of Claude MPM is kept.
     pub pid_files_in: Vec<PathBuf>,
     /// How posted events are shown to clients.
@@ -138,6 +151,15 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// Whether the dashboard that is served, if any, is watched.
+    pub fn watches_dashboard(&self) -> bool {
+        match (self.watch, &self.dashboard) {
+            (_, Choice::Own) | (WatchChoice::Off, _) => false,
+            (WatchChoice::On, _) | (WatchChoice::Auto, Choice::At(_)) => true,
+            (WatchChoice::Auto, Choice::Auto) => false,
+        }
+    }
+
     /// These settings, with the parts that only a restart changes as they are in `running`.
     #[must_use]
     pub fn with_fixed_parts_of(self, running: &Self) -> Self {
@@ -149,6 +171,7 @@ impl Settings {
             runtime_dir: running.runtime_dir.clone(),
             header_timeout: running.header_timeout,
             dashboard: running.dashboard.clone(),
+            watch: running.watch,
             pid_files_in: running.pid_files_in.clone(),
             durable: running.durable,
             log_format: running.log_format,
@@ -197,6 +220,11 @@ pub fn settle(mut merged: Merged, directories: &Directories) -> Result<(Settings
             Value::Text(word) if word == "auto" => Some(Choice::Auto),
             _ => Some(Choice::Own),
         }),
+        watch: match text(values, "dashboard.watch").as_str() {
+            "on" => WatchChoice::On,
+            "off" => WatchChoice::Off,
+            _ => WatchChoice::Auto,
+        },
         pid_files_in: list(values, "compat.pid_files_in").iter().map(PathBuf::from).collect(),
         unix_socket: optional_path(values, "server.unix_socket"),
         token: None,
