@@ -7,10 +7,12 @@
 //! - [`service`]: what is installed with systemd or launchd: plan, apply, verify, receipt.
 //! - [`runtime`]: one life of the process: boot, readiness, watchdog, signals, shutdown.
 //! - [`events`]: an event's way: ingest, store, hub.
+//! - [`bus`]: the same events on several machines, through Redis or Valkey.
 //! - [`server`]: HTTP and Socket.IO on the listeners.
 //! - [`probe`]: asks a running monitor who it is, through its real socket.
 //! - [`sys`]: the only `unsafe` code.
 
+pub mod bus;
 pub mod cli;
 pub mod config;
 pub mod events;

@@ -10,6 +10,7 @@ use super::directories::Directories;
 use super::keys::{KEYS, Kind, Raw, Value, show_bytes};
 use super::layers::{Merged, Origin, Problem};
 use super::token::Token;
+use crate::bus::BusSettings;
 use crate::events::model::Dialect;
 use crate::runtime::logfile::Bounds;
 use crate::server::dashboard::Choice;
@@ -114,6 +115,10 @@ pub struct Settings {
     pub history_age: Duration,
     /// How many events a client gets when it connects.
     pub history_on_connect: usize,
+    /// Other monitors, and how to share events with them, if at all.
+    pub bus: Option<BusSettings>,
+    /// Where the password of the bus is read from, if a file is named.
+    pub bus_password_file: Option<PathBuf>,
     /// How long shutdown waits for clients and requests before it cuts them.
     pub drain_timeout: Duration,
     /// Where the events and the crash ledger are.
@@ -148,6 +153,8 @@ impl Settings {
             dashboard: running.dashboard.clone(),
             pid_files_in: running.pid_files_in.clone(),
             durable: running.durable,
+            bus: running.bus.clone(),
+            bus_password_file: running.bus_password_file.clone(),
             log_format: running.log_format,
             log_file: running.log_file.clone(),
             log_bounds: running.log_bounds.clone(),
@@ -210,6 +217,8 @@ pub fn settle(mut merged: Merged, directories: &Directories) -> Result<(Settings
         history_bytes: number(values, "history.bytes"),
         history_age: time(values, "history.age"),
         history_on_connect: count(values, "history.on_connect"),
+        bus: bus(values),
+        bus_password_file: optional_path(values, "bus.password_file"),
         drain_timeout: time(values, "server.drain_timeout"),
         state_dir: path(values, "state_dir"),
         runtime_dir: path(values, "runtime_dir"),
@@ -286,6 +295,17 @@ fn text(values: &Values, name: &str) -> String {
     get(values, name, |v| if let Value::Text(t) = v { Some(t.clone()) } else { None })
 }
 
+fn bus(values: &Values) -> Option<BusSettings> {
+    let url = get(values, "bus.url", |v| if let Value::Bus(url) = v { Some(Some(url.clone())) } else { Some(None) })?;
+    Some(BusSettings {
+        url,
+        node: Some(text(values, "bus.node")).filter(|name| !name.is_empty()),
+        stream: text(values, "bus.stream"),
+        stream_events: number(values, "bus.stream_events"),
+        gap_wait: time(values, "bus.gap_wait"),
+    })
+}
+
 impl Provenance {
     /// The settings as TOML, sections in order; with `origin`, each with a comment that says where it comes from.
     pub fn to_toml(&self, origin: bool) -> String {
@@ -345,6 +365,7 @@ fn show(value: &Value, kind: Kind) -> String {
         Value::Bool(b) => b.to_string(),
         Value::Path(p) => quote(&p.display().to_string()),
         Value::Text(t) => quote(t),
+        Value::Bus(url) => quote(&url.to_string()),
         Value::List(items) => list(items.iter().map(|i| quote(i)).collect()),
     }
 }
@@ -416,6 +437,8 @@ mod tests {
                 Kind::Users => "7",
                 Kind::Dashboard => "auto",
                 Kind::Directories => "/a, /b",
+                Kind::Bus => "redis://:p@h",
+                Kind::Name => "other",
             };
             let other = if key.name == "history.age" { "90s" } else { other };
             let raw = (key.name.to_owned(), Raw::Text(other.to_owned()), String::new());

@@ -108,6 +108,7 @@ pub fn start_with(
     let (readiness, pulse) = (Readiness::new(), Pulse::new());
     let events = Arc::new(keep(&pulse, dir));
     let context = Context {
+        bus: None,
         settings: receiver,
         readiness: readiness.clone(),
         components: Components::new(),
