@@ -42,8 +42,6 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::fro
 /// What the settings say of the bus.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BusSettings {
-    /// The server.
-    pub url: BusUrl,
     /// The name of this node; by default the host's name and the port.
     pub node: Option<String>,
     /// What all keys begin with: monitors that use the same are a fleet.
@@ -95,6 +93,7 @@ pub struct Around {
 
 /// What both tasks share.
 struct Core {
+    url: BusUrl,
     settings: BusSettings,
     node: String,
     around: Around,
@@ -137,14 +136,15 @@ pub struct Bus {
 
 impl Bus {
     /// Begins to publish and to receive; never waits for the server.
-    pub fn start(settings: BusSettings, around: Around) -> Self {
+    pub fn start(url: BusUrl, settings: BusSettings, around: Around) -> Self {
         let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
         let node = settings.node.clone().unwrap_or_else(|| default_node(&host, around.port));
-        tracing::info!(node, server = %settings.url, "the bus is on");
-        around.components.set_because(COMPONENT, State::Starting, format!("connecting to {}", settings.url.place()));
+        tracing::info!(node, server = %url, "the bus is on");
+        around.components.set_because(COMPONENT, State::Starting, format!("connecting to {}", url.place()));
         let troubles = Troubles { publish: Some("not connected yet".to_owned()), ..Troubles::default() };
         let core = Arc::new(Core {
             figures: Arc::new(Figures::new(&node)),
+            url,
             settings,
             node,
             around,
@@ -216,7 +216,7 @@ impl Core {
         }
         match after {
             None => {
-                tracing::info!(server = %self.settings.url, "the bus works");
+                tracing::info!(server = %self.url, "the bus works");
                 self.around.components.set(COMPONENT, State::Ok);
             }
             Some(reason) => {

@@ -89,7 +89,7 @@ struct Gap {
 
 /// One connection, until it breaks.
 async fn session(core: &Core, streams: &mut Streams) -> Result<(), Trouble> {
-    let mut link = Link::connect(&core.settings.url, BLOCK).await?;
+    let mut link = Link::connect(&core.url, BLOCK).await?;
     for followed in streams.values_mut() {
         // A question may have gone with the server's data.
         if let Some(gap) = &mut followed.gap {

@@ -82,14 +82,14 @@ fn token(
 
 /// Puts the password of the bus from its file into the settings.
 fn bus_password(settings: &mut Settings, provenance: &Provenance) -> Result<(), Vec<Problem>> {
-    let (Some(bus), Some(path)) = (&mut settings.bus, &settings.bus_password_file) else { return Ok(()) };
+    let (Some(url), Some(path)) = (&mut settings.bus_url, &settings.bus_password_file) else { return Ok(()) };
     let origin = || provenance.0["bus.password_file"].1.clone();
     let problem = |message| vec![Problem { origin: origin(), message }];
-    if bus.url.password.is_some() {
+    if url.password.is_some() {
         return Err(problem("bus.password_file: bus.url has a password, too; leave one of them out".to_owned()));
     }
     let password = Password::from_file(path).map_err(|e| problem(format!("{}: {e}", path.display())))?;
-    bus.url.password = Some(password);
+    url.password = Some(password);
     Ok(())
 }
 

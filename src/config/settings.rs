@@ -10,7 +10,7 @@ use super::directories::Directories;
 use super::keys::{KEYS, Kind, Raw, Value, show_bytes};
 use super::layers::{Merged, Origin, Problem};
 use super::token::Token;
-use crate::bus::BusSettings;
+use crate::bus::{BusSettings, BusUrl};
 use crate::events::model::Dialect;
 use crate::runtime::logfile::Bounds;
 use crate::server::dashboard::Choice;
@@ -115,8 +115,10 @@ pub struct Settings {
     pub history_age: Duration,
     /// How many events a client gets when it connects.
     pub history_on_connect: usize,
-    /// Other monitors, and how to share events with them, if at all.
-    pub bus: Option<BusSettings>,
+    /// The server through which events are shared with other monitors, if they are.
+    pub bus_url: Option<BusUrl>,
+    /// How they are shared.
+    pub bus: BusSettings,
     /// Where the password of the bus is read from, if a file is named.
     pub bus_password_file: Option<PathBuf>,
     /// How long shutdown waits for clients and requests before it cuts them.
@@ -153,6 +155,7 @@ impl Settings {
             dashboard: running.dashboard.clone(),
             pid_files_in: running.pid_files_in.clone(),
             durable: running.durable,
+            bus_url: running.bus_url.clone(),
             bus: running.bus.clone(),
             bus_password_file: running.bus_password_file.clone(),
             log_format: running.log_format,
@@ -217,7 +220,13 @@ pub fn settle(mut merged: Merged, directories: &Directories) -> Result<(Settings
         history_bytes: number(values, "history.bytes"),
         history_age: time(values, "history.age"),
         history_on_connect: count(values, "history.on_connect"),
-        bus: bus(values),
+        bus_url: get(values, "bus.url", |v| if let Value::Bus(u) = v { Some(Some(u.clone())) } else { Some(None) }),
+        bus: BusSettings {
+            node: Some(text(values, "bus.node")).filter(|name| !name.is_empty()),
+            stream: Some(text(values, "bus.stream")).filter(|name| !name.is_empty()).unwrap_or_else(|| "mpm-monitor".to_owned()),
+            stream_events: number(values, "bus.stream_events"),
+            gap_wait: time(values, "bus.gap_wait"),
+        },
         bus_password_file: optional_path(values, "bus.password_file"),
         drain_timeout: time(values, "server.drain_timeout"),
         state_dir: path(values, "state_dir"),
@@ -293,17 +302,6 @@ fn list(values: &Values, name: &str) -> Vec<String> {
 
 fn text(values: &Values, name: &str) -> String {
     get(values, name, |v| if let Value::Text(t) = v { Some(t.clone()) } else { None })
-}
-
-fn bus(values: &Values) -> Option<BusSettings> {
-    let url = get(values, "bus.url", |v| if let Value::Bus(url) = v { Some(Some(url.clone())) } else { Some(None) })?;
-    Some(BusSettings {
-        url,
-        node: Some(text(values, "bus.node")).filter(|name| !name.is_empty()),
-        stream: text(values, "bus.stream"),
-        stream_events: number(values, "bus.stream_events"),
-        gap_wait: time(values, "bus.gap_wait"),
-    })
 }
 
 impl Provenance {

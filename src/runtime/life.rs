@@ -326,7 +326,7 @@ impl Life {
         drop(hub_latch);
 
         let port = listeners.port;
-        let bus = settings.bus.clone().map(|bus| {
+        let bus = settings.bus_url.clone().map(|url| {
             let around = bus::Around {
                 port,
                 instance: self.identity.instance_id.clone(),
@@ -335,7 +335,7 @@ impl Life {
                 store: Arc::clone(&store),
                 components: self.components.clone(),
             };
-            Bus::start(bus, around)
+            Bus::start(url, settings.bus.clone(), around)
         });
         let (settings, receiver) = watch::channel(Arc::new(settings));
         let context = Context {
