@@ -22,6 +22,8 @@ use crate::events::store::{Filter, Place};
 const BATCH: (usize, usize) = (256, 1 << 20);
 /// How often it is looked for questions while there is nothing to publish, ...
 const LOOK: Duration = Duration::from_millis(250);
+/// ... sooner after one, ...
+const LOOK_SOON: Duration = Duration::from_millis(20);
 /// ... and how often the lease is renewed, ...
 const RENEW: Duration = Duration::from_secs(2);
 /// ... which ends by itself after this time.
@@ -110,19 +112,21 @@ async fn session(core: &Core, stop: &mut watch::Receiver<bool>) -> Result<(), Tr
     let own = Own::new(core, generation.label());
     own.register(core, &mut link, progress.seen).await?;
     core.figures.publishing.store(true, Ordering::Relaxed);
-    let (mut looked, mut renewed) = (Instant::now(), Instant::now());
+    let (mut next_look, mut renewed) = (Instant::now(), Instant::now());
     let mut told = false;
     loop {
-        if looked.elapsed() >= LOOK {
-            own.answer(core, &mut link).await?;
-            looked = Instant::now();
+        if next_look <= Instant::now() {
+            // Who has asked is likely to ask for more.
+            let asked = own.answer(core, &mut link).await?;
+            next_look = Instant::now() + if asked { LOOK_SOON } else { LOOK };
         }
         if renewed.elapsed() >= RENEW {
             take_lease(core, &mut link).await?;
             own.register(core, &mut link, progress.seen).await?;
             renewed = Instant::now();
         }
-        let ended = publish(core, &own, &mut link, &mut progress).await?;
+        let stopping = *stop.borrow();
+        let ended = publish(core, &own, &mut link, &mut progress, stopping).await?;
         core.figures.seen.store(progress.seen, Ordering::Relaxed);
         if !ended {
             continue;
@@ -131,26 +135,34 @@ async fn session(core: &Core, stop: &mut watch::Receiver<bool>) -> Result<(), Tr
             told = true;
             core.tell(|t| t.publish = None);
         }
-        if *stop.borrow() {
+        if stopping {
             // Whoever takes the name next need not wait for the lease's end.
             return give_up_lease(core, &mut link).await;
         }
         tokio::select! {
             () = core.news.notified() => {}
-            () = tokio::time::sleep(LOOK.saturating_sub(looked.elapsed())) => {}
+            () = tokio::time::sleep_until(next_look.into()) => {}
             _ = stop.wait_for(|stop| *stop) => {}
         }
     }
 }
 
-/// Publishes a batch; true if there is nothing more at this moment.
-async fn publish(core: &Core, own: &Own, link: &mut Link, progress: &mut Progress) -> Result<bool, Trouble> {
+/// Publishes a batch; true if there is nothing more at this moment. The last ones of all, when it is stopping, do not wait for
+/// the hub to pass them on.
+async fn publish(
+    core: &Core,
+    own: &Own,
+    link: &mut Link,
+    progress: &mut Progress,
+    stopping: bool,
+) -> Result<bool, Trouble> {
     let (hub, store) = (&core.around.hub, &core.around.store);
     if store.last_seq() <= progress.seen {
         return Ok(true);
     }
     let mut next = *progress;
     let events = match hub.after(progress.seen, BATCH.0, BATCH.1) {
+        Some(events) if events.is_empty() && !stopping => return Ok(true),
         Some(events) if !events.is_empty() => events,
         _ => {
             let page = store.after(progress.seen, BATCH.0, &Filter::default()).await?;
@@ -206,9 +218,11 @@ impl Own {
         link.ask_all(&commands).await
     }
 
-    /// Answers the nodes that miss something.
-    async fn answer(&self, core: &Core, link: &mut Link) -> Result<(), Trouble> {
-        for question in link.range(&self.asks, "-", "+", QUESTIONS).await? {
+    /// Answers the nodes that miss something; true if there was one.
+    async fn answer(&self, core: &Core, link: &mut Link) -> Result<bool, Trouble> {
+        let questions = link.range(&self.asks, "-", "+", QUESTIONS).await?;
+        let asked = !questions.is_empty();
+        for question in questions {
             let mut commands = pipe();
             commands.atomic();
             if let Some((who, after, through)) = question_of(&question) {
@@ -224,7 +238,7 @@ impl Own {
             commands.cmd("XDEL").arg(&self.asks).arg(&question.id).ignore();
             link.ask_all(&commands).await?;
         }
-        Ok(())
+        Ok(asked)
     }
 }
 

@@ -27,7 +27,7 @@ use crate::events::store::{Arrival, Store, StoreError, Stored};
 /// How long a read waits for entries.
 const BLOCK: Duration = Duration::from_millis(500);
 /// The same while answers are waited for.
-const BLOCK_SHORT: Duration = Duration::from_millis(100);
+const BLOCK_SHORT: Duration = Duration::from_millis(25);
 /// How often it is looked for new nodes.
 const LOOK: Duration = Duration::from_secs(1);
 /// How often a question is asked again.

@@ -163,7 +163,7 @@ pub const KEYS: &[Key] = &[
     key("bus.password_file", Kind::OptionalPath, "", false, "holds that server's password, mode 0600"),
     key("bus.node", Kind::Name, "", false, "this monitor's name there; empty: the host's name and the port"),
     key("bus.stream", Kind::Name, "mpm-monitor", false, "what all keys there begin with; the same for the whole fleet"),
-    key("bus.stream_events", Kind::Count(100, 10_000_000), "10000", false, "the most events of each monitor there"),
+    key("bus.stream_events", Kind::Count(10, 10_000_000), "10000", false, "the most events of each monitor there"),
     key("bus.gap_wait", Kind::Time(1, 86_400), "2m", false, "how long events wait for missing ones before them"),
     key("log.level", Kind::LogLevel, "info", true, "which log lines are written"),
     key("log.format", Kind::OneOf(&["auto", "human", "json"]), "auto", false, "their shape"),

@@ -136,11 +136,6 @@ impl Node {
         });
     }
 
-    /// Its process.
-    pub fn pid(&self) -> u32 {
-        self.running.as_ref().expect("it runs").pid()
-    }
-
     /// Kills it.
     pub fn kill(&mut self) {
         self.running = None;

@@ -2,14 +2,13 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
 use tempfile::TempDir;
 
 use crate::fleet::Net;
 use crate::harness::command::{Running, run};
 use crate::harness::daemon::{SOON, signal};
-use crate::harness::{eventually, http, skip};
+use crate::harness::{http, skip};
 
 /// The programs that speak the protocol, as far as they are installed.
 pub fn kinds() -> Vec<PathBuf> {
@@ -106,14 +105,5 @@ impl Server {
     /// As `--bus` wants it.
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
-    }
-
-    /// Waits until it answers `part` to a command.
-    #[track_caller]
-    pub fn until(&self, words: &[&str], part: &str) {
-        eventually(Duration::from_secs(10), &format!("{words:?} to say {part}"), || {
-            let said = self.say(words);
-            if said.contains(part) { Ok(()) } else { Err(said) }
-        });
     }
 }
