@@ -9,6 +9,7 @@
 //! - [`migrate`]: from Claude MPM's own daemon to this program, and back.
 //! - [`runtime`]: one life of the process: boot, readiness, watchdog, signals, shutdown.
 //! - [`events`]: an event's way: ingest, store, hub.
+//! - [`bus`]: the same events on several machines, through Redis or Valkey.
 //! - [`server`]: HTTP and Socket.IO on the listeners.
 //! - [`hooks`]: our own hook for Claude Code, its spool, and how it gets into Claude Code's settings.
 //! - [`doctor`]: is the plumbing of the service as it should be, and what to type where it is not.
@@ -16,6 +17,7 @@
 //! - [`sys`]: the only `unsafe` code.
 
 pub mod bundle;
+pub mod bus;
 pub mod cli;
 pub mod config;
 pub mod doctor;

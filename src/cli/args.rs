@@ -286,6 +286,9 @@ pub struct Run {
     /// Accept an event only once it is on the disk, not merely in the kernel
     #[arg(long)]
     pub durable: bool,
+    /// Share events with other monitors through this Redis or Valkey: redis://[user:password@]host[:port][/db]
+    #[arg(long, value_name = "URL")]
+    pub bus: Option<String>,
     /// A web origin, beyond this machine's own, whose pages may connect and post (repeatable)
     #[arg(long, value_name = "ORIGIN")]
     pub allow_origin: Vec<String>,

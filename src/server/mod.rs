@@ -85,6 +85,8 @@ pub struct Context {
     pub instance: Arc<Instance>,
     /// How often the configuration was read.
     pub config_generation: Arc<AtomicU64>,
+    /// What is counted of the bus, if there is one.
+    pub bus: Option<Arc<crate::bus::Figures>>,
     /// The page at `/`, if it is not our own.
     pub dashboard: Option<Arc<dashboard::Dashboard>>,
     /// What this process runs from.

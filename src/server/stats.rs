@@ -98,6 +98,8 @@ pub struct Figures {
     pub components: BTreeMap<&'static str, Component>,
     /// Parts that have not answered the watchdog's last question.
     pub silent: u64,
+    /// The bus, if there is one.
+    pub bus: Option<crate::bus::figures::Snapshot>,
     /// What the process takes of the machine.
     pub usage: Usage,
 }
@@ -149,6 +151,7 @@ impl Figures {
             program_replaced: context.program.fate() == Fate::Replaced,
             components: context.components.snapshot(),
             silent: context.pulse.silent().len() as u64,
+            bus: context.bus.as_ref().map(|bus| bus.snapshot(context.store.last_seq())),
             usage: Usage::now(),
         }
     }
@@ -225,7 +228,11 @@ fn by_question(
 }
 
 async fn status(State(app): State<Arc<App>>) -> Response {
-    let mut body = Figures::of(&app).summary();
+    let figures = Figures::of(&app);
+    let mut body = figures.summary();
+    if let Some(bus) = &figures.bus {
+        body["bus"] = bus.to_json();
+    }
     let instance = &app.context.instance;
     body["service"] = build::SERVICE.into();
     body["version"] = build::VERSION.into();
