@@ -30,6 +30,7 @@ mod faults;
 mod many;
 mod place;
 mod story;
+mod tmux;
 mod traces;
 mod verbs;
 
