@@ -12,6 +12,7 @@ mod life;
 mod manager;
 mod phases;
 mod ports;
+mod tree;
 
 #[path = "../harness/mod.rs"]
 mod harness;
