@@ -121,7 +121,9 @@ pub fn plan(found: &Found) -> Plan {
     for file in dead {
         let port = file.port.unwrap_or(DEFAULT_PORT);
         let wanted = found.wanted.unwrap_or(DEFAULT_PORT) == port && !found.served.contains_key(&port);
-        if wanted || plan.installs.contains_key(&port) {
+        // Which daemon one without a port in its name had been, nobody knows where there is another.
+        let had = plan.installs.contains_key(&port);
+        if if had { file.port.is_some() } else { wanted } {
             plan.installs.entry(port).or_default().insert(file.project.clone());
         }
     }
