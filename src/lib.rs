@@ -9,12 +9,14 @@
 //! - [`runtime`]: one life of the process: boot, readiness, watchdog, signals, shutdown.
 //! - [`events`]: an event's way: ingest, store, hub.
 //! - [`server`]: HTTP and Socket.IO on the listeners.
+//! - [`hooks`]: our own hook for Claude Code, its spool, and how it gets into Claude Code's settings.
 //! - [`probe`]: asks a running monitor who it is, through its real socket.
 //! - [`sys`]: the only `unsafe` code.
 
 pub mod cli;
 pub mod config;
 pub mod events;
+pub mod hooks;
 pub mod migrate;
 pub mod probe;
 pub mod runtime;

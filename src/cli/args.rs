@@ -67,6 +67,14 @@ pub enum Verb {
     /// Serve, in the foreground; this is what the service manager runs
     #[command(after_help = "Example:\n  mpm-monitor run\n  mpm-monitor run --port auto --log-format json")]
     Run(Box<Run>),
+    /// Read a Claude Code hook's input and post what it says; never delays or fails the agent
+    #[command(
+        after_help = "Example:\n  echo '{\"hook_event_name\":\"Stop\",\"session_id\":\"s\"}' | mpm-monitor hook --verbose\n\n`mpm-monitor hooks install` puts it into Claude Code's settings. It always ends with 0 and prints nothing on standard output."
+    )]
+    Hook(super::hook::Hook),
+    /// Put that hook into Claude Code's settings, take it out, tell how it is
+    #[command(after_help = "Example:\n  mpm-monitor hooks install --dry-run\n  mpm-monitor hooks status")]
+    Hooks(super::hooks::Hooks),
     /// Print the completion script of a shell
     #[command(
         after_help = "Example:\n  mpm-monitor completions bash > ~/.local/share/bash-completion/completions/mpm-monitor"
@@ -76,9 +84,9 @@ pub enum Verb {
         shell: clap_complete::Shell,
     },
     /// Print the manual page, or write all pages to a folder
-    #[command(after_help = "Example:\n  mpm-monitor man | man -l -\n  mpm-monitor man --dir ~/.local/share/man/man1")]
+    #[command(after_help = "Example:\n  mpm-monitor man | man -l -\n  mpm-monitor man --dir ~/.local/share/man")]
     Man {
-        /// Write one page for each verb into this folder
+        /// Write the pages of all verbs and of the settings into the folders `man1` and `man5` of this one
         #[arg(long, value_name = "DIR")]
         dir: Option<PathBuf>,
     },
@@ -218,6 +226,9 @@ pub struct ConfigArgs {
 #[derive(Debug, Subcommand)]
 pub enum ConfigVerb {
     /// Print the settings in force, as TOML
+    #[command(
+        after_help = "Example:\n  mpm-monitor config show --origin\n  mpm-monitor config show --port 8766 --json"
+    )]
     Show {
         /// Say of each value where it comes from
         #[arg(long)]
@@ -229,7 +240,11 @@ pub enum ConfigVerb {
         #[command(flatten)]
         run: Box<Run>,
     },
+    /// Print a configuration file with every setting, its meaning and its default, all commented out
+    #[command(after_help = "Example:\n  mpm-monitor config example > ~/.config/mpm-monitor/config.toml")]
+    Example,
     /// List every error of the configuration; exit code 78 if there is one
+    #[command(after_help = "Example:\n  mpm-monitor config check\n  mpm-monitor config check --config new.toml")]
     Check {
         /// As if given to `run`.
         #[command(flatten)]

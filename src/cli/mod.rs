@@ -5,11 +5,14 @@ pub mod completions;
 pub mod config;
 pub mod exit;
 pub mod homebrew;
+pub mod hook;
+pub mod hooks;
 pub mod install;
 pub mod list;
 pub mod logs;
 pub mod man;
 pub mod migrate;
+pub mod progress;
 pub mod reload;
 pub mod restart;
 pub mod run;
@@ -42,6 +45,8 @@ pub fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Verb::Logs(args) => logs::run(&args),
         Verb::Config(args) => config::run(&args),
         Verb::Run(args) => run::run(*args),
+        Verb::Hook(args) => hook::run(&args),
+        Verb::Hooks(args) => hooks::run(&args),
         Verb::Completions { shell } => completions::run(shell),
         Verb::Man { dir } => man::run(dir.as_deref()),
     }

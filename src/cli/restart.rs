@@ -34,10 +34,12 @@ pub fn restart(context: &Context) -> anyhow::Result<Proof> {
     context.forgive(&context.units()?)?;
     let before = context.health();
     let instance = before.as_ref().and_then(|h| h.instance_id.clone());
+    let waiting = context.waiting("be ready again");
     let said = manager.restart(&name, job.stale, context.timeout + STOP).err().map(|e| e.to_string());
     context.allowed(said.as_deref())?;
     let proof = proof::await_ready(manager, &context.paths, context.port, instance.as_deref(), context.timeout)
         .map_err(|e| context.unproved("restart", &e, said.as_deref()))?;
+    drop(waiting);
     // A drop-in may name another program than our unit does; then that one is what was wanted.
     let runs = context.health().filter(|h| h.pid == proof.pid).and_then(|h| Some(h.program_path()?.to_owned()));
     let installed = program::of_instance(&context.paths, context.port)

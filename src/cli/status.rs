@@ -75,6 +75,8 @@ pub fn facts(context: &Context) -> Facts {
         if let Some(unit) = observed.files.get(&paths.service(port)) {
             facts.unit_version = drift::header(unit).map(|h| h.program);
             facts.program = desired::program_of(unit, paths.kind);
+        } else if facts.service.as_ref().is_some_and(|job| job.loaded) {
+            facts.program.clone_from(&observed.packaged);
         }
         if let Some(Receipt { program, socket, env, account, tool_dirs, .. }) = observed.receipt.clone() {
             let notify_reload = manager.has_notify_reload();

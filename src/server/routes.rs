@@ -19,6 +19,7 @@ use tokio::sync::watch;
 use super::accept::{Open, Phase};
 use super::answer::{Refusal, json, json_bytes, read_body};
 use super::counters::{Path, category};
+use super::once::{Keyed, Once};
 use super::room;
 use super::socketio::{SocketIo, polling};
 use super::{Context, Counters};
@@ -47,6 +48,8 @@ pub struct App {
     pub open: Arc<Open>,
     /// How far the server is on its way down.
     pub phase: watch::Receiver<Phase>,
+    /// The posts that must not be stored twice.
+    pub once: Arc<Once>,
 }
 
 /// All routes.
@@ -130,7 +133,9 @@ where
 {
     match accept(app, headers, body).await {
         Ok(category) => {
-            app.counters.accepted(Path::Http, category);
+            if let Some(category) = category {
+                app.counters.accepted(Path::Http, category);
+            }
             StatusCode::NO_CONTENT.into_response()
         }
         Err(refusal) => {
@@ -141,8 +146,8 @@ where
     }
 }
 
-/// Takes an event; the name that it is counted under.
-async fn accept<B>(app: &App, headers: &HeaderMap, body: B) -> Result<&'static str, Refusal>
+/// Takes an event; the name that it is counted under, unless it was taken before.
+async fn accept<B>(app: &App, headers: &HeaderMap, body: B) -> Result<Option<&'static str>, Refusal>
 where
     B: hyper::body::Body<Data = Bytes> + Unpin,
     B::Error: std::fmt::Display,
@@ -151,12 +156,16 @@ where
         let settings = app.context.settings.borrow();
         (settings.max_body, settings.dialect)
     };
+    let keyed = Keyed::of(headers)?;
     let body = read_body(headers, body, limit).await?;
     let draft = ingest::draft(&body, dialect, Timestamp::now())?;
     let category = category(&draft.name);
-    app.context.store.append(draft).await?;
+    let is_new = match keyed {
+        None => app.context.store.append(draft).await.map(|_| true)?,
+        Some(keyed) => app.once.store(&app.context.store, keyed, draft).await?,
+    };
     app.context.hub.has_room().await;
-    Ok(category)
+    Ok(is_new.then_some(category))
 }
 
 /// What a request for events asks for.

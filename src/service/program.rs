@@ -15,7 +15,7 @@ use super::{Scope, desired, exec, files};
 pub enum ProgramError {
     /// It does not last.
     #[error(
-        "{path} {why}, so the service would break later; install it for good first: `{advice}`, then run that copy"
+        "{path} {why}, so what runs it would break later; install it for good first: `{advice}`, then run that copy"
     )]
     Transient {
         /// The path.

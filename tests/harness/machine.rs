@@ -259,9 +259,14 @@ impl Machine {
     /// What of the machine an installation could touch; see `tests/clients/tree.py`.
     #[track_caller]
     pub fn tree(&self) -> super::tree::Tree {
-        super::tree::Tree::from_lines(
-            &self.root(&["/usr/bin/python3", &format!("{TESTS}/clients/tree.py")]).ok().stdout,
-        )
+        self.tree_with(&[])
+    }
+
+    /// The same, with more folders.
+    #[track_caller]
+    pub fn tree_with(&self, more: &[&str]) -> super::tree::Tree {
+        let script = format!("{TESTS}/clients/tree.py");
+        super::tree::Tree::from_lines(&self.root(&[&["/usr/bin/python3", &script], more].concat()).ok().stdout)
     }
 
     /// Restarts PID 1; files but those of `/run` and `/tmp` stay.

@@ -27,6 +27,7 @@ macro_rules! boot {
 mod activation;
 mod compat;
 mod faults;
+mod json;
 mod many;
 mod migrate;
 mod place;
