@@ -10,6 +10,7 @@ mod fake;
 mod faults;
 mod install;
 mod logs;
+mod upgrade;
 mod verbs;
 
 #[path = "../harness/mod.rs"]

@@ -64,6 +64,9 @@ fn what_json_prints_is_what_the_page_says() {
     machine.root(&["systemctl", "kill", "-s", "KILL", "mpm-monitor@8765"]).ok();
     machine.client(&["probe.py", "ready", "8765"]);
     said.push(("status", machine.verb("status", &["--json"]).ok().json()));
+    let program = machine.program();
+    said.push(("upgrade", machine.verb("upgrade", &["--from", &program, "--dry-run", "--json"]).ok().json()));
+    said.push(("migrate", machine.verb("migrate", &["--dry-run", "--json"]).ok().json()));
     said.push(("list", machine.program_with(&["list", "--json"]).ok().json()));
     said.push(("stop", machine.verb("stop", &["--json"]).ok().json()));
     said.push(("status", machine.verb("status", &["--json"]).expect(3).json()));
