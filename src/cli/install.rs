@@ -156,14 +156,18 @@ fn install(
     }
     let renews = plan.actions.iter().any(|a| matches!(a, Action::Start { .. } | Action::Restart { .. }));
     let before = context.health().and_then(|h| h.instance_id).filter(|_| renews);
+    let waiting = context.waiting("be ready");
     let applied = apply::apply(&plan, &*context.manager, context.timeout)
         .map_err(|e| failed(Exit::Failure, format!("install was taken back: {e}{}", left(&e.left))))?;
     forget_linger(&applied, context)?;
     let notes: Vec<String> = plan.notes.iter().chain(&applied.notes).cloned().collect();
     if args.no_start {
+        drop(waiting);
         return Ok(Done::Written { notes, nothing: plan.actions.is_empty() });
     }
-    match proof::await_ready(&*context.manager, paths, port, before.as_deref(), context.timeout) {
+    let proved = proof::await_ready(&*context.manager, paths, port, before.as_deref(), context.timeout);
+    drop(waiting);
+    match proved {
         Ok(proof) => Ok(Done::Proved { plan, notes, proof }),
         Err(unproved) => {
             let mut error = context.unproved("install", &unproved, applied.start_error.as_deref());

@@ -6,10 +6,14 @@ pub mod config;
 pub mod doctor;
 pub mod exit;
 pub mod homebrew;
+pub mod hook;
+pub mod hooks;
 pub mod install;
 pub mod list;
 pub mod logs;
 pub mod man;
+pub mod migrate;
+pub mod progress;
 pub mod reload;
 pub mod report;
 pub mod restart;
@@ -19,6 +23,7 @@ pub mod start;
 pub mod status;
 pub mod stop;
 pub mod uninstall;
+pub mod upgrade;
 
 use args::{Cli, Verb};
 use exit::{Exit, Failed};
@@ -34,6 +39,8 @@ pub fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Verb::Start(args) => start::run(&args),
         Verb::Stop(args) => stop::run(&args),
         Verb::Restart(args) => restart::run(&args),
+        Verb::Upgrade(args) => upgrade::run(&args),
+        Verb::Migrate(args) => migrate::run(&args),
         Verb::Reload(args) => reload::run(&args),
         Verb::Status(args) => status::run(&args),
         Verb::List(args) => list::run(&args),
@@ -42,6 +49,8 @@ pub fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Verb::Report(args) => report::run(&args),
         Verb::Config(args) => config::run(&args),
         Verb::Run(args) => run::run(*args),
+        Verb::Hook(args) => hook::run(&args),
+        Verb::Hooks(args) => hooks::run(&args),
         Verb::Completions { shell } => completions::run(shell),
         Verb::Man { dir } => man::run(dir.as_deref()),
     }

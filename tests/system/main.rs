@@ -28,10 +28,13 @@ mod activation;
 mod compat;
 mod doctor;
 mod faults;
+mod json;
 mod many;
+mod migrate;
 mod place;
 mod story;
 mod traces;
+mod upgrade;
 mod verbs;
 
 #[path = "../harness/mod.rs"]
