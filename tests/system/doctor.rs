@@ -252,6 +252,12 @@ fn leftovers_and_secrets(clinic: &mut Clinic) {
     clinic.fails("Hooks that point to a program that is gone", "hook-programs");
     clinic.machine.root(&["install", "-D", "-m755", "/usr/bin/true", "/opt/gone/claude-hook-fast.sh"]).ok();
     clinic.verified("hook-programs");
+    clinic.machine.write(
+        "/home/boxuser/.claude/settings.json",
+        r#"{"hooks":{"Stop":[{"hooks":[{"type":"command","command":"/opt/gone/mpm-monitor hook"}]}]}}"#,
+    );
+    let check = clinic.fails("Our own hook with a program that is gone", "hook-programs");
+    clinic.repair(&check);
     let handler = "/home/boxuser/src/claude_mpm/scripts/claude-hook-handler.sh";
     clinic.machine.write(handler, "#!/bin/bash\n");
     clinic.machine.run(&["chmod", "755", handler]).ok();
