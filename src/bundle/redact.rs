@@ -222,8 +222,8 @@ fn sign<'a>(after: &'a str, name: &str) -> Option<(&'a str, &'a str)> {
 /// From where to where the value is secret: within its own quotes, up to the quote around the assignment, or a word.
 fn value_end(value: &str, around: Option<char>, whole: bool) -> (usize, usize) {
     let own = value.chars().next().filter(|c| matches!(c, '"' | '\''));
-    if value.starts_with("\\\"") {
-        return (2, value[2..].find("\\\"").map_or(value.len(), |at| at + 2));
+    if let Some(inner) = value.strip_prefix("\\\"") {
+        return (2, inner.find("\\\"").map_or(value.len(), |at| at + 2));
     }
     if let Some(quote) = own {
         return (1, closing(&value[1..], quote).map_or(value.len(), |at| at + 1));

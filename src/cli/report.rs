@@ -162,8 +162,10 @@ fn secrets(subject: &Subject) -> Vec<String> {
     let seen = unit::look(subject);
     let receipt = seen.receipt.ok().flatten();
     let env = receipt.into_iter().flat_map(|r| r.env).filter(|(name, _)| redact::is_secret_name(name)).map(|(_, v)| v);
-    let token = seen.token.and_then(|(path, _)| std::fs::read_to_string(path).ok()).map(|t| t.trim().to_owned());
-    env.chain(token).filter(|v| !v.is_empty()).collect()
+    let bus = seen.settings.ok().and_then(|s| s.bus_password_file);
+    let files = seen.token.map(|(path, _)| path).into_iter().chain(bus);
+    let words = files.filter_map(|path| std::fs::read_to_string(path).ok()).map(|t| t.trim().to_owned());
+    env.chain(words).filter(|v| !v.is_empty()).collect()
 }
 
 fn instance(target: &Target, subject: &Subject) -> Vec<Gathering> {

@@ -91,7 +91,7 @@ fn no_hooks_is_a_note_and_damaged_settings_are_told() {
     let none = checks(&place);
     assert!(find(&none, Code::HookCommands).outcome == Outcome::Failed && !none.iter().any(Check::is_error));
     script(&root.path().join(".claude/settings.json"), "{", 0o600);
-    assert!(find(&checks(&place), Code::HookCommands).evidence[0].contains("is no JSON object"));
+    assert!(find(&checks(&place), Code::HookCommands).evidence[0].contains("settings.json: line 1"));
 }
 
 #[test]
@@ -99,7 +99,7 @@ fn the_program_of_a_command() {
     for (command, program) in [
         ("/a/b --c", "/a/b"),
         ("A=1 B='x y' \"/a b/c\" d", "/a b/c"),
-        ("/a\\ b/c;d", "/a b/c"),
+        ("/a\\ b/c d", "/a b/c"),
         ("python3 -m claude_mpm.hooks", "python3"),
     ] {
         assert_eq!(first_word(command).as_deref(), Some(program), "{command}");

@@ -159,7 +159,9 @@ fn crash_loop(subject: &Subject, facts: &Facts) -> Check {
     let runs = job.and_then(|j| j.runs).unwrap_or(0);
     let throttled = job.is_some_and(|j| j.phase == Phase::Starting && j.last_exit.is_some());
     let failures = ledger.map_or(0, |l| l.consecutive_failures);
-    let many = usize::try_from(failures).is_ok_and(|n| n >= BURST);
+    // One that is ready is over it; `last-end` still tells of it.
+    let is_up = facts.health.as_ref().is_some_and(|h| h.ready == Some(true));
+    let many = usize::try_from(failures).is_ok_and(|n| n >= BURST) && !is_up;
     let check = if let Some(failure) = gave_up {
         Check::failed(Code::CrashLoop, format!("it gave up: {}", failure.reason)).seen(format!("at {}", failure.at))
     } else if limit {
@@ -279,7 +281,7 @@ fn strays(facts: &Facts, seen: &Looked<Seen>, properties: &Looked<Properties>) -
     if others.is_empty() && zombies == 0 {
         return Check::verified(Code::Strays, "none");
     }
-    let text = format!("{} other processes in its control group, {zombies} of its children are zombies", others.len());
+    let text = format!("other processes in its control group: {}; children that are zombies: {zombies}", others.len());
     let check = Check::failed(Code::Strays, text);
     others.iter().take(5).fold(check, |c, p| c.seen(format!("pid {} {}", p.pid, p.name)))
 }

@@ -1,6 +1,6 @@
 //! The report: for people a table of 80 columns, for programs one JSON object.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::check::{Check, Code, Group, Outcome, Severity};
 use crate::service::Scope;
@@ -13,7 +13,7 @@ const SENTENCE: usize = 30;
 const EVIDENCE: usize = 10;
 
 /// The checks of one instance.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Instance {
     /// Its port.
     pub port: u16,
@@ -222,5 +222,7 @@ mod tests {
         );
         assert_eq!(json["instances"][0]["checks"][2]["outcome"], "not-run");
         assert_eq!(json["totals"]["warnings"], 1);
+        let read: Vec<Instance> = serde_json::from_value(json["instances"].clone()).unwrap();
+        assert_eq!(read, report().instances);
     }
 }

@@ -168,7 +168,7 @@ fn tmux_socket(seen: &Seen, all: &[Proc]) -> Check {
     let lost: Vec<&&Proc> = servers.iter().filter(|p| !reached.contains(&p.pid)).collect();
     match (lost.first(), servers.len()) {
         (None, 0) => Check::verified(Code::TmuxSocket, "no tmux server of this user runs"),
-        (None, n) => Check::verified(Code::TmuxSocket, format!("{n} servers, each behind its socket")),
+        (None, n) => Check::verified(Code::TmuxSocket, format!("of {n} running, each is behind its socket")),
         (Some(first), _) => {
             let check = Check::failed(Code::TmuxSocket, "a tmux server runs whose socket is not in the usual place")
                 .severity(Severity::Warning)

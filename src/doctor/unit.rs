@@ -59,7 +59,9 @@ pub fn look(subject: &Subject) -> Seen {
         (path, runs)
     });
     let env = receipt.as_ref().ok().and_then(Option::as_ref).map(|r| r.env.clone()).unwrap_or_default();
-    let (settings, token, token_error) = settings(subject, &env);
+    let settings = read_settings(subject, &env).map(|(settings, _)| settings);
+    let settings = settings.map_err(|all| all.iter().map(ToString::to_string).collect::<Vec<_>>());
+    let (token, token_error) = token_of(subject, &settings);
     Seen { receipt, writable: writable.collect(), program, settings, token, token_error }
 }
 
@@ -83,13 +85,11 @@ pub fn read_settings(
     config::read(&flags, &variables, &directories)
 }
 
-/// The settings, the token file that they name with its permissions, and what is wrong with the token.
-fn settings(
+/// The token file that the settings name with its permissions, and what is wrong with the token.
+fn token_of(
     subject: &Subject,
-    env: &BTreeMap<String, String>,
-) -> (Result<Settings, Vec<String>>, Option<(PathBuf, Option<u32>)>, Option<String>) {
-    let settings = read_settings(subject, env).map(|(settings, _)| settings);
-    let settings = settings.map_err(|all| all.iter().map(ToString::to_string).collect::<Vec<_>>());
+    settings: &Result<Settings, Vec<String>>,
+) -> (Option<(PathBuf, Option<u32>)>, Option<String>) {
     let path = settings.as_ref().ok().and_then(|s| s.token_file.clone());
     // A token of the machine's is the service account's; whoever may not read it cannot judge it.
     let error = path.as_ref().and_then(|p| match config::Token::from_file(p) {
@@ -101,7 +101,7 @@ fn settings(
         let mode = std::fs::metadata(&p).ok().map(|m| m.mode() & 0o7777);
         (p, mode)
     });
-    (settings, token, error)
+    (token, error)
 }
 
 /// The checks that make sense only where something is installed.

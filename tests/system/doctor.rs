@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use mpm_monitor::doctor::show::Report;
 use mpm_monitor::service::drift::stamp;
 use serde_json::Value;
 
@@ -39,13 +40,13 @@ impl Clinic {
     /// Insists that a check fails, remembers what is said of it, and gives it.
     #[track_caller]
     fn fails(&mut self, name: &str, code: &str) -> Value {
-        let check = find(&self.doctor(), code);
+        let report = self.doctor();
+        let check = find(&report, code);
         assert_eq!(check["outcome"], "failed", "{name}: {check:#}");
-        let text = self.machine.verb("doctor", &["--port", "8765"]).stdout;
-        assert!(
-            text.lines().all(|l| l.chars().count() <= 80 || l.contains("next: ") || l.contains("/home/")),
-            "{text}"
-        );
+        let text = human(&report);
+        // A path or a command stays whole.
+        let fits = |l: &str| l.chars().count() <= 80 || l.contains("next: ") || !l.trim().contains(' ');
+        assert!(text.lines().all(fits), "{text}");
         self.said.push((name.to_owned(), block(&text, code)));
         check
     }
@@ -96,6 +97,29 @@ fn find(report: &Value, code: &str) -> Value {
     all.find(|c| c["code"] == code).unwrap_or_else(|| panic!("no check {code}: {report:#}")).clone()
 }
 
+/// What the doctor prints for people of the same report.
+fn human(report: &Value) -> String {
+    let part = |name: &str| report[name].clone();
+    let instances = serde_json::from_value(part("instances")).expect("instances");
+    let user = serde_json::from_value(part("user")).expect("checks");
+    Report::new(instances, user).human(false, false)
+}
+
+/// The same, but for what depends on the machine that the test runs on: where its tools are, and whether it sets its clock.
+fn of_any_machine(mut report: Value) -> Value {
+    for check in report["instances"][0]["checks"].as_array_mut().unwrap() {
+        let fixed = match check["code"].as_str().unwrap() {
+            "clock" => "synchronized",
+            "tool-paths" => "the service finds git: /usr/bin/git, tmux: /usr/bin/tmux",
+            _ => continue,
+        };
+        let code = check["code"].clone();
+        let severity = check["severity"].clone();
+        *check = serde_json::json!({"code": code, "severity": severity, "outcome": "verified", "summary": fixed});
+    }
+    report
+}
+
 /// The lines of the table about one code.
 fn block(text: &str, code: &str) -> String {
     let begins = |l: &str| l.starts_with("  ") && l.get(10..).is_some_and(|l| l.starts_with(&format!("{code} ")));
@@ -105,7 +129,7 @@ fn block(text: &str, code: &str) -> String {
 }
 
 #[test]
-fn the_doctor_finds_what_is_broken_and_what_it_says_repairs_it() {
+fn the_doctor_finds_what_is_installed_wrong_and_what_it_says_repairs_it() {
     let machine = boot!(Scope::User);
     machine.install(&[]);
     let mut clinic = Clinic::new(machine);
@@ -117,18 +141,28 @@ fn the_doctor_finds_what_is_broken_and_what_it_says_repairs_it() {
         "{report:#}"
     );
     let healthy = clinic.machine.verb("doctor", &["--port", "8765"]).ok().stdout;
+    assert_eq!(normal(&healthy), normal(&human(&report)));
+    let healthy = human(&of_any_machine(report));
     clinic.said.push(("A healthy machine".into(), healthy.trim_end().to_owned()));
 
     edited_outdated_and_lost_files(&mut clinic);
     programs(&mut clinic);
     leftovers_and_secrets(&mut clinic);
     limits(&mut clinic);
+    figure("doctor_slowest_of_all", clinic.slowest.as_millis(), "ms");
+    documented(&clinic.said, "installed");
+}
+
+#[test]
+fn the_doctor_finds_what_runs_wrong_and_what_it_says_repairs_it() {
+    let machine = boot!(Scope::User);
+    machine.install(&[]);
+    let mut clinic = Clinic::new(machine);
     crash_loop(&mut clinic);
     tmux_in_our_group(&mut clinic);
     strangers(&mut clinic);
     sessions(&mut clinic);
-    figure("doctor_slowest_of_all", clinic.slowest.as_millis(), "ms");
-    documented(&clinic.said, "broken");
+    documented(&clinic.said, "running");
 }
 
 fn edited_outdated_and_lost_files(clinic: &mut Clinic) {
@@ -218,6 +252,12 @@ fn leftovers_and_secrets(clinic: &mut Clinic) {
     clinic.fails("Hooks that point to a program that is gone", "hook-programs");
     clinic.machine.root(&["install", "-D", "-m755", "/usr/bin/true", "/opt/gone/claude-hook-fast.sh"]).ok();
     clinic.verified("hook-programs");
+    clinic.machine.write(
+        "/home/boxuser/.claude/settings.json",
+        r#"{"hooks":{"Stop":[{"hooks":[{"type":"command","command":"/opt/gone/mpm-monitor hook"}]}]}}"#,
+    );
+    let check = clinic.fails("Our own hook with a program that is gone", "hook-programs");
+    clinic.repair(&check);
     let handler = "/home/boxuser/src/claude_mpm/scripts/claude-hook-handler.sh";
     clinic.machine.write(handler, "#!/bin/bash\n");
     clinic.machine.run(&["chmod", "755", handler]).ok();
@@ -282,7 +322,7 @@ fn tmux_in_our_group(clinic: &mut Clinic) {
     let group = machine.property(PORT, "ControlGroup");
     let script = format!(
         "for g in /sys/fs/cgroup/systemd /sys/fs/cgroup/unified /sys/fs/cgroup; do \
-         test -e $g{group}/cgroup.procs && for p in {pid} $(pgrep -P {pid}); do echo $p > $g{group}/cgroup.procs; done; done; true"
+         test -e $g'{group}'/cgroup.procs && for p in {pid} $(pgrep -P {pid}); do echo $p > $g'{group}'/cgroup.procs; done; done; true"
     );
     machine.root(&["sh", "-c", &script]).ok();
     let check = clinic.fails("A tmux server in the service's control group", "tmux-cgroup");
@@ -449,6 +489,9 @@ fn documented(said: &[(String, String)], mark: &str) {
     let shown: String =
         said.iter().map(|(name, text)| format!("### {name}\n\n```\n{}\n```\n\n", normal(text))).collect();
     let path = here("docs/doctor.md");
+    // Several tests write their parts of it.
+    let lock = std::fs::File::open(&path).unwrap();
+    lock.lock().unwrap();
     let page = std::fs::read_to_string(&path).unwrap();
     let (begin, end) = (format!("<!-- {mark} -->\n\n"), format!("<!-- end of {mark} -->"));
     let (before, rest) = page.split_once(&begin).unwrap_or_else(|| panic!("docs/doctor.md has no {begin}"));
