@@ -360,7 +360,8 @@ impl Provenance {
     }
 }
 
-fn show(value: &Value, kind: Kind) -> String {
+/// A value as it would stand in a file.
+pub(super) fn show(value: &Value, kind: Kind) -> String {
     let quote = |text: &str| toml::Value::String(text.to_owned()).to_string();
     let list = |items: Vec<String>| format!("[{}]", items.join(", "));
     match value {

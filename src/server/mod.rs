@@ -13,6 +13,7 @@ pub mod dashboard;
 pub mod guard;
 pub mod io;
 pub mod metrics;
+pub mod once;
 pub mod openapi;
 pub mod page;
 pub mod project;
@@ -20,6 +21,7 @@ pub mod room;
 pub mod routes;
 pub mod site;
 pub mod socketio;
+pub mod spooled;
 pub mod sse;
 pub mod stats;
 pub mod stream;
@@ -44,6 +46,7 @@ use crate::config::Settings;
 use crate::events::hub::{Hub, Outlet};
 use crate::events::store::Store;
 use crate::runtime::components::{Components, State};
+use crate::runtime::program_file::ProgramFile;
 use crate::runtime::pulse::{Probe, Pulse};
 use crate::runtime::readiness::Readiness;
 use crate::runtime::sockets;
@@ -82,6 +85,8 @@ pub struct Context {
     pub config_generation: Arc<AtomicU64>,
     /// The page at `/`, if it is not our own.
     pub dashboard: Option<Arc<dashboard::Dashboard>>,
+    /// What this process runs from.
+    pub program: ProgramFile,
 }
 
 impl fmt::Debug for Context {
@@ -117,7 +122,7 @@ pub struct Server {
     pulse: Pulse,
     probe: Arc<Probe>,
     accepting: JoinHandle<()>,
-    helpers: [JoinHandle<()>; 3],
+    helpers: [JoinHandle<()>; 4],
     watch: Option<dashboard::watch::Watch>,
 }
 
@@ -183,6 +188,7 @@ impl Server {
             counters: Arc::clone(&counters),
             open: Arc::clone(&open),
             phase: phases.clone(),
+            once: Arc::default(),
         };
         let instance = Arc::clone(&app.context.instance);
         let watched = context.dashboard.as_ref().filter(|_| context.settings.borrow().watches_dashboard());
@@ -190,13 +196,15 @@ impl Server {
             let sio = Arc::clone(&sio);
             dashboard::watch::Watch::start(dashboard, components.clone(), move || beat::reload(&sio))
         });
-        let site = Arc::new(Site::new(context, Arc::clone(&counters), Arc::new(app)));
+        let app = Arc::new(app);
+        let site = Arc::new(Site::new(context, Arc::clone(&counters), Arc::clone(&app)));
         let probe = pulse.register("accept");
         let accepting = tokio::spawn(accept::run(listeners, site, Arc::clone(&open), phases, Arc::clone(&probe)));
         let helpers = [
             tokio::spawn(socketio::heartbeat::run(Arc::clone(&sio))),
             tokio::spawn(socketio::count_clients(Arc::clone(&sio))),
             tokio::spawn(beat::run(Arc::clone(&sio), instance)),
+            tokio::spawn(spooled::run(app)),
         ];
         components.set(accept::COMPONENT, State::Ok);
         Ok(Self { sio, streams, counters, open, phase, components, pulse, probe, accepting, helpers, watch })
