@@ -197,6 +197,21 @@ impl Hub {
         change()
     }
 
+    /// The events after `seq`, oldest first, at most `count` of them and `bytes` of bytes but one in any case; `None` where
+    /// memory does not reach back so far.
+    pub fn after(&self, seq: u64, count: usize, bytes: usize) -> Option<Vec<Arc<Event>>> {
+        let state = lock(&self.state);
+        state.ring.front().filter(|oldest| oldest.seq <= seq.saturating_add(1))?;
+        let start = state.ring.partition_point(|e| e.seq <= seq);
+        let mut size = 0;
+        let fits = state.ring.range(start..).take(count).take_while(|event| {
+            let is_first = size == 0;
+            size += weight(event);
+            is_first || size <= bytes
+        });
+        Some(fits.cloned().collect())
+    }
+
     /// The events in memory, oldest first.
     pub fn recent(&self) -> Vec<Shown> {
         self.kept().into_iter().map(|event| Shown::new(event, self.epoch())).collect()
@@ -332,7 +347,7 @@ mod tests {
     fn event(seq: u64, payload: &str) -> Event {
         let draft =
             Draft { name: "tool_event".into(), subtype: "pre_tool".into(), session: None, payload: payload.into() };
-        Event { seq, accepted: jiff::Timestamp::UNIX_EPOCH, draft }
+        Event { seq, accepted: jiff::Timestamp::UNIX_EPOCH, origin: None, draft }
     }
 
     #[test]

@@ -70,7 +70,7 @@ impl Shown {
         json.extend_from_slice(quoted(name).as_bytes());
         json.extend_from_slice(b",");
         let payload_at = json.len();
-        let id_at = splice(&mut json, payload, event.seq, epoch);
+        let id_at = splice(&mut json, payload, &event, epoch);
         json.extend_from_slice(b"]");
         let (seq, json) = (event.seq, json.freeze());
         let mut shown = Self { seq, event, first_name, ahead: None, json, payload_at, id_at };
@@ -138,16 +138,22 @@ impl Shown {
     }
 }
 
-/// Appends an object with `id` and `seq` as its last fields. A poster's own field of that name stays (the pass-through
+/// Appends an object with `id` and `seq` as its last fields, and `node` before them if it came from another node. A poster's own field of that name stays (the pass-through
 /// dialect promises unchanged data), and so does a payload that is no object. Returns where the `id` is, with the comma that
 /// goes with it.
-fn splice(json: &mut BytesMut, payload: &str, seq: u64, epoch: &str) -> Range<usize> {
+fn splice(json: &mut BytesMut, payload: &str, event: &Event, epoch: &str) -> Range<usize> {
+    let seq = event.seq;
     let Some(open) = payload.strip_suffix('}').filter(|p| p.starts_with('{')) else {
         json.extend_from_slice(payload.as_bytes());
         return 0..0;
     };
     json.extend_from_slice(open.as_bytes());
-    let is_first = open.len() == 1;
+    let mut is_first = open.len() == 1;
+    if let Some(origin) = event.origin.as_ref().filter(|_| !has_field(payload, "node")) {
+        json.extend_from_slice(if is_first { b"" } else { b"," });
+        json.extend_from_slice(format!("\"node\":{}", quoted(&origin.node)).as_bytes());
+        is_first = false;
+    }
     let mut id_at = 0..0;
     if !has_field(payload, "id") {
         let id = if epoch.is_empty() { seq.to_string() } else { format!("{epoch}-{seq}") };
@@ -186,11 +192,11 @@ fn quoted(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::events::model::Draft;
+    use crate::events::model::{Draft, Origin};
 
     fn arrays(name: &str, payload: &str) -> Vec<String> {
         let draft = Draft { name: name.into(), subtype: "x".into(), session: None, payload: payload.into() };
-        let event = Event { seq: 7, accepted: jiff::Timestamp::UNIX_EPOCH, draft };
+        let event = Event { seq: 7, accepted: jiff::Timestamp::UNIX_EPOCH, origin: None, draft };
         Shown::new(event, "e").arrays().map(|a| String::from_utf8(a.to_vec()).unwrap()).collect()
     }
 
@@ -210,10 +216,25 @@ mod tests {
     }
 
     #[test]
+    fn what_comes_from_another_node_says_so() {
+        let shown = |payload: &str| {
+            let draft = Draft { name: "n".into(), subtype: "x".into(), session: None, payload: payload.into() };
+            let origin = Origin { node: "build-2".into(), epoch: "f".into(), seq: 3 };
+            let event = Event { seq: 7, accepted: jiff::Timestamp::UNIX_EPOCH, origin: Some(origin.into()), draft };
+            let shown = Shown::new(&event, "e");
+            (String::from_utf8(shown.payload().to_vec()).unwrap(), String::from_utf8(shown.unnamed().concat()).unwrap())
+        };
+        let both = (r#"{"a":1,"node":"build-2","id":"e-7","seq":7}"#, r#"{"a":1,"node":"build-2","seq":7}"#);
+        assert_eq!(shown(r#"{"a":1}"#), (both.0.into(), both.1.into()));
+        assert_eq!(shown("{}").1, r#"{"node":"build-2","seq":7}"#);
+        assert_eq!(shown(r#"{"node":"mine"}"#).0, r#"{"node":"mine","id":"e-7","seq":7}"#);
+    }
+
+    #[test]
     fn the_unasked_history_has_everything_but_the_id_that_was_added() {
         let unnamed = |payload: &str| {
             let draft = Draft { name: "n".into(), subtype: "x".into(), session: None, payload: payload.into() };
-            let shown = Shown::new(Event { seq: 7, accepted: jiff::Timestamp::UNIX_EPOCH, draft }, "e");
+            let shown = Shown::new(Event { seq: 7, accepted: jiff::Timestamp::UNIX_EPOCH, origin: None, draft }, "e");
             String::from_utf8(shown.unnamed().concat()).unwrap()
         };
         assert_eq!(unnamed(r#"{"type":"x"}"#), r#"{"type":"x","seq":7}"#);
@@ -241,7 +262,7 @@ mod tests {
         for (name, payload) in [(HOOK_EVENT, r#"{"a":1}"#), (SESSION_STARTED, r#"{"data":{}}"#), ("x", "{}")] {
             let draft =
                 Draft { name: name.into(), subtype: "x".into(), session: Some("s".into()), payload: payload.into() };
-            let event = Event { seq: 7, accepted: jiff::Timestamp::UNIX_EPOCH, draft };
+            let event = Event { seq: 7, accepted: jiff::Timestamp::UNIX_EPOCH, origin: None, draft };
             let shown = Shown::new(event, "e");
             assert_eq!(shown.arrays().count(), shown.faces().count());
             let names: Vec<String> = shown.faces().map(|(name, _)| name).collect();

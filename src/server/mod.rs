@@ -7,9 +7,11 @@ pub mod accept;
 pub mod access;
 pub mod answer;
 pub mod beat;
+pub mod beneath;
 pub mod clients;
 pub mod counters;
 pub mod dashboard;
+pub mod files;
 pub mod guard;
 pub mod io;
 pub mod metrics;
@@ -83,6 +85,8 @@ pub struct Context {
     pub instance: Arc<Instance>,
     /// How often the configuration was read.
     pub config_generation: Arc<AtomicU64>,
+    /// What is counted of the bus, if there is one.
+    pub bus: Option<Arc<crate::bus::Figures>>,
     /// The page at `/`, if it is not our own.
     pub dashboard: Option<Arc<dashboard::Dashboard>>,
     /// What this process runs from.
@@ -166,6 +170,7 @@ impl Server {
         let (phase, phases) = watch::channel(Phase::Serving);
         let (counters, open) = (Arc::<Counters>::default(), Arc::<Open>::default());
         let (components, pulse) = (context.components.clone(), context.pulse.clone());
+        let files = files::Files::new(context.settings.clone(), Arc::clone(&context.hub), Arc::clone(&counters));
         let sio = SocketIo::new(
             context.settings.clone(),
             Source::new(Arc::clone(&context.hub), Arc::clone(&context.store)),
@@ -176,6 +181,7 @@ impl Server {
                 counters: Arc::clone(&counters),
                 settings: context.settings.clone(),
                 instance: Arc::clone(&context.instance),
+                files: files.clone(),
             }),
         );
         context.hub.attach(Arc::clone(&sio) as Arc<dyn Outlet>);
@@ -187,6 +193,7 @@ impl Server {
             streams: Arc::clone(&streams),
             counters: Arc::clone(&counters),
             open: Arc::clone(&open),
+            files,
             phase: phases.clone(),
             once: Arc::default(),
         };

@@ -64,6 +64,8 @@ pub struct Figures {
     pub accept_errors: u64,
     /// Requests and connections kept out, by the refusal's code.
     pub denied: BTreeMap<&'static str, u64>,
+    /// Questions about files, by what was asked and how it ended.
+    pub files: BTreeMap<(&'static str, &'static str), u64>,
     /// Events taken and refused.
     pub ingest: Ingest,
     /// Events sent on to the clients.
@@ -96,6 +98,8 @@ pub struct Figures {
     pub components: BTreeMap<&'static str, Component>,
     /// Parts that have not answered the watchdog's last question.
     pub silent: u64,
+    /// The bus, if there is one.
+    pub bus: Option<crate::bus::figures::Snapshot>,
     /// What the process takes of the machine.
     pub usage: Usage,
 }
@@ -130,6 +134,7 @@ impl Figures {
             connections_refused: read(&counters.connections_refused),
             accept_errors: read(&counters.accept_errors),
             denied: counters.denials(),
+            files: counters.file_requests(),
             ingest: counters.ingest(),
             events_sent: read(&counters.events),
             reloads: read(&counters.reloads),
@@ -146,6 +151,7 @@ impl Figures {
             program_replaced: context.program.fate() == Fate::Replaced,
             components: context.components.snapshot(),
             silent: context.pulse.silent().len() as u64,
+            bus: context.bus.as_ref().map(|bus| bus.snapshot(context.store.last_seq())),
             usage: Usage::now(),
         }
     }
@@ -181,6 +187,7 @@ impl Figures {
                 "sent": self.events_sent,
                 "waiting": self.hub_queue,
             },
+            "files": by_question(&self.files),
             "store": {
                 "events": self.store_events,
                 "batches": self.store_batches,
@@ -210,8 +217,22 @@ fn by_path(counts: &BTreeMap<(Path, &'static str), u64>) -> BTreeMap<&'static st
     all
 }
 
+fn by_question(
+    counts: &BTreeMap<(&'static str, &'static str), u64>,
+) -> BTreeMap<&'static str, BTreeMap<&'static str, u64>> {
+    let mut all: BTreeMap<_, BTreeMap<_, _>> = BTreeMap::new();
+    for ((asked, result), count) in counts {
+        all.entry(*asked).or_default().insert(*result, *count);
+    }
+    all
+}
+
 async fn status(State(app): State<Arc<App>>) -> Response {
-    let mut body = Figures::of(&app).summary();
+    let figures = Figures::of(&app);
+    let mut body = figures.summary();
+    if let Some(bus) = &figures.bus {
+        body["bus"] = bus.to_json();
+    }
     let instance = &app.context.instance;
     body["service"] = build::SERVICE.into();
     body["version"] = build::VERSION.into();

@@ -110,7 +110,7 @@ mod tests {
             session: Some(session.into()),
             payload: "{\"a\":\"x\\ny\"}".into(),
         };
-        Shown::new(Event { seq, accepted: jiff::Timestamp::UNIX_EPOCH, draft }, "e")
+        Shown::new(Event { seq, accepted: jiff::Timestamp::UNIX_EPOCH, origin: None, draft }, "e")
     }
 
     fn text(chunk: &Chunk, cursor: u64, filter: &Filter) -> (usize, String) {
