@@ -152,7 +152,8 @@ fn tool_dirs_among(known: &[PathBuf], mut dirs: Vec<PathBuf>, usual: &[&Path]) -
     found
 }
 
-fn is_same_file(a: &Path, b: &Path) -> bool {
+/// Whether both lead to one file.
+pub fn is_same_file(a: &Path, b: &Path) -> bool {
     match (std::fs::metadata(a), std::fs::metadata(b)) {
         (Ok(a), Ok(b)) => a.ino() == b.ino() && a.dev() == b.dev(),
         _ => false,
