@@ -26,12 +26,15 @@ macro_rules! boot {
 
 mod activation;
 mod compat;
+mod doctor;
 mod faults;
 mod json;
 mod many;
+mod migrate;
 mod place;
 mod story;
 mod traces;
+mod upgrade;
 mod verbs;
 
 #[path = "../harness/mod.rs"]
