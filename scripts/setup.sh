@@ -3,7 +3,9 @@
 #
 #   scripts/setup.sh build    to build and run: a C compiler, libsystemd (Linux), Rust
 #   scripts/setup.sh test     to test: the above, a D-Bus and logind for the throw-away systemd, tmux, a Python
-#                             and a Node with real Socket.IO clients, the real Claude MPM, a browser, cargo-nextest
+#                             and a Node with real Socket.IO clients, the real Claude MPM, a browser, proxies,
+#                             what makes and checks packages, cargo-nextest
+#   scripts/setup.sh package  to make packages: debhelper and rpmbuild
 #   scripts/setup.sh lint     shellcheck, rustfmt, clippy
 #   scripts/setup.sh fuzz     cargo-fuzz and a C++ compiler
 #   scripts/setup.sh mac      a compiler and its standard library's source, to check the macOS code on Debian
@@ -140,6 +142,23 @@ js_clients() {
     printf '%s\n' "$wanted" >"$js/.installed"
 }
 
+# What scripts/package.sh needs.
+packaging() { debian debhelper rpm; }
+
+# unpacked PACKAGE PROGRAM: a program of a package that is not installed, in a folder of the tests
+unpacked() {
+    dir=$(target_dir)/test-tools/$1
+    [ -x "$dir/$2" ] && return 0
+    say "unpacking $1 in $dir"
+    rm -rf "$dir"
+    mkdir -p "$dir"
+    if [ -z "$apt_updated" ]; then
+        root apt-get update -qq
+        apt_updated=1
+    fi
+    (cd "$dir" && apt-get download -qq "$1" >/dev/null 2>&1 && dpkg-deb -x "$1"_*.deb . && rm -f "$1"_*.deb)
+}
+
 for_tests() {
     build
     if is_mac; then
@@ -148,7 +167,11 @@ for_tests() {
         have npm || { have brew && brew install node; } || die "the tests need Node: 'brew install node' (https://brew.sh)"
     elif is_debian; then
         debian systemd dbus libpam-systemd dbus-user-session util-linux mount mawk findutils procps \
-            python3-venv tmux curl iproute2 ruby chromium libfaketime
+            python3-venv tmux curl iproute2 ruby chromium libfaketime openssl sqlite3 man-db mandoc lintian rpmlint
+        packaging
+        # To run, not to have: installed they would be services of this machine.
+        unpacked nginx usr/sbin/nginx
+        unpacked caddy usr/bin/caddy
         # Node may have come from elsewhere, with npm in it.
         have npm || debian nodejs npm
     else
@@ -199,6 +222,10 @@ mac() {
 case ${1-} in
 build) build ;;
 test) for_tests ;;
+package)
+    build
+    if is_debian; then packaging; else need_by_hand rpmbuild rpmbuild; fi
+    ;;
 lint) lint ;;
 fuzz) fuzz ;;
 mac) mac ;;

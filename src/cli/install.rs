@@ -112,6 +112,9 @@ fn install(
 ) -> anyhow::Result<Done> {
     let (port, paths) = (context.port, &context.paths);
     let mut observed = observe::observe(port, paths, manager, &context.user)?;
+    // `/bin` and `/sbin` may be other names of where a package put it.
+    let packaged = observed.packaged.clone().filter(|path| program::is_same_file(path, program));
+    let program = packaged.as_deref().unwrap_or(program);
     observed.made_dirs.extend(lock.iter().flat_map(|l| l.made.clone()));
     let had = observed.receipt.clone();
     if let Some(had) = &had {

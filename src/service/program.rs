@@ -154,9 +154,10 @@ fn tool_dirs_among(known: &[PathBuf], mut dirs: Vec<PathBuf>, usual: &[&Path]) -
     found
 }
 
-/// The program that the installed definition of an instance runs, if that can be read.
+/// The program that the installed definition of an instance runs, if that can be read; a package's, where there is no other.
 pub fn of_instance(paths: &Paths, port: u16) -> Option<PathBuf> {
-    let definition = files::read(&paths.service(port)).ok().flatten()?;
+    let candidates = [Some(paths.service(port)), paths.packaged_service()];
+    let definition = candidates.iter().flatten().find_map(|path| files::read(path).ok().flatten())?;
     desired::program_of(&definition, paths.kind)
 }
 
