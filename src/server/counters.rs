@@ -23,6 +23,8 @@ pub struct Counters {
     files: Mutex<BTreeMap<(&'static str, &'static str), u64>>,
     /// Events that went out to the clients.
     pub events: AtomicU64,
+    /// Times that clients were told of a changed dashboard.
+    pub reloads: AtomicU64,
     /// Engine.IO sessions opened.
     pub opened: AtomicU64,
     /// Handshakes refused because of `max_clients`.
