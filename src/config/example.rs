@@ -57,6 +57,7 @@ pub fn values(kind: Kind) -> String {
         Kind::Users => "numbers of users".to_owned(),
         Kind::Dashboard => "an absolute path, \"auto\", or \"\"".to_owned(),
         Kind::Directories => "absolute paths".to_owned(),
+        Kind::Names => "names, or names joined by /".to_owned(),
         Kind::Origins => "web origins".to_owned(),
     }
 }
