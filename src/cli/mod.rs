@@ -3,6 +3,8 @@
 pub mod args;
 pub mod completions;
 pub mod config;
+pub mod emit;
+pub mod events;
 pub mod exit;
 pub mod homebrew;
 pub mod hook;
@@ -40,6 +42,8 @@ pub fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Verb::Logs(args) => logs::run(&args),
         Verb::Config(args) => config::run(&args),
         Verb::Run(args) => run::run(*args),
+        Verb::Emit(args) => emit::run(&args),
+        Verb::Events(args) => events::run(&args),
         Verb::Hook(args) => hook::run(&args),
         Verb::Hooks(args) => hooks::run(&args),
         Verb::Completions { shell } => completions::run(shell),

@@ -88,7 +88,9 @@ pub fn run(mut orders: Orders, began: Instant, is_set: bool) {
         orders.deadline = set;
     }
     // Whoever wants it gone waits no longer than the deadline; till then the event can still be brought to safety.
-    for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT, signal_hook::consts::SIGHUP] {
+    // And a limit on the size of files is an error like a full disk, not the end.
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
+    for signal in [SIGTERM, SIGINT, SIGHUP, SIGXFSZ] {
         let _ = signal_hook::flag::register(signal, Arc::new(AtomicBool::new(false)));
     }
     let end = began + orders.deadline;
