@@ -18,8 +18,8 @@ use super::{branch, key};
 
 /// How long a hook may take in all, unless it is told otherwise.
 pub const DEADLINE: Duration = Duration::from_millis(250);
-/// The part of it that is kept back for putting events into the spool.
-const SPOOLING: Duration = Duration::from_millis(40);
+/// The part of it that is kept back for putting events into the spool, at most; a quarter of a short deadline.
+const SPOOLING: Duration = Duration::from_millis(200);
 /// The most that a hook spends on what others left in the spool.
 const BACKLOG: Duration = Duration::from_millis(100);
 
@@ -110,8 +110,9 @@ fn work(orders: &Orders, end: Instant) {
             eprintln!("mpm-monitor hook: {text}");
         }
     };
-    let spooling = end - SPOOLING.min(orders.deadline / 3);
-    let reading = spooling - (orders.deadline / 3).min(Duration::from_millis(100));
+    let spooling = end - SPOOLING.min(orders.deadline / 4);
+    // Claude Code has written it all when it starts a hook, so whoever is still silent then has nothing to say.
+    let reading = spooling - orders.deadline * 2 / 5;
     let input = match input::read(std::io::stdin(), reading) {
         Ok(input) => input,
         Err(error) => return say(&format!("cannot read standard input: {error}")),

@@ -7,6 +7,7 @@ mod browser;
 mod commands;
 mod compare;
 mod net;
+mod ours;
 mod senders;
 mod talk;
 

@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 use crate::harness::command::run;
 use crate::harness::daemon::{Place, SOON, ready, signal};
 use crate::harness::{http, percentile};
-use crate::session::{all_steps, call, command, expected, fed, hook, inputs, steps, stored, subtypes, wait_for};
-
-const DEADLINE: Duration = Duration::from_millis(250);
+use crate::session::{
+    DEADLINE, all_steps, call, command, expected, fed, hook, inputs, steps, stored, subtypes, wait_for,
+};
 
 #[test]
 fn a_session_arrives_whole_and_in_order() {
@@ -173,11 +173,11 @@ fn large_inputs_become_events_that_say_what_was_cut() {
     let [_, mut after] = call("large", 0);
     after["tool_response"] = json!({"stdout": "x\u{1f600}\"".repeat(600_000)});
     let input = after.to_string();
-    let ran = fed(&mut command(&place, port, &["--deadline", "5s"]), input.as_bytes()).unnoticed(DEADLINE * 20);
+    let ran = fed(&mut command(&place, port, &["--deadline", "10s"]), input.as_bytes()).unnoticed(DEADLINE * 5);
     println!("{} bytes in {:?}", input.len(), ran.took);
     let [mut before, _] = call("large", 1);
     before["tool_input"]["list"] = json!(vec![1; 400_000]);
-    fed(&mut command(&place, port, &["--deadline", "5s"]), before.to_string().as_bytes()).unnoticed(DEADLINE * 20);
+    fed(&mut command(&place, port, &["--deadline", "10s"]), before.to_string().as_bytes()).unnoticed(DEADLINE * 5);
     let events = wait_for(port, "large", 2);
     assert_eq!((&events[0]["subtype"], &events[0]["correlation_id"]), (&json!("post_tool"), &json!("toolu_large_0")));
     assert!(events.iter().all(|e| e["data"]["input_cut_bytes"].as_u64() > Some(100_000)), "{events:?}");

@@ -218,8 +218,8 @@ fn status_tells_what_is_there_and_what_is_wrong() {
     let like = home.place.command::<&str>([]);
     let mut sh = std::process::Command::new("sh");
     sh.args(["-c", command]).env_clear().envs(like.get_envs().filter_map(|(n, v)| Some((n, v?))));
-    sh.env("MPM_MONITOR_PORT", port.to_string());
+    sh.env("MPM_MONITOR_PORT", port.to_string()).env("MPM_MONITOR_HOOK_DEADLINE", "2s");
     let input = crate::session::inputs("real", 0).pop().unwrap();
-    crate::session::fed(&mut sh, input.to_string().as_bytes()).unnoticed(std::time::Duration::from_millis(250));
+    crate::session::fed(&mut sh, input.to_string().as_bytes()).unnoticed(crate::session::DEADLINE);
     crate::session::wait_for(port, "real", 1);
 }

@@ -10,9 +10,7 @@ use serde_json::json;
 
 use crate::harness::daemon::{Place, SOON, signal};
 use crate::harness::{eventually, http, program};
-use crate::session::{SLACK, all_steps, call, command, fed, hook, steps, wait_for};
-
-const DEADLINE: Duration = Duration::from_millis(250);
+use crate::session::{DEADLINE, SLACK, all_steps, call, command, fed, hook, steps, wait_for};
 
 fn spool(place: &Place, port: u16) -> Spool {
     Spool::new(place.path("state").join(format!("spool/{port}")))
@@ -89,6 +87,29 @@ fn servers_that_answer_badly_cost_no_event() {
     served("100, then 200", 0, says("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"));
 }
 
+/// What nothing can prolong: the deadline that hooks have unless they are told otherwise.
+#[test]
+fn the_deadline_holds_whatever_hangs() {
+    let place = Place::new();
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let mut took = Vec::new();
+    for input in [call("late", 0)[0].to_string(), String::new(), "{".to_owned()] {
+        // Nobody accepts, and nobody closes the input.
+        let began = Instant::now();
+        let mut usual = command(&place, port, &[]);
+        usual.env_remove("MPM_MONITOR_HOOK_DEADLINE");
+        let mut child = usual.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        stdin.write_all(input.as_bytes()).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(0));
+        drop(stdin);
+        took.push(began.elapsed());
+    }
+    println!("a monitor that hangs, no input, half an input: {took:?}");
+    assert!(took.iter().all(|took| *took < Duration::from_millis(250) + SLACK), "{took:?}");
+}
+
 #[test]
 fn an_input_that_never_ends_is_left_at_the_deadline() {
     let place = Place::new();
@@ -149,7 +170,7 @@ fn a_full_disk_costs_what_finds_no_room_and_nothing_more() {
     let limited = |input: &str| {
         // The limit on a file's size stands in for the disk; bash counts KiB.
         let mut shell = Command::new("bash");
-        let script = format!("ulimit -f 3; exec {} hook --verbose --port {port}", program());
+        let script = format!("ulimit -f 3; exec {} hook --verbose --port {port} --deadline 2s", program());
         let like = place.command::<&str>([]);
         shell.args(["-c", &script]).env_clear().envs(like.get_envs().filter_map(|(n, v)| Some((n, v?))));
         fed(&mut shell, input.as_bytes()).unnoticed(DEADLINE)
