@@ -37,6 +37,16 @@ pub enum Verb {
     /// Restart an installed instance and prove that a new process is ready
     #[command(after_help = "Example:\n  mpm-monitor restart")]
     Restart(Target),
+    /// Put a new program in place, restart what runs it, and go back if it does not become ready
+    #[command(
+        after_help = "Example:\n  mpm-monitor upgrade --from ./mpm-monitor --dry-run\n  mpm-monitor upgrade --from ./mpm-monitor\n  mpm-monitor upgrade --rollback         # back to the program of before"
+    )]
+    Upgrade(super::upgrade::Upgrade),
+    /// Take over from Claude MPM's own monitor daemon: stop it politely, install, prove; --undo brings it back
+    #[command(
+        after_help = "Example:\n  cd ~/project && mpm-monitor migrate --dry-run\n  mpm-monitor migrate --dir ~/project --dir ~/other\n  mpm-monitor migrate --undo"
+    )]
+    Migrate(super::migrate::Migrate),
     /// Let a running instance read its configuration again
     #[command(after_help = "Example:\n  mpm-monitor reload")]
     Reload(Target),
@@ -51,6 +61,16 @@ pub enum Verb {
     /// Show the log of an instance
     #[command(after_help = "Example:\n  mpm-monitor logs -f\n  mpm-monitor logs -n 200 --since '1 hour ago'")]
     Logs(Logs),
+    /// Check the plumbing: service manager, installation, process, port, resources, log, tools, hooks
+    #[command(
+        after_help = "Example:\n  mpm-monitor doctor\n  mpm-monitor doctor --json\n  mpm-monitor doctor --fix         # shows each repair, and asks first\n\nExit codes: 0 without an error (warnings and notes may be left), 1 with one"
+    )]
+    Doctor(super::doctor::Doctor),
+    /// Pack what is needed to understand a failure into one file, without secrets and screens
+    #[command(
+        after_help = "Example:\n  mpm-monitor report\n  mpm-monitor report --output /var/tmp/monitor.tar.gz\n  mpm-monitor report --output - | tar tz"
+    )]
+    Report(super::report::ReportArgs),
     /// Show or check the settings
     #[command(after_help = "Example:\n  mpm-monitor config show --origin")]
     Config(ConfigArgs),
@@ -82,9 +102,9 @@ pub enum Verb {
         shell: clap_complete::Shell,
     },
     /// Print the manual page, or write all pages to a folder
-    #[command(after_help = "Example:\n  mpm-monitor man | man -l -\n  mpm-monitor man --dir ~/.local/share/man/man1")]
+    #[command(after_help = "Example:\n  mpm-monitor man | man -l -\n  mpm-monitor man --dir ~/.local/share/man")]
     Man {
-        /// Write one page for each verb into this folder
+        /// Write the pages of all verbs and of the settings into the folders `man1` and `man5` of this one
         #[arg(long, value_name = "DIR")]
         dir: Option<PathBuf>,
     },
@@ -224,6 +244,9 @@ pub struct ConfigArgs {
 #[derive(Debug, Subcommand)]
 pub enum ConfigVerb {
     /// Print the settings in force, as TOML
+    #[command(
+        after_help = "Example:\n  mpm-monitor config show --origin\n  mpm-monitor config show --port 8766 --json"
+    )]
     Show {
         /// Say of each value where it comes from
         #[arg(long)]
@@ -235,7 +258,11 @@ pub enum ConfigVerb {
         #[command(flatten)]
         run: Box<Run>,
     },
+    /// Print a configuration file with every setting, its meaning and its default, all commented out
+    #[command(after_help = "Example:\n  mpm-monitor config example > ~/.config/mpm-monitor/config.toml")]
+    Example,
     /// List every error of the configuration; exit code 78 if there is one
+    #[command(after_help = "Example:\n  mpm-monitor config check\n  mpm-monitor config check --config new.toml")]
     Check {
         /// As if given to `run`.
         #[command(flatten)]
@@ -261,9 +288,15 @@ pub struct Run {
     /// Serve an installed Claude MPM's dashboard at `/`: its folder, or `auto` to search for it
     #[arg(long, value_name = "DIR|auto")]
     pub dashboard_dir: Option<PathBuf>,
+    /// Let pages of that dashboard load themselves again when it changes: `auto` (where its folder is named), `on`, `off`
+    #[arg(long, value_name = "WHEN", num_args = 0..=1, require_equals = true, default_missing_value = "on")]
+    pub watch: Option<String>,
     /// Accept an event only once it is on the disk, not merely in the kernel
     #[arg(long)]
     pub durable: bool,
+    /// Share events with other monitors through this Redis or Valkey: redis://[user:password@]host[:port][/db]
+    #[arg(long, value_name = "URL")]
+    pub bus: Option<String>,
     /// A web origin, beyond this machine's own, whose pages may connect and post (repeatable)
     #[arg(long, value_name = "ORIGIN")]
     pub allow_origin: Vec<String>,
@@ -281,6 +314,7 @@ pub struct Run {
     pub set: Vec<String>,
 }
 
-fn duration(text: &str) -> Result<std::time::Duration, humantime::DurationError> {
+/// `15s`, `2min`.
+pub(super) fn duration(text: &str) -> Result<std::time::Duration, humantime::DurationError> {
     humantime::parse_duration(text)
 }

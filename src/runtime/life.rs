@@ -18,10 +18,12 @@ use super::logfile;
 use super::logging::Level;
 use super::notify::Notifier;
 use super::pid_files::{PidFileError, PidFiles};
+use super::program_file::{Fate, ProgramFile};
 use super::pulse::Pulse;
 use super::readiness::Readiness;
 use super::shutdown::Report;
 use super::watchdog::{Plan, Watchdog};
+use crate::bus::{self, Bus};
 use crate::cli::exit::Exit;
 use crate::config::layers::Problem;
 use crate::config::{PortChoice, Provenance, Settings};
@@ -33,6 +35,8 @@ use crate::server::{Context, Instance, Server};
 
 /// How long the store may take for its last commit and checkpoint.
 const STORE_CLOSE: Duration = Duration::from_secs(2);
+/// How long the bus may take to publish what is left.
+const BUS_STOP: Duration = Duration::from_secs(1);
 /// How often the status line is renewed, if it changed.
 const STATUS_EVERY: Duration = Duration::from_secs(5);
 
@@ -144,6 +148,9 @@ fn begin(start: Start, notifier: &Notifier, fatal: &Fatal) -> Result<Exit, BootE
     if let Some(dashboard) = &dashboard {
         tracing::info!(dir = %dashboard.page.display(), "the page at / is that of the installed Claude MPM");
     }
+    if Failpoint::FailAtStart.is_wanted() {
+        return Err(BootError::Fatal("asked for by MPM_MONITOR_FAILPOINT".to_owned()));
+    }
     notifier.status("starting: taking the port");
     let claim = boot::claim(&start.settings, &identity)?;
     let ledger = LedgerFile::in_dir(&claim.dir);
@@ -178,6 +185,7 @@ fn begin(start: Start, notifier: &Notifier, fatal: &Fatal) -> Result<Exit, BootE
         load: start.load,
         level: start.level,
         dashboard: dashboard.map(Arc::new),
+        program: ProgramFile::of_this_process(),
     };
     let ended = runtime.block_on(life.run(start.settings, claim, signals));
     // What is left are readers of the store in the middle of a query; they hold nothing that could be lost.
@@ -225,6 +233,7 @@ struct Life {
     load: Load,
     level: Level,
     dashboard: Option<Arc<Dashboard>>,
+    program: ProgramFile,
 }
 
 /// Everything that runs and must be ended.
@@ -233,6 +242,7 @@ struct Running {
     server: Server,
     hub_task: tokio::task::JoinHandle<()>,
     store: Arc<Store>,
+    bus: Option<Bus>,
     pid_files: PidFiles,
 }
 
@@ -322,6 +332,17 @@ impl Life {
         drop(hub_latch);
 
         let port = listeners.port;
+        let bus = settings.bus_url.clone().map(|url| {
+            let around = bus::Around {
+                port,
+                instance: self.identity.instance_id.clone(),
+                dir: dir.to_owned(),
+                hub: Arc::clone(&hub),
+                store: Arc::clone(&store),
+                components: self.components.clone(),
+            };
+            Bus::start(url, settings.bus.clone(), around)
+        });
         let (settings, receiver) = watch::channel(Arc::new(settings));
         let context = Context {
             settings: receiver,
@@ -337,7 +358,9 @@ impl Life {
                 started: self.identity.since,
             }),
             config_generation: Arc::clone(&self.generation),
+            bus: bus.as_ref().map(|bus| Arc::clone(bus.figures())),
             dashboard: self.dashboard.clone(),
+            program: self.program.clone(),
         };
         let server = Server::start(listeners.sockets, context)
             .map_err(|e| BootError::Fatal(format!("cannot serve on the sockets: {e}")))?;
@@ -362,7 +385,7 @@ impl Life {
                 self.components.set_because(PID_FILES, State::Degraded, format!("cannot write {problems}"));
             }
         }
-        Ok(Running { settings, server, hub_task, store, pid_files })
+        Ok(Running { settings, server, hub_task, store, bus, pid_files })
     }
 
     /// A task whose only work is to show that the runtime turns.
@@ -404,6 +427,7 @@ impl Life {
                 }
                 _ = signals.user1.recv() => self.dump(running),
                 _ = renew.tick() => {
+                    self.look_at_program();
                     let status = self.status(running, urls);
                     if status != told {
                         self.notifier.status(&status);
@@ -411,6 +435,21 @@ impl Life {
                     }
                 }
             }
+        }
+    }
+
+    /// Notices an upgrade without a restart.
+    fn look_at_program(&self) {
+        let (fate, path) = (self.program.look(), self.program.path().map(|p| p.display().to_string()));
+        match fate {
+            None => {}
+            Some(Fate::Same) => tracing::info!(path, "the program file is again the one that runs"),
+            Some(fate) => tracing::warn!(
+                path,
+                running_build = crate::build::ID,
+                "the program file was {}: the old one runs on until `mpm-monitor restart`",
+                if fate == Fate::Gone { "removed" } else { "replaced" }
+            ),
         }
     }
 
@@ -422,7 +461,7 @@ impl Life {
             if clients == 1 { "" } else { "s" },
             running.store.last_seq()
         );
-        for degraded in self.components.degraded() {
+        for degraded in self.program.remark().map(str::to_owned).into_iter().chain(self.components.degraded()) {
             status.push_str("; ");
             status.push_str(&degraded);
         }
@@ -489,8 +528,18 @@ impl Life {
         self.pulse.retire_all_but("runtime");
 
         let step = Instant::now();
-        let drained = running.server.drain(drain, "shutdown").await;
+        // Clients are told why: after a failure and after an upgrade somebody comes back for certain.
+        self.program.look();
+        let reason = match (self.fatal.reason(), self.program.fate()) {
+            (Some(_), _) => "failure",
+            (None, Fate::Replaced) => "upgrade",
+            (None, _) => "shutdown",
+        };
+        let drained = running.server.drain(drain, reason).await;
         report.add("server", step, drained.cut == 0);
+        if running.settings.borrow().watches_dashboard() {
+            report.add("dashboard watch", step, drained.watch_ended);
+        }
 
         if !running.pid_files.is_empty() {
             let step = Instant::now();
@@ -500,6 +549,16 @@ impl Life {
                 tracing::warn!("cannot remove {problems}");
             }
             report.add("pid files", step, problems.is_empty());
+        }
+
+        if let Some(bus) = running.bus {
+            let step = Instant::now();
+            // What it does not get done the next life does: that is no reason to call the end unclean.
+            let all = bus.stop(BUS_STOP.min(drain)).await;
+            if !all {
+                tracing::info!("events that the bus did not take are published by the next start");
+            }
+            report.add("bus", step, true);
         }
 
         let step = Instant::now();

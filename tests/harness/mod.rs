@@ -3,6 +3,7 @@
 // Each test binary uses its own part of it.
 #![allow(dead_code)]
 
+pub mod builds;
 pub mod command;
 pub mod daemon;
 pub mod http;
@@ -10,6 +11,7 @@ pub mod http;
 pub mod launchd;
 pub mod machine;
 pub mod notify;
+pub mod sse;
 pub mod tree;
 pub mod wire;
 

@@ -108,6 +108,7 @@ pub fn start_with(
     let (readiness, pulse) = (Readiness::new(), Pulse::new());
     let events = Arc::new(keep(&pulse, dir));
     let context = Context {
+        bus: Some(bus()),
         settings: receiver,
         readiness: readiness.clone(),
         components: Components::new(),
@@ -117,6 +118,7 @@ pub fn start_with(
         instance: Arc::new(Instance { id: "me".into(), port: address.port(), pid: 1, started: Instant::now() }),
         config_generation: Arc::new(AtomicU64::new(1)),
         dashboard,
+        program: Default::default(),
     };
     let server = Some(Server::start_with(vec![listener], context, namespaces).unwrap());
     Rig { server, address, events, readiness, pulse, settings: sender }
@@ -329,4 +331,11 @@ fn parse(bytes: &[u8]) -> Option<(Frame, usize)> {
         other => panic!("frame type {other:#x}"),
     };
     Some((frame, at + length))
+}
+
+/// The figures of a bus that another node is on, so that all figures are there.
+fn bus() -> Arc<mpm_monitor::bus::Figures> {
+    let figures = mpm_monitor::bus::Figures::new("a");
+    figures.of_node("b", |f| f.behind = 1);
+    Arc::new(figures)
 }

@@ -26,11 +26,16 @@ macro_rules! boot {
 
 mod activation;
 mod compat;
+mod doctor;
 mod faults;
+mod json;
 mod many;
+mod migrate;
 mod place;
 mod story;
+mod tmux;
 mod traces;
+mod upgrade;
 mod verbs;
 
 #[path = "../harness/mod.rs"]
