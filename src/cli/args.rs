@@ -77,6 +77,14 @@ pub enum Verb {
     /// Serve, in the foreground; this is what the service manager runs
     #[command(after_help = "Example:\n  mpm-monitor run\n  mpm-monitor run --port auto --log-format json")]
     Run(Box<Run>),
+    /// Post one event
+    #[command(
+        after_help = "Example:\n  mpm-monitor emit build_finished --data '{\"ok\":true}' --session s-1\n\nExit codes: 0 stored, 3 no monitor, 4 no answer, 5 not now, 8 refused, 77 token wanted"
+    )]
+    Emit(super::emit::Emit),
+    /// Show, search or export the events of a running monitor
+    #[command(after_help = "Example:\n  mpm-monitor events tail -f\n  mpm-monitor events search --text 'cargo test'")]
+    Events(super::events::Events),
     /// Read a Claude Code hook's input and post what it says; never delays or fails the agent
     #[command(
         after_help = "Example:\n  echo '{\"hook_event_name\":\"Stop\",\"session_id\":\"s\"}' | mpm-monitor hook --verbose\n\n`mpm-monitor hooks install` puts it into Claude Code's settings. It always ends with 0 and prints nothing on standard output."

@@ -4,6 +4,8 @@ pub mod args;
 pub mod completions;
 pub mod config;
 pub mod doctor;
+pub mod emit;
+pub mod events;
 pub mod exit;
 pub mod homebrew;
 pub mod hook;
@@ -49,6 +51,8 @@ pub fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Verb::Report(args) => report::run(&args),
         Verb::Config(args) => config::run(&args),
         Verb::Run(args) => run::run(*args),
+        Verb::Emit(args) => emit::run(&args),
+        Verb::Events(args) => events::run(&args),
         Verb::Hook(args) => hook::run(&args),
         Verb::Hooks(args) => hooks::run(&args),
         Verb::Completions { shell } => completions::run(shell),

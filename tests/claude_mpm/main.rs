@@ -8,6 +8,7 @@ mod commands;
 mod compare;
 mod files;
 mod net;
+mod ours;
 mod senders;
 mod talk;
 
