@@ -5,10 +5,12 @@
 //! - [`cli`]: one file per verb; [`cli::exit`] holds every exit code.
 //! - [`config`]: where a setting comes from, and the validated [`config::Settings`].
 //! - [`service`]: what is installed with systemd or launchd: plan, apply, verify, receipt.
+//! - [`migrate`]: from Claude MPM's own daemon to this program, and back.
 //! - [`runtime`]: one life of the process: boot, readiness, watchdog, signals, shutdown.
 //! - [`events`]: an event's way: ingest, store, hub.
 //! - [`bus`]: the same events on several machines, through Redis or Valkey.
 //! - [`server`]: HTTP and Socket.IO on the listeners.
+//! - [`hooks`]: our own hook for Claude Code, its spool, and how it gets into Claude Code's settings.
 //! - [`probe`]: asks a running monitor who it is, through its real socket.
 //! - [`sys`]: the only `unsafe` code.
 
@@ -16,6 +18,8 @@ pub mod bus;
 pub mod cli;
 pub mod config;
 pub mod events;
+pub mod hooks;
+pub mod migrate;
 pub mod probe;
 pub mod runtime;
 pub mod server;

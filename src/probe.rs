@@ -39,9 +39,22 @@ pub struct Health {
     /// The states of its components, as [`crate::runtime::components`] has them; another monitor may mean something else.
     #[serde(default)]
     pub components: Option<serde_json::Value>,
+    /// The file it runs from, as [`crate::runtime::program_file`] has it; another monitor may mean something else.
+    #[serde(default)]
+    pub program: Option<serde_json::Value>,
 }
 
 impl Health {
+    /// The path that it says its program was started from.
+    pub fn program_path(&self) -> Option<&Path> {
+        self.program.as_ref()?["path"].as_str().map(Path::new)
+    }
+
+    /// Whether it says that another file is by now where its program was started from.
+    pub fn program_replaced(&self) -> bool {
+        self.program.as_ref().is_some_and(|program| program["replaced"] == true)
+    }
+
     /// What it says of the components that do not do all of their work, as `name: detail`; for managers that pass no
     /// `STATUS=` on.
     pub fn degraded(&self) -> Option<String> {

@@ -37,6 +37,16 @@ pub enum Verb {
     /// Restart an installed instance and prove that a new process is ready
     #[command(after_help = "Example:\n  mpm-monitor restart")]
     Restart(Target),
+    /// Put a new program in place, restart what runs it, and go back if it does not become ready
+    #[command(
+        after_help = "Example:\n  mpm-monitor upgrade --from ./mpm-monitor --dry-run\n  mpm-monitor upgrade --from ./mpm-monitor\n  mpm-monitor upgrade --rollback         # back to the program of before"
+    )]
+    Upgrade(super::upgrade::Upgrade),
+    /// Take over from Claude MPM's own monitor daemon: stop it politely, install, prove; --undo brings it back
+    #[command(
+        after_help = "Example:\n  cd ~/project && mpm-monitor migrate --dry-run\n  mpm-monitor migrate --dir ~/project --dir ~/other\n  mpm-monitor migrate --undo"
+    )]
+    Migrate(super::migrate::Migrate),
     /// Let a running instance read its configuration again
     #[command(after_help = "Example:\n  mpm-monitor reload")]
     Reload(Target),
@@ -57,6 +67,14 @@ pub enum Verb {
     /// Serve, in the foreground; this is what the service manager runs
     #[command(after_help = "Example:\n  mpm-monitor run\n  mpm-monitor run --port auto --log-format json")]
     Run(Box<Run>),
+    /// Read a Claude Code hook's input and post what it says; never delays or fails the agent
+    #[command(
+        after_help = "Example:\n  echo '{\"hook_event_name\":\"Stop\",\"session_id\":\"s\"}' | mpm-monitor hook --verbose\n\n`mpm-monitor hooks install` puts it into Claude Code's settings. It always ends with 0 and prints nothing on standard output."
+    )]
+    Hook(super::hook::Hook),
+    /// Put that hook into Claude Code's settings, take it out, tell how it is
+    #[command(after_help = "Example:\n  mpm-monitor hooks install --dry-run\n  mpm-monitor hooks status")]
+    Hooks(super::hooks::Hooks),
     /// Print the completion script of a shell
     #[command(
         after_help = "Example:\n  mpm-monitor completions bash > ~/.local/share/bash-completion/completions/mpm-monitor"
@@ -66,9 +84,9 @@ pub enum Verb {
         shell: clap_complete::Shell,
     },
     /// Print the manual page, or write all pages to a folder
-    #[command(after_help = "Example:\n  mpm-monitor man | man -l -\n  mpm-monitor man --dir ~/.local/share/man/man1")]
+    #[command(after_help = "Example:\n  mpm-monitor man | man -l -\n  mpm-monitor man --dir ~/.local/share/man")]
     Man {
-        /// Write one page for each verb into this folder
+        /// Write the pages of all verbs and of the settings into the folders `man1` and `man5` of this one
         #[arg(long, value_name = "DIR")]
         dir: Option<PathBuf>,
     },
@@ -208,6 +226,9 @@ pub struct ConfigArgs {
 #[derive(Debug, Subcommand)]
 pub enum ConfigVerb {
     /// Print the settings in force, as TOML
+    #[command(
+        after_help = "Example:\n  mpm-monitor config show --origin\n  mpm-monitor config show --port 8766 --json"
+    )]
     Show {
         /// Say of each value where it comes from
         #[arg(long)]
@@ -219,7 +240,11 @@ pub enum ConfigVerb {
         #[command(flatten)]
         run: Box<Run>,
     },
+    /// Print a configuration file with every setting, its meaning and its default, all commented out
+    #[command(after_help = "Example:\n  mpm-monitor config example > ~/.config/mpm-monitor/config.toml")]
+    Example,
     /// List every error of the configuration; exit code 78 if there is one
+    #[command(after_help = "Example:\n  mpm-monitor config check\n  mpm-monitor config check --config new.toml")]
     Check {
         /// As if given to `run`.
         #[command(flatten)]
@@ -268,6 +293,7 @@ pub struct Run {
     pub set: Vec<String>,
 }
 
-fn duration(text: &str) -> Result<std::time::Duration, humantime::DurationError> {
+/// `15s`, `2min`.
+pub(super) fn duration(text: &str) -> Result<std::time::Duration, humantime::DurationError> {
     humantime::parse_duration(text)
 }

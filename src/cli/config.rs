@@ -2,6 +2,7 @@
 
 use super::args::{ConfigArgs, ConfigVerb, Run};
 use super::exit::{Exit, failed};
+use crate::config::example::example;
 use crate::config::{self, Directories, Provenance, Settings};
 use crate::server::dashboard;
 
@@ -16,6 +17,7 @@ pub fn run(args: &ConfigArgs) -> anyhow::Result<Exit> {
             let text = if *json { format!("{:#}\n", provenance.to_json()) } else { provenance.to_toml(*origin) };
             super::print(text.as_bytes())?;
         }
+        ConfigVerb::Example => super::print(example().as_bytes())?,
         ConfigVerb::Check { run } => {
             let (settings, _) = settle(run)?;
             dashboard::resolve(&settings.dashboard, &dashboard::Machine::this())

@@ -115,15 +115,19 @@ fn install(
     }
     let renews = plan.actions.iter().any(|a| matches!(a, Action::Start { .. } | Action::Restart { .. }));
     let before = context.health().and_then(|h| h.instance_id).filter(|_| renews);
+    let waiting = context.waiting("be ready");
     let applied = apply::apply(&plan, &*context.manager, context.timeout)
         .map_err(|e| failed(Exit::Failure, format!("install was taken back: {e}{}", left(&e.left))))?;
     forget_linger(&applied, context)?;
     if args.no_start {
+        drop(waiting);
         notes(context, plan.notes.iter().chain(&applied.notes));
         context.print_result(if plan.actions.is_empty() { "nothing to do" } else { "installed, not started" })?;
         return Ok(Exit::Ok);
     }
-    match proof::await_ready(&*context.manager, paths, port, before.as_deref(), context.timeout) {
+    let proved = proof::await_ready(&*context.manager, paths, port, before.as_deref(), context.timeout);
+    drop(waiting);
+    match proved {
         Ok(proof) => succeed(context, &plan, &applied, &proof),
         Err(unproved) => {
             let mut error = context.unproved("install", &unproved, applied.start_error.as_deref());

@@ -159,17 +159,26 @@ fn table(rows: &[Row]) -> String {
             (None, false, true) => "by hand".to_owned(),
             (None, false, false) => "not managed".to_owned(),
         };
-        text.push_str(&format!(
-            "{:<6} {:<7} {:<12} {:<8} {:<10} {}\n",
+        let line = format!(
+            "{:<6} {:<7} {:<12} {:<8} {:<10} {}",
             row.port,
             if row.managed || row.enabled { row.scope.to_string() } else { "-".to_owned() },
             row.state,
             pid,
-            version,
+            fit(version, 20),
             starts
-        ));
+        );
+        text.push_str(&(fit(&line, 80) + "\n"));
     }
     text
+}
+
+/// The text in so many columns, with an ellipsis where something had to go.
+pub(super) fn fit(text: &str, columns: usize) -> String {
+    if text.chars().count() <= columns {
+        return text.to_owned();
+    }
+    text.chars().take(columns.saturating_sub(1)).chain(['…']).collect()
 }
 
 #[cfg(test)]
@@ -189,8 +198,14 @@ mod tests {
             summary: String::new(),
             user: None,
         };
-        let text = table(&[row]);
+        let long = Row {
+            version: Some("10.20.30-alpha.100+20261122.abcdef".into()),
+            user: Some("a-user-with-a-very-long-name-of-the-directory".into()),
+            ..row.clone()
+        };
+        let text = table(&[row, long]);
         assert!(text.lines().all(|l| l.chars().count() <= 80), "{text}");
+        assert!(text.contains("of a-user-with") && text.ends_with("…\n"), "{text}");
         assert!(text.contains("65535  -       not-running  4194304  10.20.30   not managed"), "{text}");
         assert!(table(&[]).contains("mpm-monitor install"));
     }

@@ -5,10 +5,14 @@ pub mod completions;
 pub mod config;
 pub mod exit;
 pub mod homebrew;
+pub mod hook;
+pub mod hooks;
 pub mod install;
 pub mod list;
 pub mod logs;
 pub mod man;
+pub mod migrate;
+pub mod progress;
 pub mod reload;
 pub mod restart;
 pub mod run;
@@ -17,6 +21,7 @@ pub mod start;
 pub mod status;
 pub mod stop;
 pub mod uninstall;
+pub mod upgrade;
 
 use args::{Cli, Verb};
 use exit::{Exit, Failed};
@@ -32,12 +37,16 @@ pub fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Verb::Start(args) => start::run(&args),
         Verb::Stop(args) => stop::run(&args),
         Verb::Restart(args) => restart::run(&args),
+        Verb::Upgrade(args) => upgrade::run(&args),
+        Verb::Migrate(args) => migrate::run(&args),
         Verb::Reload(args) => reload::run(&args),
         Verb::Status(args) => status::run(&args),
         Verb::List(args) => list::run(&args),
         Verb::Logs(args) => logs::run(&args),
         Verb::Config(args) => config::run(&args),
         Verb::Run(args) => run::run(*args),
+        Verb::Hook(args) => hook::run(&args),
+        Verb::Hooks(args) => hooks::run(&args),
         Verb::Completions { shell } => completions::run(shell),
         Verb::Man { dir } => man::run(dir.as_deref()),
     }

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 
 use super::args::{ScopeArgs, Target};
 use super::exit::{Exit, failed};
+use super::progress::{self, Waiting};
 use crate::probe::Health;
 use crate::runtime::ports;
 use crate::service::manager::{self, Job, LastExit, Manager, ManagerError, Phase};
@@ -278,6 +279,11 @@ impl Context {
             since,
             follow: false,
         }
+    }
+
+    /// Tells a terminal what is waited for, until the result is dropped.
+    pub fn waiting(&self, what: &str) -> Waiting {
+        progress::waiting(&format!("{} to {what}", self.manager.service_name(self.port)))
     }
 
     /// Prints what was proved.

@@ -28,10 +28,12 @@ pub fn run(args: &Target) -> anyhow::Result<Exit> {
     }
     context.forgive(&units)?;
     let stranger = before.filter(|h| Some(h.pid) != job.pid).and_then(|h| h.instance_id);
+    let waiting = context.waiting("be ready");
     let said = manager.bring_up(&units, context.timeout).err().map(|e| e.to_string());
     context.allowed(said.as_deref())?;
     let proof = proof::await_ready(manager, &context.paths, context.port, stranger.as_deref(), context.timeout)
         .map_err(|e| context.unproved("start", &e, said.as_deref()))?;
+    drop(waiting);
     context.print_proof("running and ready", &proof)?;
     Ok(Exit::Ok)
 }

@@ -13,9 +13,9 @@ use crate::service::definition::Definition;
 use crate::service::manager::{self, Manager};
 use crate::service::paths::Paths;
 use crate::service::receipt::Receipt;
-use crate::service::report::{Facts, parse_version, report};
+use crate::service::report::{Facts, report};
 use crate::service::{Kind, Scope};
-use crate::service::{desired, drift, exec, files, observe};
+use crate::service::{desired, drift, files, observe, program};
 
 /// Tells how an instance is.
 ///
@@ -75,6 +75,8 @@ pub fn facts(context: &Context) -> Facts {
         if let Some(unit) = observed.files.get(&paths.service(port)) {
             facts.unit_version = drift::header(unit).map(|h| h.program);
             facts.program = desired::program_of(unit, paths.kind);
+        } else if facts.service.as_ref().is_some_and(|job| job.loaded) {
+            facts.program.clone_from(&observed.packaged);
         }
         if let Some(Receipt { program, socket, env, account, tool_dirs, .. }) = observed.receipt.clone() {
             let notify_reload = manager.has_notify_reload();
@@ -84,8 +86,7 @@ pub fn facts(context: &Context) -> Facts {
         }
     }
     if let Some(program) = &facts.program {
-        let said = exec::program(program, &["--version"], exec::QUICK).ok();
-        facts.installed = said.and_then(|o| parse_version(&o.stdout));
+        facts.installed = program::version(program);
     }
     let ledger = files::read(&paths.history(port).join(FILE)).ok().flatten();
     facts.ledger = ledger.and_then(|text| serde_json::from_str::<Ledger>(&text).ok());

@@ -4,6 +4,7 @@
 //! what it means. Nothing here binds a port or writes a file.
 
 pub mod directories;
+pub mod example;
 pub mod keys;
 pub mod layers;
 pub mod settings;

@@ -223,7 +223,9 @@ pub fn settle(mut merged: Merged, directories: &Directories) -> Result<(Settings
         bus_url: get(values, "bus.url", |v| if let Value::Bus(u) = v { Some(Some(u.clone())) } else { Some(None) }),
         bus: BusSettings {
             node: Some(text(values, "bus.node")).filter(|name| !name.is_empty()),
-            stream: Some(text(values, "bus.stream")).filter(|name| !name.is_empty()).unwrap_or_else(|| "mpm-monitor".to_owned()),
+            stream: Some(text(values, "bus.stream"))
+                .filter(|name| !name.is_empty())
+                .unwrap_or_else(|| "mpm-monitor".to_owned()),
             stream_events: number(values, "bus.stream_events"),
             gap_wait: time(values, "bus.gap_wait"),
         },
@@ -350,7 +352,8 @@ impl Provenance {
     }
 }
 
-fn show(value: &Value, kind: Kind) -> String {
+/// A value as it would stand in a file.
+pub(super) fn show(value: &Value, kind: Kind) -> String {
     let quote = |text: &str| toml::Value::String(text.to_owned()).to_string();
     let list = |items: Vec<String>| format!("[{}]", items.join(", "));
     match value {

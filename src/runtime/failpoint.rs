@@ -3,6 +3,8 @@
 /// A place in a life where a fault can be asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Failpoint {
+    /// It ends with a failure before it takes its port.
+    FailAtStart,
     /// The thread that boots stops for ever, with everything up but READY untold.
     HangBeforeReady,
     /// A task panics as soon as READY is told.
@@ -15,6 +17,7 @@ impl Failpoint {
     #[cfg(debug_assertions)]
     const fn name(self) -> &'static str {
         match self {
+            Self::FailAtStart => "fail-at-start",
             Self::HangBeforeReady => "hang-before-ready",
             Self::PanicAfterReady => "panic-after-ready",
             Self::HangAfterReady => "hang-after-ready",

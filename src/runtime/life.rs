@@ -18,6 +18,7 @@ use super::logfile;
 use super::logging::Level;
 use super::notify::Notifier;
 use super::pid_files::{PidFileError, PidFiles};
+use super::program_file::{Fate, ProgramFile};
 use super::pulse::Pulse;
 use super::readiness::Readiness;
 use super::shutdown::Report;
@@ -147,6 +148,9 @@ fn begin(start: Start, notifier: &Notifier, fatal: &Fatal) -> Result<Exit, BootE
     if let Some(dashboard) = &dashboard {
         tracing::info!(dir = %dashboard.page.display(), "the page at / is that of the installed Claude MPM");
     }
+    if Failpoint::FailAtStart.is_wanted() {
+        return Err(BootError::Fatal("asked for by MPM_MONITOR_FAILPOINT".to_owned()));
+    }
     notifier.status("starting: taking the port");
     let claim = boot::claim(&start.settings, &identity)?;
     let ledger = LedgerFile::in_dir(&claim.dir);
@@ -181,6 +185,7 @@ fn begin(start: Start, notifier: &Notifier, fatal: &Fatal) -> Result<Exit, BootE
         load: start.load,
         level: start.level,
         dashboard: dashboard.map(Arc::new),
+        program: ProgramFile::of_this_process(),
     };
     let ended = runtime.block_on(life.run(start.settings, claim, signals));
     // What is left are readers of the store in the middle of a query; they hold nothing that could be lost.
@@ -228,6 +233,7 @@ struct Life {
     load: Load,
     level: Level,
     dashboard: Option<Arc<Dashboard>>,
+    program: ProgramFile,
 }
 
 /// Everything that runs and must be ended.
@@ -354,6 +360,7 @@ impl Life {
             config_generation: Arc::clone(&self.generation),
             bus: bus.as_ref().map(|bus| Arc::clone(bus.figures())),
             dashboard: self.dashboard.clone(),
+            program: self.program.clone(),
         };
         let server = Server::start(listeners.sockets, context)
             .map_err(|e| BootError::Fatal(format!("cannot serve on the sockets: {e}")))?;
@@ -420,6 +427,7 @@ impl Life {
                 }
                 _ = signals.user1.recv() => self.dump(running),
                 _ = renew.tick() => {
+                    self.look_at_program();
                     let status = self.status(running, urls);
                     if status != told {
                         self.notifier.status(&status);
@@ -427,6 +435,21 @@ impl Life {
                     }
                 }
             }
+        }
+    }
+
+    /// Notices an upgrade without a restart.
+    fn look_at_program(&self) {
+        let (fate, path) = (self.program.look(), self.program.path().map(|p| p.display().to_string()));
+        match fate {
+            None => {}
+            Some(Fate::Same) => tracing::info!(path, "the program file is again the one that runs"),
+            Some(fate) => tracing::warn!(
+                path,
+                running_build = crate::build::ID,
+                "the program file was {}: the old one runs on until `mpm-monitor restart`",
+                if fate == Fate::Gone { "removed" } else { "replaced" }
+            ),
         }
     }
 
@@ -438,7 +461,7 @@ impl Life {
             if clients == 1 { "" } else { "s" },
             running.store.last_seq()
         );
-        for degraded in self.components.degraded() {
+        for degraded in self.program.remark().map(str::to_owned).into_iter().chain(self.components.degraded()) {
             status.push_str("; ");
             status.push_str(&degraded);
         }
@@ -505,7 +528,14 @@ impl Life {
         self.pulse.retire_all_but("runtime");
 
         let step = Instant::now();
-        let drained = running.server.drain(drain, "shutdown").await;
+        // Clients are told why: after a failure and after an upgrade somebody comes back for certain.
+        self.program.look();
+        let reason = match (self.fatal.reason(), self.program.fate()) {
+            (Some(_), _) => "failure",
+            (None, Fate::Replaced) => "upgrade",
+            (None, _) => "shutdown",
+        };
+        let drained = running.server.drain(drain, reason).await;
         report.add("server", step, drained.cut == 0);
 
         if !running.pid_files.is_empty() {

@@ -18,6 +18,7 @@ pub mod logging;
 pub mod notify;
 pub mod pid_files;
 pub mod ports;
+pub mod program_file;
 pub mod pulse;
 pub mod readiness;
 pub mod shutdown;

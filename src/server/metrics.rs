@@ -89,6 +89,8 @@ impl Collector for Figures {
         w.gauge("ready", "1 while it is ready to serve", None, self.ready.into())?;
         let generation = self.config_generation;
         w.gauge("config_generation", "How often the configuration was read", None, generation)?;
+        let replaced = self.program_replaced;
+        w.gauge("program_replaced", "1 while an older program runs than is installed", None, replaced.into())?;
         let mut family =
             w.0.encode_descriptor("component_ok", "1 while the component does all its work", None, MetricType::Gauge)?;
         for (name, component) in &self.components {

@@ -13,12 +13,14 @@ pub mod dashboard;
 pub mod guard;
 pub mod io;
 pub mod metrics;
+pub mod once;
 pub mod page;
 pub mod project;
 pub mod room;
 pub mod routes;
 pub mod site;
 pub mod socketio;
+pub mod spooled;
 pub mod stats;
 pub mod stream;
 
@@ -41,6 +43,7 @@ use crate::config::Settings;
 use crate::events::hub::{Hub, Outlet};
 use crate::events::store::Store;
 use crate::runtime::components::{Components, State};
+use crate::runtime::program_file::ProgramFile;
 use crate::runtime::pulse::{Probe, Pulse};
 use crate::runtime::readiness::Readiness;
 use crate::runtime::sockets;
@@ -81,6 +84,8 @@ pub struct Context {
     pub bus: Option<Arc<crate::bus::Figures>>,
     /// The page at `/`, if it is not our own.
     pub dashboard: Option<Arc<dashboard::Dashboard>>,
+    /// What this process runs from.
+    pub program: ProgramFile,
 }
 
 impl fmt::Debug for Context {
@@ -113,7 +118,7 @@ pub struct Server {
     pulse: Pulse,
     probe: Arc<Probe>,
     accepting: JoinHandle<()>,
-    helpers: [JoinHandle<()>; 3],
+    helpers: [JoinHandle<()>; 4],
 }
 
 /// After the cut, tasks need a turn of the runtime to let go of their connections.
@@ -175,15 +180,18 @@ impl Server {
             counters: Arc::clone(&counters),
             open: Arc::clone(&open),
             phase: watched.clone(),
+            once: Arc::default(),
         };
         let instance = Arc::clone(&app.context.instance);
-        let site = Arc::new(Site::new(context, Arc::clone(&counters), Arc::new(app)));
+        let app = Arc::new(app);
+        let site = Arc::new(Site::new(context, Arc::clone(&counters), Arc::clone(&app)));
         let probe = pulse.register("accept");
         let accepting = tokio::spawn(accept::run(listeners, site, Arc::clone(&open), watched, Arc::clone(&probe)));
         let helpers = [
             tokio::spawn(socketio::heartbeat::run(Arc::clone(&sio))),
             tokio::spawn(socketio::count_clients(Arc::clone(&sio))),
             tokio::spawn(beat::run(Arc::clone(&sio), instance)),
+            tokio::spawn(spooled::run(app)),
         ];
         components.set(accept::COMPONENT, State::Ok);
         Ok(Self { sio, counters, open, phase, components, pulse, probe, accepting, helpers })

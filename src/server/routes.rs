@@ -19,6 +19,7 @@ use tokio::sync::watch;
 use super::accept::{Open, Phase};
 use super::answer::{Refusal, json, json_bytes, read_body};
 use super::counters::{Path, category};
+use super::once::{Keyed, Once};
 use super::room;
 use super::socketio::{SocketIo, polling};
 use super::{Context, Counters};
@@ -47,6 +48,8 @@ pub struct App {
     pub open: Arc<Open>,
     /// How far the server is on its way down.
     pub phase: watch::Receiver<Phase>,
+    /// The posts that must not be stored twice.
+    pub once: Arc<Once>,
 }
 
 /// All routes.
@@ -92,6 +95,7 @@ async fn health(State(app): State<Arc<App>>) -> Response {
         "instance_id": instance.id,
         "ready": context.readiness.is_ready() && *app.phase.borrow() == Phase::Serving,
         "build": build::ID,
+        "program": context.program.to_json(),
         "config_generation": context.config_generation.load(Ordering::Acquire),
         "components": context.components.snapshot(),
         "clients": app.sio.registry.connected(),
@@ -129,7 +133,9 @@ where
 {
     match accept(app, headers, body).await {
         Ok(category) => {
-            app.counters.accepted(Path::Http, category);
+            if let Some(category) = category {
+                app.counters.accepted(Path::Http, category);
+            }
             StatusCode::NO_CONTENT.into_response()
         }
         Err(refusal) => {
@@ -140,8 +146,8 @@ where
     }
 }
 
-/// Takes an event; the name that it is counted under.
-async fn accept<B>(app: &App, headers: &HeaderMap, body: B) -> Result<&'static str, Refusal>
+/// Takes an event; the name that it is counted under, unless it was taken before.
+async fn accept<B>(app: &App, headers: &HeaderMap, body: B) -> Result<Option<&'static str>, Refusal>
 where
     B: hyper::body::Body<Data = Bytes> + Unpin,
     B::Error: std::fmt::Display,
@@ -150,12 +156,16 @@ where
         let settings = app.context.settings.borrow();
         (settings.max_body, settings.dialect)
     };
+    let keyed = Keyed::of(headers)?;
     let body = read_body(headers, body, limit).await?;
     let draft = ingest::draft(&body, dialect, Timestamp::now())?;
     let category = category(&draft.name);
-    app.context.store.append(draft).await?;
+    let is_new = match keyed {
+        None => app.context.store.append(draft).await.map(|_| true)?,
+        Some(keyed) => app.once.store(&app.context.store, keyed, draft).await?,
+    };
     app.context.hub.has_room().await;
-    Ok(category)
+    Ok(is_new.then_some(category))
 }
 
 /// What a request for events asks for.
@@ -253,7 +263,8 @@ fn remembered(kept: &[Arc<Event>], wanted: &Wanted) -> Page {
     let last_seq = kept.last().map_or(0, |e| e.seq);
     let mut fit = kept.iter().filter(|e| {
         let Draft { name, subtype, session, .. } = &e.draft;
-        e.seq > wanted.after && wanted.filter.matches(e.accepted, name, subtype, session.as_deref(), e.origin.as_ref().map(|o| &*o.node))
+        e.seq > wanted.after
+            && wanted.filter.matches(e.accepted, name, subtype, session.as_deref(), e.origin.as_ref().map(|o| &*o.node))
     });
     let events = fit.by_ref().take(wanted.limit).map(|e| Event::clone(e)).collect();
     let oldest_seq = kept.first().map_or(last_seq + 1, |e| e.seq);

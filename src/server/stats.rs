@@ -19,6 +19,7 @@ use super::socketio::session::Session;
 use super::{answer, metrics};
 use crate::build;
 use crate::runtime::components::Component;
+use crate::runtime::program_file::Fate;
 use crate::runtime::usage::Usage;
 
 /// The routes.
@@ -81,6 +82,8 @@ pub struct Figures {
     pub last_seq: u64,
     /// How often the configuration was read.
     pub config_generation: u64,
+    /// Whether another file is where the program was started from.
+    pub program_replaced: bool,
     /// The components.
     pub components: BTreeMap<&'static str, Component>,
     /// Parts that have not answered the watchdog's last question.
@@ -130,6 +133,7 @@ impl Figures {
             store_journal: context.store.journal_bytes(),
             last_seq: context.store.last_seq(),
             config_generation: context.config_generation.load(Ordering::Acquire),
+            program_replaced: context.program.fate() == Fate::Replaced,
             components: context.components.snapshot(),
             silent: context.pulse.silent().len() as u64,
             bus: context.bus.as_ref().map(|bus| bus.snapshot(context.store.last_seq())),
@@ -206,6 +210,7 @@ async fn status(State(app): State<Arc<App>>) -> Response {
     body["build"] = build::ID.into();
     body["instance_id"] = instance.id.as_str().into();
     body["pid"] = instance.pid.into();
+    body["program"] = app.context.program.to_json();
     body["port"] = instance.port.into();
     body["store"]["epoch"] = app.context.store.epoch().into();
     json(StatusCode::OK, &body)

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::Kind;
 use super::definition::Definition;
-use super::drift::{Drift, drift};
+use super::drift::{Drift, drift, is_ours};
 use super::launchd::render as plist;
 use super::paths::Paths;
 use super::plan::Observed;
@@ -44,14 +44,18 @@ pub fn desired(definition: &Definition, paths: &Paths, observed: &Observed) -> R
 
 fn systemd(definition: &Definition, paths: &Paths, observed: &Observed) -> Result<Vec<Desired>, Unspeakable> {
     let port = definition.port;
-    let mut all = vec![Desired {
-        path: paths.service(port),
-        content: render::service(definition)?,
-        mode: 0o644,
-        shared: true,
-        unit: true,
-    }];
-    if definition.socket {
+    let packaged = packaged_serves(definition, paths, observed);
+    let mut all = Vec::new();
+    if !packaged {
+        all.push(Desired {
+            path: paths.service(port),
+            content: render::service(definition)?,
+            mode: 0o644,
+            shared: true,
+            unit: true,
+        });
+    }
+    if definition.socket && !packaged {
         let socket = paths.socket();
         all.extend(socket.map(|path| Desired {
             path,
@@ -78,6 +82,14 @@ fn systemd(definition: &Definition, paths: &Paths, observed: &Observed) -> Resul
         }
     }
     Ok(all)
+}
+
+/// Whether the templates of an installed package do for this definition: they run the same program, and nobody put others of
+/// their own before them. Then they are left to the package, whose upgrades bring new ones.
+pub fn packaged_serves(definition: &Definition, paths: &Paths, observed: &Observed) -> bool {
+    let before = [Some(paths.service(definition.port)), paths.socket()];
+    observed.packaged.as_ref() == Some(&definition.program)
+        && before.iter().flatten().all(|path| observed.files.get(path).is_none_or(|text| is_ours(text)))
 }
 
 /// Where the files of an instance can be, and whether other instances share them.

@@ -12,6 +12,8 @@ use super::Scope;
 
 /// How long a tool that only asks or tells may take.
 pub const QUICK: Duration = Duration::from_secs(15);
+/// How much of what a tool says is kept, bytes.
+const LONGEST: u64 = 8 << 20;
 /// Where the tools are looked for before `PATH`, which a service or `sudo` may have cut down.
 const DIRECTORIES: [&str; 6] =
     ["/usr/bin", "/bin", "/usr/sbin", "/sbin", "/usr/local/bin", "/run/current-system/sw/bin"];
@@ -143,7 +145,49 @@ pub fn tool(name: &str, arguments: &[&str], timeout: Duration) -> Result<Output,
 /// # Errors
 /// As [`systemctl`].
 pub fn program<A: AsRef<OsStr>>(path: &Path, arguments: &[A], timeout: Duration) -> Result<Output, ExecError> {
+    output(command(path, arguments), path, arguments, timeout)
+}
+
+/// Where and with what a program is to run, if not as this one does.
+#[derive(Debug, Clone, Default)]
+pub struct Surroundings {
+    /// The environment, in place of this process's.
+    pub environment: Option<Vec<(String, String)>>,
+    /// What goes from the environment.
+    pub without: Vec<&'static str>,
+    /// The directory.
+    pub directory: Option<PathBuf>,
+}
+
+/// A program by its path, in surroundings of its own.
+///
+/// # Errors
+/// As [`systemctl`].
+pub fn program_in<A: AsRef<OsStr>>(
+    surroundings: &Surroundings,
+    path: &Path,
+    arguments: &[A],
+    timeout: Duration,
+) -> Result<Output, ExecError> {
     let mut command = command(path, arguments);
+    if let Some(environment) = &surroundings.environment {
+        command.env_clear().envs(environment.iter().map(|(name, value)| (name, value)));
+    }
+    for name in &surroundings.without {
+        command.env_remove(name);
+    }
+    if let Some(directory) = &surroundings.directory {
+        command.current_dir(directory);
+    }
+    output(command, path, arguments, timeout)
+}
+
+fn output<A: AsRef<OsStr>>(
+    mut command: Command,
+    path: &Path,
+    arguments: &[A],
+    timeout: Duration,
+) -> Result<Output, ExecError> {
     let line = line(path, arguments);
     let mut child = command.spawn().map_err(|cause| ExecError::Spawn { command: line.clone(), cause })?;
     let deadline = Instant::now() + timeout;
@@ -234,7 +278,9 @@ fn drain(pipe: Option<impl Read + Send + 'static>, is_stdout: bool, sender: &mps
     std::thread::spawn(move || {
         let mut bytes = Vec::new();
         // A failed read is an end of the output like any other; the exit code tells the rest.
-        let _ = pipe.read_to_end(&mut bytes);
+        let _ = pipe.by_ref().take(LONGEST).read_to_end(&mut bytes);
+        // More is read, so that it can end, and forgotten.
+        let _ = std::io::copy(&mut pipe, &mut std::io::sink());
         let _ = sender.send((is_stdout, String::from_utf8_lossy(&bytes).into_owned()));
     });
 }

@@ -12,9 +12,11 @@
 //!
 //! Doing: [`apply`] executes a plan and takes it back when it fails, [`proof`] waits for what can be proved,
 //! [`manager::Manager`] is the trait above systemd and launchd, [`exec`] the only place that spawns their tools,
+//! [`binary`], [`packaged`] and [`swap`] are about putting a new program in place,
 //! [`program`] finds a path to this program that lasts, [`journal`] and [`logfile`] read the log.
 
 pub mod apply;
+pub mod binary;
 pub mod definition;
 pub mod desired;
 pub mod drift;
@@ -25,14 +27,17 @@ pub mod launchd;
 pub mod logfile;
 pub mod manager;
 pub mod observe;
+pub mod packaged;
 pub mod paths;
 pub mod plan;
 pub mod program;
 pub mod proof;
 pub mod receipt;
 pub mod report;
+pub mod swap;
 pub mod systemd;
 pub mod users;
+pub mod version;
 
 use std::fmt;
 

@@ -47,6 +47,7 @@ pub fn observe(port: u16, paths: &Paths, manager: Option<&dyn Manager>, user: &s
             Err(e) => return Err(ObserveError::Io(path.display().to_string(), e)),
         }
     }
+    let packaged = paths.packaged_service().and_then(|path| files::read(&path).ok().flatten());
     let receipt = match Receipt::read(&paths.receipt(port)) {
         Err(ReceiptError::Io(_, e)) if hidden(paths, &e) => None,
         other => other?,
@@ -58,6 +59,7 @@ pub fn observe(port: u16, paths: &Paths, manager: Option<&dyn Manager>, user: &s
     let running_build = pid.and_then(|pid| health(port, paths).ok().filter(|h| h.pid == pid)).and_then(|h| h.build);
     Ok(Observed {
         files: found,
+        packaged: packaged.and_then(|text| desired::program_of(&text, paths.kind)),
         missing_dirs: files::missing(&paths.units),
         account_dirs: Vec::new(),
         made_dirs: lone_sysusers(paths, receipt.is_none()),

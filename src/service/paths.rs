@@ -16,6 +16,8 @@ pub struct Paths {
     pub scope: Scope,
     /// Where units or plists are written.
     pub units: PathBuf,
+    /// Where a package puts its units, which those in `units` go before; systemd only.
+    pub packaged: Option<PathBuf>,
     /// The file that tells systemd-sysusers of the service user; systemd's system scope only.
     pub sysusers: Option<PathBuf>,
     /// Where the events and crash ledgers are, one directory for each port.
@@ -44,6 +46,7 @@ impl Paths {
                 Kind::Systemd => service_manager::systemd_global_dir_path(),
                 Kind::Launchd => "/Library/LaunchDaemons".into(),
             },
+            packaged: (kind == Kind::Systemd).then(|| "/usr/lib/systemd/system".into()),
             sysusers: (kind == Kind::Systemd).then(|| Path::new("/etc/sysusers.d").join(format!("{NAME}.conf"))),
             receipts: state.join("receipts"),
             runtime: match kind {
@@ -66,6 +69,7 @@ impl Paths {
                 Kind::Systemd => dirs.config_home.join("systemd/user"),
                 Kind::Launchd => dirs.home.join("Library/LaunchAgents"),
             },
+            packaged: (kind == Kind::Systemd).then(|| "/usr/lib/systemd/user".into()),
             sysusers: None,
             receipts: dirs.state.join("receipts"),
             runtime: dirs.runtime.clone(),
@@ -130,6 +134,11 @@ impl Paths {
             Kind::Systemd => self.units.join(format!("{NAME}@.service")),
             Kind::Launchd => self.units.join(format!("{}.plist", self.service_name(port))),
         }
+    }
+
+    /// The service template of a package, where a package would put it.
+    pub fn packaged_service(&self) -> Option<PathBuf> {
+        Some(self.packaged.as_ref()?.join(format!("{NAME}@.service")))
     }
 
     /// The socket template, where there is one.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::definition::{Definition, NAME};
-use super::desired::{Desired, candidates, desired};
+use super::desired::{Desired, candidates, desired, packaged_serves};
 use super::drift::{Drift, diff, drift, is_ours};
 use super::manager::{Job, Phase};
 use super::paths::Paths;
@@ -168,6 +168,8 @@ pub struct Plan {
 pub struct Observed {
     /// The texts of those files that exist.
     pub files: BTreeMap<PathBuf, String>,
+    /// The program that the service template of an installed package runs, if there is one.
+    pub packaged: Option<PathBuf>,
     /// The directories that would have to be made, outermost first.
     pub missing_dirs: Vec<PathBuf>,
     /// The directories that would have to be made for the account of a launchd daemon.
@@ -310,6 +312,15 @@ pub fn install(definition: &Definition, paths: &Paths, wish: &Wish, observed: &O
             plan.actions.push(Action::RemoveFile { path });
         }
     }
+    // What an earlier install wrote would hide the package's own, which now does.
+    if packaged_serves(definition, paths, observed) {
+        for path in [Some(paths.service(port)), paths.socket()].into_iter().flatten() {
+            if observed.files.contains_key(&path) {
+                changed = true;
+                plan.actions.push(Action::RemoveFile { path });
+            }
+        }
+    }
     if let Some(drop_in) = paths.drop_in(port)
         && !files.iter().any(|f| f.path == drop_in)
         && observed.files.get(&drop_in).is_some_and(|f| is_ours(f))
@@ -342,6 +353,8 @@ fn enable_and_start(
         for unit in &units {
             let service = paths.service(port);
             let target = paths.socket().filter(|_| unit.ends_with(".socket")).unwrap_or(service);
+            let packaged = paths.packaged.as_ref().filter(|_| packaged_serves(definition, paths, observed));
+            let target = packaged.zip(target.file_name()).map_or(target.clone(), |(dir, name)| dir.join(name));
             let link = paths.wants(unit).filter(|path| !observed.links.contains(path));
             plan.actions.extend(link.map(|path| Action::Link { path, target }));
         }
@@ -466,7 +479,12 @@ pub fn uninstall(port: u16, paths: &Paths, purge: bool, observed: &Observed) -> 
     if !enabled.is_empty() {
         plan.actions.push(Action::Disable { units: enabled });
     }
-    if !loaded.is_empty() && !launchd {
+    // A package's template makes every instance there is a known one, installed or not.
+    let only_packaged = observed.packaged.is_some()
+        && plan.actions.is_empty()
+        && receipt.is_none()
+        && !both.iter().any(|(_, j)| j.as_ref().is_some_and(|j| j.phase == Phase::Failed));
+    if !loaded.is_empty() && !launchd && !only_packaged {
         plan.actions.push(Action::ForgetFailure { units: loaded });
     }
     if observed.service.is_none() {

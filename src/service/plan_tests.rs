@@ -199,6 +199,47 @@ fn without_a_receipt_only_provably_own_files_go() {
 }
 
 #[test]
+fn the_templates_of_a_package_are_used_where_they_run_the_same_program() {
+    let packaged = Observed { packaged: Some("/usr/bin/mpm-monitor".into()), ..fresh() };
+    let template = paths().service(8765);
+    let plan = install(&definition(), &paths(), &wish(), &packaged).unwrap();
+    let writes = |plan: &Plan, path: &Path| {
+        plan.actions.iter().any(|a| matches!(a, Action::WriteFile { path: p, .. } if p == path))
+    };
+    assert!(!writes(&plan, &template), "{plan:?}");
+    assert_eq!(plan.actions.iter().filter(|a| matches!(a, Action::Enable { .. })).count(), 1);
+    let now = after(&plan, &packaged);
+    assert_eq!(install(&definition(), &paths(), &wish(), &now).unwrap().actions, []);
+    // Without an instance the package's template is nothing to uninstall.
+    assert_eq!(uninstall(8765, &paths(), false, &packaged).actions, []);
+    assert!(!uninstall(8765, &paths(), false, &now).actions.is_empty());
+
+    // The drop-in of an instance is ours all the same, the socket's template the package's.
+    let socket = Definition { socket: true, env: [("A".into(), "b".into())].into(), ..definition() };
+    let plan = install(&socket, &paths(), &wish(), &packaged).unwrap();
+    assert!(writes(&plan, &paths().drop_in(8765).unwrap()) && !writes(&plan, &paths().socket().unwrap()), "{plan:?}");
+
+    // Another program needs a template of its own; when the packaged one is installed again, that is in the way.
+    let other = Definition { program: "/usr/local/bin/mpm-monitor".into(), ..definition() };
+    let plan = install(&other, &paths(), &wish(), &packaged).unwrap();
+    assert!(writes(&plan, &template), "{plan:?}");
+    let now = after(&plan, &packaged);
+    let plan = install(&definition(), &paths(), &wish(), &now).unwrap();
+    assert!(plan.actions.contains(&Action::RemoveFile { path: template.clone() }), "{plan:?}");
+    assert!(plan.actions.contains(&Action::Reread) && kinds(&plan).contains(&"restart".to_owned()), "{plan:?}");
+
+    // Whoever put a template of their own before the package's keeps it, and is told.
+    let mut edited = packaged.clone();
+    edited.files.insert(template, "[Service]\nExecStart=/opt/x\n".into());
+    assert!(matches!(install(&definition(), &paths(), &wish(), &edited), Err(Refusal::Edited { .. })));
+
+    // Without a manager the link leads to the package's template.
+    let plan = install(&definition(), &paths(), &wish(), &Observed { service: None, ..packaged }).unwrap();
+    let target = Path::new("/usr/lib/systemd/user/mpm-monitor@.service");
+    assert!(plan.actions.iter().any(|a| matches!(a, Action::Link { target: t, .. } if t == target)), "{plan:?}");
+}
+
+#[test]
 fn the_system_scope_makes_its_user_once_and_removes_it_only_then() {
     let system = Definition { scope: Scope::System, ..definition() };
     let plan = install(&system, &Paths::system(Kind::Systemd), &wish(), &fresh()).unwrap();

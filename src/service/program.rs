@@ -6,14 +6,16 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
-use super::Scope;
+use super::paths::Paths;
+use super::report::parse_version;
+use super::{Scope, desired, exec, files};
 
 /// Why a path was not taken.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ProgramError {
     /// It does not last.
     #[error(
-        "{path} {why}, so the service would break later; install it for good first: `{advice}`, then run that copy"
+        "{path} {why}, so what runs it would break later; install it for good first: `{advice}`, then run that copy"
     )]
     Transient {
         /// The path.
@@ -69,7 +71,7 @@ pub fn transient(path: &Path) -> Option<&'static str> {
 }
 
 /// [`transient`] on this machine. A test's machine of its own may be anywhere, and lasts as long as the test.
-fn here(path: &Path) -> Option<&'static str> {
+pub(crate) fn here(path: &Path) -> Option<&'static str> {
     let is_of_test = super::test_root().and_then(|root| root.parent().map(|machine| path.starts_with(machine)));
     if is_of_test == Some(true) { None } else { transient(path) }
 }
@@ -152,7 +154,19 @@ fn tool_dirs_among(known: &[PathBuf], mut dirs: Vec<PathBuf>, usual: &[&Path]) -
     found
 }
 
-fn is_same_file(a: &Path, b: &Path) -> bool {
+/// The program that the installed definition of an instance runs, if that can be read.
+pub fn of_instance(paths: &Paths, port: u16) -> Option<PathBuf> {
+    let definition = files::read(&paths.service(port)).ok().flatten()?;
+    desired::program_of(&definition, paths.kind)
+}
+
+/// The version and build that a program says it is; nothing where it does not run, or is another program.
+pub fn version(path: &Path) -> Option<(String, Option<String>)> {
+    parse_version(&exec::program(path, &["--version"], exec::QUICK).ok()?.stdout)
+}
+
+/// Whether two paths lead to one file.
+pub fn is_same_file(a: &Path, b: &Path) -> bool {
     match (std::fs::metadata(a), std::fs::metadata(b)) {
         (Ok(a), Ok(b)) => a.ino() == b.ino() && a.dev() == b.dev(),
         _ => false,

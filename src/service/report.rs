@@ -125,6 +125,8 @@ pub struct Versions {
     pub unit: Option<String>,
     /// That program.
     pub program: Option<PathBuf>,
+    /// Whether the process itself says that its program file was replaced.
+    pub program_replaced: bool,
     /// Whether an older build runs than is installed.
     pub restart_needed: bool,
 }
@@ -217,7 +219,9 @@ pub fn report(port: u16, scope: Scope, facts: Facts) -> Report {
     let (installed, installed_build) = facts.installed.map_or((None, None), |(v, b)| (Some(v), b));
     let (running, running_build) = health.map_or((None, None), |h| (Some(h.version.clone()), h.build.clone()));
     let differs = |a: &Option<String>, b: &Option<String>| matches!((a, b), (Some(a), Some(b)) if a != b);
-    let restart_needed = managed && (differs(&running, &installed) || differs(&running_build, &installed_build));
+    let program_replaced = health.is_some_and(Health::program_replaced);
+    let restart_needed =
+        managed && (differs(&running, &installed) || differs(&running_build, &installed_build) || program_replaced);
     let last_exit = facts
         .service
         .as_ref()
@@ -254,6 +258,7 @@ pub fn report(port: u16, scope: Scope, facts: Facts) -> Report {
             installed_build,
             unit: facts.unit_version,
             program: facts.program,
+            program_replaced,
             restart_needed,
         },
         files: facts.drift.into_iter().map(|(path, state)| FileState { path, state }).collect(),
@@ -301,8 +306,14 @@ impl Report {
         }
         let v = &self.versions;
         let mut versions: Vec<String> = Vec::new();
-        versions.extend(v.running.as_ref().map(|x| format!("running {x}")));
-        versions.extend(v.installed.as_ref().map(|x| format!("installed {x}")));
+        // Two builds of one version are told apart by more than that.
+        let same = v.running == v.installed && v.running_build != v.installed_build;
+        let full = |version: &String, build: &Option<String>| match build {
+            Some(build) if same => format!("{version} (build {build})"),
+            _ => version.clone(),
+        };
+        versions.extend(v.running.as_ref().map(|x| format!("running {}", full(x, &v.running_build))));
+        versions.extend(v.installed.as_ref().map(|x| format!("installed {}", full(x, &v.installed_build))));
         versions.extend(v.unit.as_ref().map(|x| format!("unit {x}")));
         if v.restart_needed {
             versions.push("restart needed (`mpm-monitor restart`)".to_owned());

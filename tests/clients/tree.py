@@ -1,13 +1,14 @@
 """Prints each file that an installation could touch: path, tab, type, mode, owner, and what is in it.
 
 Left out is what systemd, D-Bus and the journal change by themselves, and the backups that the user tools make.
-Outside /etc, only files that changed since the machine booted are read; of the others the size tells enough.
+More folders can be named on the command line. Outside /etc, only files that changed since the machine booted are read; of the others the size tells enough.
 """
 
 import hashlib
 import os
 import re
 import stat
+import sys
 
 ROOTS = ["/etc", "/home", "/opt", "/root", "/run", "/tmp", "/usr/lib/systemd", "/usr/lib/sysusers.d",
          "/usr/lib/tmpfiles.d", "/usr/local/bin", "/usr/local/lib/systemd", "/var/lib", "/var/spool", "/var/cache"]
@@ -33,7 +34,7 @@ def describe(path):
 
 
 def main():
-    for root in ROOTS:
+    for root in ROOTS + sys.argv[1:]:
         for folder, folders, files in os.walk(root):
             folders[:] = [f for f in folders if not NOT_OURS.match(os.path.join(folder, f))]
             for name in sorted(folders + files):

@@ -57,6 +57,12 @@ impl Machine {
     /// Boots one; `None`, with the reason printed, where none can be booted.
     #[track_caller]
     pub fn boot(scope: Scope) -> Option<Self> {
+        Self::boot_with(scope, &[])
+    }
+
+    /// The same, with more of this machine's folders in it: here and there.
+    #[track_caller]
+    pub fn boot_with(scope: Scope, folders: &[(&str, &str)]) -> Option<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let script = here("tests/systemd-box");
         let check = run(Command::new(&script).arg("check"), DEADLINE);
@@ -75,6 +81,9 @@ impl Machine {
         start.args(["start", &name, "--net", "private", "--ttl", "600"]);
         start.args(["--bind", &format!("{venv}:{TESTS}/venv")]);
         start.args(["--bind", &format!("{}:{TESTS}/clients", here("tests/clients"))]);
+        for (from, to) in folders {
+            start.args(["--bind", &format!("{from}:{to}")]);
+        }
         let started = run(&mut start, DEADLINE).ok();
         let value = |key: &str| {
             let line = started.stdout.lines().find_map(|l| l.strip_prefix(key)).unwrap_or_default();
@@ -89,6 +98,15 @@ impl Machine {
             }
         }
         Some(machine)
+    }
+
+    /// Puts another build of the program into that machine, see [`super::builds`]; the scope's user may run it.
+    #[track_caller]
+    pub fn other_build(&self, to: &str, id: &str, texts: &[(&str, &str)]) {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let made = super::builds::other_build(&dir.path().join("mpm-monitor"), id, texts);
+        self.copy(&made.to_string_lossy(), to);
+        self.root(&["chmod", "755", to]).ok();
     }
 
     fn user_bin(&self) -> &'static str {
@@ -241,9 +259,14 @@ impl Machine {
     /// What of the machine an installation could touch; see `tests/clients/tree.py`.
     #[track_caller]
     pub fn tree(&self) -> super::tree::Tree {
-        super::tree::Tree::from_lines(
-            &self.root(&["/usr/bin/python3", &format!("{TESTS}/clients/tree.py")]).ok().stdout,
-        )
+        self.tree_with(&[])
+    }
+
+    /// The same, with more folders.
+    #[track_caller]
+    pub fn tree_with(&self, more: &[&str]) -> super::tree::Tree {
+        let script = format!("{TESTS}/clients/tree.py");
+        super::tree::Tree::from_lines(&self.root(&[&["/usr/bin/python3", &script], more].concat()).ok().stdout)
     }
 
     /// Restarts PID 1; files but those of `/run` and `/tmp` stay.

@@ -78,7 +78,7 @@ fn every_verb_has_a_page_and_a_completion() {
     let dir = place.path("pages");
     place.ran(["man", "--dir", dir.to_str().unwrap()]).ok();
     for verb in VERBS {
-        let page = std::fs::read_to_string(dir.join(format!("mpm-monitor-{verb}.1"))).unwrap();
+        let page = std::fs::read_to_string(dir.join(format!("man1/mpm-monitor-{verb}.1"))).unwrap();
         assert!(page.contains(".SH SYNOPSIS"), "{page}");
     }
     for shell in ["bash", "zsh", "fish"] {

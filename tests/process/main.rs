@@ -9,6 +9,7 @@ mod life;
 #[cfg(target_os = "linux")]
 mod manager;
 mod ports;
+mod tree;
 
 #[path = "../harness/mod.rs"]
 mod harness;

@@ -118,6 +118,7 @@ pub fn start_with(
         instance: Arc::new(Instance { id: "me".into(), port: address.port(), pid: 1, started: Instant::now() }),
         config_generation: Arc::new(AtomicU64::new(1)),
         dashboard,
+        program: Default::default(),
     };
     let server = Some(Server::start_with(vec![listener], context, namespaces).unwrap());
     Rig { server, address, events, readiness, pulse, settings: sender }

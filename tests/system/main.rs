@@ -27,10 +27,13 @@ macro_rules! boot {
 mod activation;
 mod compat;
 mod faults;
+mod json;
 mod many;
+mod migrate;
 mod place;
 mod story;
 mod traces;
+mod upgrade;
 mod verbs;
 
 #[path = "../harness/mod.rs"]

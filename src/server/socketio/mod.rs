@@ -61,6 +61,9 @@ pub struct SocketIo {
     namespaces: Vec<Namespace>,
 }
 
+/// When clients may try again, seconds: managers start the next process at once, after a failure a second later.
+const RETRY_AFTER: u64 = 1;
+
 impl SocketIo {
     /// Without clients yet. Of the namespaces the first one is the default one, `/`.
     pub fn new(
@@ -185,7 +188,9 @@ impl SocketIo {
     /// WebSocket with code 1001; a poll with the event alone, for the Python client takes Engine.IO's close packet as
     /// final, while every client takes the poll that then fails as a reason to reconnect. How many were told.
     pub fn say_goodbye(&self, reason: &str) -> usize {
-        let payload = json!({"reason": reason, "timestamp": jiff::Timestamp::now().to_string()});
+        let payload = json!({
+            "reason": reason, "retry_after": RETRY_AFTER, "timestamp": jiff::Timestamp::now().to_string(),
+        });
         let last = Outgoing::packets(vec![Outgoing::event("server_restarting", payload.to_string().as_bytes())]);
         let now = Instant::now();
         let mut told = 0;

@@ -1,9 +1,11 @@
 //! The body of a long-polling request or response: packets separated by the character U+001E, binary ones as `b` and
 //! base64 (Engine.IO protocol 4, "HTTP long-polling").
 
+use std::collections::VecDeque;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 
 use super::frame;
 use super::packet::{Engine, ParseError};
@@ -50,6 +52,33 @@ pub fn join(mut packets: Vec<Bytes>) -> Bytes {
     body.freeze()
 }
 
+/// The most packets of one body: the Python client refuses a body with more, ends its session, and comes back to the same.
+pub const MOST: usize = 16;
+
+/// Takes the packets of the next body from what waits in line: all of them, or the first [`MOST`]. How many bytes of the line
+/// they were, with the separators that were left out.
+pub fn next(line: &mut VecDeque<Bytes>) -> (Bytes, usize) {
+    let (mut packets, mut room, mut taken) = (Vec::with_capacity(line.len().min(MOST)), MOST, 0);
+    while let Some(mut joined) = line.pop_front() {
+        // Of a part with as many packets as there is room for, no separator ends the last one.
+        let end = memchr::memchr_iter(SEPARATOR, &joined).nth(room - 1);
+        if let Some(end) = end {
+            packets.push(joined.split_to(end));
+            joined.advance(1);
+            taken += end + 1;
+            line.push_front(joined);
+            break;
+        }
+        room -= memchr::memchr_iter(SEPARATOR, &joined).count() + 1;
+        taken += joined.len();
+        packets.push(joined);
+        if room == 0 {
+            break;
+        }
+    }
+    (join(packets), taken)
+}
+
 /// The packets of a body that [`join`] made, without copying them. JSON never contains the separator unescaped.
 pub fn split(body: &Bytes) -> impl Iterator<Item = Bytes> + '_ {
     body.split(|b| *b == SEPARATOR).map(|packet| body.slice_ref(packet))
@@ -72,6 +101,33 @@ pub fn to_frame(packet: &[u8]) -> Bytes {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn a_body_has_at_most_as_many_packets_as_the_python_client_takes() {
+        // Parts of 1, 20, 15, 16 and 3 packets in line.
+        let mut number = 0;
+        let mut line: VecDeque<Bytes> = [1, 20, 15, 16, 3]
+            .map(|count| {
+                let packets = (0..count).map(|_| {
+                    number += 1;
+                    Bytes::from(format!("4{number}"))
+                });
+                join(packets.collect())
+            })
+            .into();
+        let (mut queued, mut bodies) = (line.iter().map(Bytes::len).sum::<usize>(), Vec::new());
+        while !line.is_empty() {
+            let (body, taken) = next(&mut line);
+            queued -= taken;
+            assert_eq!(queued, line.iter().map(Bytes::len).sum::<usize>());
+            bodies.push(
+                split(&body).map(|p| String::from_utf8_lossy(&p[1..]).parse::<u32>().unwrap()).collect::<Vec<_>>(),
+            );
+        }
+        assert!(bodies.iter().all(|b| (1..=MOST).contains(&b.len())), "{bodies:?}");
+        assert!(bodies.iter().flatten().copied().eq(1..=55), "{bodies:?}");
+        assert_eq!(bodies.len(), 4, "{bodies:?}");
+    }
 
     #[test]
     fn packets_of_one_request_are_read_in_order() {

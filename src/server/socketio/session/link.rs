@@ -94,13 +94,15 @@ impl Session {
     pub fn poll_packets(&self, cx: &mut Context<'_>, now: Instant) -> Poll<Polled> {
         let mut inner = self.lock();
         if !inner.queue.is_empty() {
-            let packets = inner.queue.drain(..).collect();
-            inner.queued = 0;
+            let (packets, taken) = payload::next(&mut inner.queue);
+            inner.queued -= taken;
             inner.progress = now;
-            if let Some(waker) = inner.drained.take() {
+            if inner.queue.is_empty()
+                && let Some(waker) = inner.drained.take()
+            {
                 waker.wake();
             }
-            return Poll::Ready(Polled::Payload(payload::join(packets)));
+            return Poll::Ready(Polled::Payload(packets));
         }
         if inner.end.is_some() || inner.closing {
             return Poll::Ready(Polled::Over);

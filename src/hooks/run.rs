@@ -1,0 +1,236 @@
+//! `mpm-monitor hook`: reads what Claude Code hands over, posts it, and is gone before the agent notices. It never fails.
+//!
+//! The work is done by a thread of its own; the one that began only waits for it, until the deadline, and then ends the
+//! process, whatever a disk, a name server or a monitor keeps the other waiting for.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use super::event::{self, Made, Surroundings};
+use super::input;
+use super::place::{Machine, Place, Said};
+use super::spool::{Kept, Spool, State};
+use super::wire::{Client, Sent};
+use super::{branch, key};
+
+/// How long a hook may take in all, unless it is told otherwise.
+pub const DEADLINE: Duration = Duration::from_millis(250);
+/// The part of it that is kept back for putting events into the spool.
+const SPOOLING: Duration = Duration::from_millis(40);
+/// The most that a hook spends on what others left in the spool.
+const BACKLOG: Duration = Duration::from_millis(100);
+
+/// What a hook is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Orders {
+    /// Where the monitor is.
+    pub said: Said,
+    /// How long it may take, from the start of the process.
+    pub deadline: Duration,
+    /// Whether it says on standard error what it did.
+    pub verbose: bool,
+}
+
+impl Default for Orders {
+    fn default() -> Self {
+        Self { said: Said::default(), deadline: DEADLINE, verbose: false }
+    }
+}
+
+impl Orders {
+    /// Reads the words after `hook`. A word that is not understood is passed over, for a hook that ended with the exit code
+    /// for a wrong command line would block the agent; what was wrong comes back with the orders.
+    pub fn parse(words: impl IntoIterator<Item = String>) -> (Self, Vec<String>) {
+        let mut orders = Self::default();
+        let mut wrong = Vec::new();
+        let mut words = words.into_iter();
+        while let Some(word) = words.next() {
+            let (name, joined) = match word.split_once('=') {
+                Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
+                None => (word, None),
+            };
+            if name == "--verbose" {
+                orders.verbose = true;
+                continue;
+            }
+            let known = ["--deadline", "--host", "--port", "--unix-socket", "--token-file"].contains(&&*name);
+            let Some(value) = known.then(|| joined.or_else(|| words.next())).flatten() else {
+                wrong.push(name);
+                continue;
+            };
+            let taken = match &*name {
+                "--deadline" => deadline(&value).map(|d| orders.deadline = d),
+                "--host" => Some(orders.said.host = Some(value.clone())),
+                "--port" => value.parse().ok().filter(|p| *p > 0).map(|p: u16| orders.said.port = Some(p)),
+                "--unix-socket" => Some(orders.said.unix_socket = Some(PathBuf::from(&value))),
+                _ => Some(orders.said.token_file = Some(PathBuf::from(&value))),
+            };
+            if taken.is_none() {
+                wrong.push(format!("{name} {value}"));
+            }
+        }
+        (orders, wrong)
+    }
+}
+
+/// A deadline as `250ms` or `2s`, from 20 ms to a minute.
+pub fn deadline(text: &str) -> Option<Duration> {
+    let known = humantime::parse_duration(text).ok()?;
+    (Duration::from_millis(20)..=Duration::from_secs(60)).contains(&known).then_some(known)
+}
+
+/// Does it, within the deadline counted from `began`.
+pub fn run(mut orders: Orders, began: Instant, is_set: bool) {
+    if !is_set && let Some(set) = std::env::var("MPM_MONITOR_HOOK_DEADLINE").ok().as_deref().and_then(deadline) {
+        orders.deadline = set;
+    }
+    // Whoever wants it gone waits no longer than the deadline; till then the event can still be brought to safety.
+    for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT, signal_hook::consts::SIGHUP] {
+        let _ = signal_hook::flag::register(signal, Arc::new(AtomicBool::new(false)));
+    }
+    let end = began + orders.deadline;
+    let (done, wait) = mpsc::channel();
+    let work = std::thread::Builder::new().name("hook".into()).spawn(move || {
+        let _ = done.send(work(&orders, end));
+    });
+    if work.is_ok() {
+        // Its end without a word is a panic, which has told about itself.
+        let _ = wait.recv_timeout(end.saturating_duration_since(Instant::now()));
+    }
+}
+
+fn work(orders: &Orders, end: Instant) {
+    let say = |text: &str| {
+        if orders.verbose {
+            eprintln!("mpm-monitor hook: {text}");
+        }
+    };
+    let spooling = end - SPOOLING.min(orders.deadline / 3);
+    let reading = spooling - (orders.deadline / 3).min(Duration::from_millis(100));
+    let input = match input::read(std::io::stdin(), reading) {
+        Ok(input) => input,
+        Err(error) => return say(&format!("cannot read standard input: {error}")),
+    };
+    let around = Surroundings { now: jiff::Timestamp::now(), branch: branch::of, key: key::fresh };
+    let events = event::of(&input, around);
+    if events.is_empty() {
+        return say("standard input holds no hook's input, a JSON object; nothing is sent");
+    }
+    let place = Place::find(&orders.said, &Machine::this());
+    let spool = place.spool.as_ref().map(Spool::new);
+    let mut client = Client::new(&place);
+    let done = match &spool {
+        // Those that wait go first.
+        Some(spool) if spool.waits() => behind_others(spool, &events, &mut client, spooling),
+        _ => at_once(spool.as_ref(), &events, &mut client, spooling, end),
+    };
+    say(&done);
+}
+
+/// Posts the events; what is not taken waits.
+fn at_once(spool: Option<&Spool>, events: &[Made], client: &mut Client<'_>, until: Instant, end: Instant) -> String {
+    let mut told = Vec::new();
+    for (number, event) in events.iter().enumerate() {
+        let (state, reason) = match client.post(&event.key, &event.body, false, until) {
+            Sent::Accepted => {
+                told.push(format!("{} posted", event.subtype));
+                continue;
+            }
+            Sent::Useless(status) => {
+                told.push(format!("{} refused for good with {status}", event.subtype));
+                continue;
+            }
+            Sent::NotNow(reason) => (State::New, reason),
+            Sent::Unknown(reason) => (State::Maybe, reason),
+        };
+        let Some(spool) = spool else {
+            told.push(format!("{} lost: {reason}, and there is no home to keep it in", event.subtype));
+            break;
+        };
+        let rest = events[number..]
+            .iter()
+            .enumerate()
+            .map(|(n, event)| (if n == 0 { state } else { State::New }, event.key.as_str(), event.body.as_str()));
+        let kept = spool.append(rest, end);
+        if state == State::Maybe {
+            spool.hold_off();
+        }
+        told.push(match kept {
+            Ok(Kept::All) => format!("{} kept for later: {reason}", event.subtype),
+            Ok(Kept::Full) => format!("{} lost: {reason}, and {} is full", event.subtype, spool.dir().display()),
+            Err(error) => format!("{} lost: {reason}, and {}: {error}", event.subtype, spool.dir().display()),
+        });
+        break;
+    }
+    told.join("; ")
+}
+
+/// Puts the events behind those that wait, and delivers what it can in the time there is.
+fn behind_others(spool: &Spool, events: &[Made], client: &mut Client<'_>, until: Instant) -> String {
+    let records = events.iter().map(|event| (State::New, event.key.as_str(), event.body.as_str()));
+    let kept = match spool.append(records, until) {
+        Ok(Kept::All) => "kept behind others".to_owned(),
+        Ok(Kept::Full) => format!("lost: {} is full", spool.dir().display()),
+        Err(error) => format!("lost: {}: {error}", spool.dir().display()),
+    };
+    if spool.is_held_off() {
+        return format!("{kept}; the monitor did not answer a moment ago");
+    }
+    let until = until.min(Instant::now() + BACKLOG);
+    let mut delivered = 0;
+    // Once more where something was appended while the right to deliver was given back.
+    while spool.waits() && Instant::now() < until {
+        match deliver(spool, client, until, &mut delivered) {
+            Ok(true) => {}
+            Ok(false) => break,
+            Err(error) => return format!("{kept}; {delivered} delivered, then {error}"),
+        }
+    }
+    format!("{kept}; {delivered} delivered")
+}
+
+/// Delivers until nothing waits or the time is over; whether it got to the end.
+fn deliver(spool: &Spool, client: &mut Client<'_>, until: Instant, delivered: &mut usize) -> std::io::Result<bool> {
+    let Some(mut delivery) = spool.deliver(until)? else { return Ok(false) };
+    while Instant::now() < until {
+        let Some(record) = delivery.next()? else { return Ok(true) };
+        delivery.mark(&record, State::Maybe)?;
+        match client.post(&record.key, &record.body, record.state == State::Maybe, until) {
+            Sent::Accepted | Sent::Useless(_) => {
+                delivery.mark(&record, State::Done)?;
+                *delivered += 1;
+            }
+            Sent::NotNow(_) => {
+                delivery.mark(&record, record.state)?;
+                return Ok(false);
+            }
+            Sent::Unknown(_) => {
+                spool.hold_off();
+                return Ok(false);
+            }
+        }
+    }
+    Ok(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(words: &[&str]) -> (Orders, Vec<String>) {
+        Orders::parse(words.iter().map(|w| (*w).to_owned()))
+    }
+
+    #[test]
+    fn no_word_stops_a_hook() {
+        let (orders, wrong) = parse(&["--port", "9", "--deadline=1s", "--host", "::1", "--verbose"]);
+        assert_eq!((orders.said.port, orders.deadline, orders.verbose), (Some(9), Duration::from_secs(1), true));
+        assert_eq!((orders.said.host.as_deref(), wrong.len()), (Some("::1"), 0));
+        let (orders, wrong) = parse(&["--port", "0", "--deadline", "1h", "--colour", "x", "--token-file"]);
+        assert_eq!(orders, Orders::default());
+        assert_eq!(wrong, ["--port 0", "--deadline 1h", "--colour", "x", "--token-file"]);
+    }
+}
