@@ -127,6 +127,22 @@ js_clients() {
     printf '%s\n' "$wanted" >"$js/.installed"
 }
 
+# Real servers for the tests of the bus, which start their own: Debian would leave one running where people have theirs.
+bus_server() {
+    [ -n "$(missing "$1")" ] || return 0
+    debian "$1"
+    [ ! -d /run/systemd/system ] || root systemctl disable --now --quiet "$1" || say "could not stop the $1 of the package"
+}
+
+bus_servers() {
+    bus_server redis-server
+    # Debian 12 has none of it.
+    case $(apt-cache policy valkey-server 2>/dev/null | sed -n 's/^ *Candidate: *//p') in
+    '' | '(none)') ;;
+    *) bus_server valkey-server ;;
+    esac
+}
+
 for_tests() {
     build
     if is_mac; then
@@ -136,10 +152,11 @@ for_tests() {
     elif is_debian; then
         debian systemd dbus libpam-systemd dbus-user-session util-linux mount mawk findutils procps \
             python3-venv tmux curl iproute2 ruby chromium
+        bus_servers
         # Node may have come from elsewhere, with npm in it.
         have npm || debian nodejs npm
     else
-        for tool in python3 npm tmux curl unshare dbus-daemon ip chromium; do need_by_hand "$tool" "$tool"; done
+        for tool in python3 npm tmux curl unshare dbus-daemon ip chromium redis-server; do need_by_hand "$tool" "$tool"; done
     fi
     if ! cargo nextest --version >/dev/null 2>&1; then
         say "building cargo-nextest, once (some minutes)"
