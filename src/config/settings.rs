@@ -14,6 +14,7 @@ use crate::bus::{BusSettings, BusUrl};
 use crate::events::model::Dialect;
 use crate::runtime::logfile::Bounds;
 use crate::server::dashboard::Choice;
+use crate::server::files::Rules;
 
 /// The port that clients expect a monitor on.
 pub const DEFAULT_PORT: u16 = 8765;
@@ -60,6 +61,17 @@ pub enum LocalAccess {
     All,
 }
 
+/// When the served dashboard of a Claude MPM is watched for changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WatchChoice {
+    /// Where its folder was named: who does so works on it, or knows what puts another there.
+    Auto,
+    /// Wherever one is served.
+    On,
+    /// Never.
+    Off,
+}
+
 /// What one process does, complete and checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
@@ -101,6 +113,8 @@ pub struct Settings {
     pub unix_users: Vec<u32>,
     /// Whose page is served at `/`.
     pub dashboard: Choice,
+    /// Whether pages load themselves again when that changes.
+    pub watch: WatchChoice,
     /// The projects in whose `.claude-mpm` the PID file of Claude MPM is kept.
     pub pid_files_in: Vec<PathBuf>,
     /// How posted events are shown to clients.
@@ -123,6 +137,8 @@ pub struct Settings {
     pub bus_password_file: Option<PathBuf>,
     /// How long shutdown waits for clients and requests before it cuts them.
     pub drain_timeout: Duration,
+    /// Which files clients may read.
+    pub files: Rules,
     /// Where the events and the crash ledger are.
     pub state_dir: PathBuf,
     /// Where the lock and instance file of each port is.
@@ -142,6 +158,15 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// Whether the dashboard that is served, if any, is watched.
+    pub fn watches_dashboard(&self) -> bool {
+        match (self.watch, &self.dashboard) {
+            (_, Choice::Own) | (WatchChoice::Off, _) => false,
+            (WatchChoice::On, _) | (WatchChoice::Auto, Choice::At(_)) => true,
+            (WatchChoice::Auto, Choice::Auto) => false,
+        }
+    }
+
     /// These settings, with the parts that only a restart changes as they are in `running`.
     #[must_use]
     pub fn with_fixed_parts_of(self, running: &Self) -> Self {
@@ -153,6 +178,7 @@ impl Settings {
             runtime_dir: running.runtime_dir.clone(),
             header_timeout: running.header_timeout,
             dashboard: running.dashboard.clone(),
+            watch: running.watch,
             pid_files_in: running.pid_files_in.clone(),
             durable: running.durable,
             bus_url: running.bus_url.clone(),
@@ -204,6 +230,11 @@ pub fn settle(mut merged: Merged, directories: &Directories) -> Result<(Settings
             Value::Text(word) if word == "auto" => Some(Choice::Auto),
             _ => Some(Choice::Own),
         }),
+        watch: match text(values, "dashboard.watch").as_str() {
+            "on" => WatchChoice::On,
+            "off" => WatchChoice::Off,
+            _ => WatchChoice::Auto,
+        },
         pid_files_in: list(values, "compat.pid_files_in").iter().map(PathBuf::from).collect(),
         unix_socket: optional_path(values, "server.unix_socket"),
         token: None,
@@ -231,6 +262,15 @@ pub fn settle(mut merged: Merged, directories: &Directories) -> Result<(Settings
         },
         bus_password_file: optional_path(values, "bus.password_file"),
         drain_timeout: time(values, "server.drain_timeout"),
+        files: Rules {
+            enabled: truth(values, "files.enabled"),
+            home: truth(values, "files.home"),
+            sessions: truth(values, "files.sessions"),
+            roots: list(values, "files.roots").iter().map(PathBuf::from).collect(),
+            deny: list(values, "files.deny"),
+            max_size: number(values, "files.max_size"),
+            git: optional_path(values, "files.git"),
+        },
         state_dir: path(values, "state_dir"),
         runtime_dir: path(values, "runtime_dir"),
         log_level: text(values, "log.level"),
@@ -429,6 +469,7 @@ mod tests {
                 Kind::Count(..) => "77",
                 Kind::Bytes(..) => "3 MiB",
                 Kind::Time(..) => "7s",
+                Kind::Bool if key.default == "true" => "false",
                 Kind::Bool => "true",
                 Kind::Path | Kind::OptionalPath => "/other",
                 Kind::LogLevel => "debug",
@@ -438,6 +479,7 @@ mod tests {
                 Kind::Users => "7",
                 Kind::Dashboard => "auto",
                 Kind::Directories => "/a, /b",
+                Kind::Names => ".a, b/c",
                 Kind::Bus => "redis://:p@h",
                 Kind::Name => "other",
             };

@@ -186,7 +186,7 @@ impl Hub {
                 complete = false;
                 break;
             }
-            events.push(Shown::new(event, self.epoch()));
+            events.push(Shown::new(Arc::clone(event), self.epoch()));
         }
         join(Tail { oldest, last_seq, events, complete })
     }
@@ -214,7 +214,7 @@ impl Hub {
 
     /// The events in memory, oldest first.
     pub fn recent(&self) -> Vec<Shown> {
-        self.kept().iter().map(|event| Shown::new(event, self.epoch())).collect()
+        self.kept().into_iter().map(|event| Shown::new(event, self.epoch())).collect()
     }
 
     /// The events in memory, oldest first, as they were accepted. Other than the store's they can always be read.
@@ -268,7 +268,7 @@ impl Hub {
         let shown: Vec<Shown> = events
             .iter()
             .filter(is_new)
-            .map(|event| (Shown::new(event, self.epoch()), event))
+            .map(|event| (Shown::new(Arc::clone(event), self.epoch()), event))
             .map(|(shown, event)| {
                 state.bytes += weight(event);
                 state.ring.push_back(Arc::clone(event));
@@ -306,7 +306,7 @@ impl State {
         }
         let (mut newest, mut size) = (Vec::new(), 0);
         for event in self.ring.iter().rev().take(limit) {
-            let shown = Shown::new(event, epoch);
+            let shown = Shown::new(Arc::clone(event), epoch);
             size += shown.payload().len() + 1;
             if size > HISTORY_BYTES {
                 break;

@@ -5,6 +5,7 @@
 //! with the name of its kind.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use serde_json::value::RawValue;
@@ -46,7 +47,7 @@ fn data_of(payload: &[u8]) -> Option<&[u8]> {
 pub struct Shown {
     /// The event's number.
     pub seq: u64,
-    session: Option<Box<str>>,
+    event: Arc<Event>,
     /// The name that goes out first, of an event with two.
     first_name: Option<&'static str>,
     /// What goes out first, of such an event.
@@ -59,7 +60,8 @@ pub struct Shown {
 
 impl Shown {
     /// Encodes an event; `epoch` makes its id unique even over stores.
-    pub fn new(event: &Event, epoch: &str) -> Self {
+    pub fn new(event: impl Into<Arc<Event>>, epoch: &str) -> Self {
+        let event: Arc<Event> = event.into();
         let payload = &*event.draft.payload;
         let first_name = first_name(&event.draft.name, payload);
         let name = if first_name.is_some() { CLAUDE_EVENT } else { &event.draft.name };
@@ -68,11 +70,10 @@ impl Shown {
         json.extend_from_slice(quoted(name).as_bytes());
         json.extend_from_slice(b",");
         let payload_at = json.len();
-        let id_at = splice(&mut json, payload, event, epoch);
+        let id_at = splice(&mut json, payload, &event, epoch);
         json.extend_from_slice(b"]");
-        let session = event.draft.session.as_deref().map(Box::from);
-        let mut shown =
-            Self { seq: event.seq, session, first_name, ahead: None, json: json.freeze(), payload_at, id_at };
+        let (seq, json) = (event.seq, json.freeze());
+        let mut shown = Self { seq, event, first_name, ahead: None, json, payload_at, id_at };
         shown.ahead = shown.first();
         shown
     }
@@ -108,7 +109,12 @@ impl Shown {
 
     /// The agent session it belongs to.
     pub fn session(&self) -> Option<&str> {
-        self.session.as_deref()
+        self.event.draft.session.as_deref()
+    }
+
+    /// The event itself, as it was accepted.
+    pub fn event(&self) -> &Arc<Event> {
+        &self.event
     }
 
     /// The array `["name",payload]`.
@@ -191,7 +197,7 @@ mod tests {
     fn arrays(name: &str, payload: &str) -> Vec<String> {
         let draft = Draft { name: name.into(), subtype: "x".into(), session: None, payload: payload.into() };
         let event = Event { seq: 7, accepted: jiff::Timestamp::UNIX_EPOCH, origin: None, draft };
-        Shown::new(&event, "e").arrays().map(|a| String::from_utf8(a.to_vec()).unwrap()).collect()
+        Shown::new(event, "e").arrays().map(|a| String::from_utf8(a.to_vec()).unwrap()).collect()
     }
 
     fn shown(payload: &str) -> String {
@@ -228,7 +234,7 @@ mod tests {
     fn the_unasked_history_has_everything_but_the_id_that_was_added() {
         let unnamed = |payload: &str| {
             let draft = Draft { name: "n".into(), subtype: "x".into(), session: None, payload: payload.into() };
-            let shown = Shown::new(&Event { seq: 7, accepted: jiff::Timestamp::UNIX_EPOCH, origin: None, draft }, "e");
+            let shown = Shown::new(Event { seq: 7, accepted: jiff::Timestamp::UNIX_EPOCH, origin: None, draft }, "e");
             String::from_utf8(shown.unnamed().concat()).unwrap()
         };
         assert_eq!(unnamed(r#"{"type":"x"}"#), r#"{"type":"x","seq":7}"#);
@@ -257,7 +263,7 @@ mod tests {
             let draft =
                 Draft { name: name.into(), subtype: "x".into(), session: Some("s".into()), payload: payload.into() };
             let event = Event { seq: 7, accepted: jiff::Timestamp::UNIX_EPOCH, origin: None, draft };
-            let shown = Shown::new(&event, "e");
+            let shown = Shown::new(event, "e");
             assert_eq!(shown.arrays().count(), shown.faces().count());
             let names: Vec<String> = shown.faces().map(|(name, _)| name).collect();
             let both = [quoted(name), quoted("claude_event")];

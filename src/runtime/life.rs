@@ -537,6 +537,9 @@ impl Life {
         };
         let drained = running.server.drain(drain, reason).await;
         report.add("server", step, drained.cut == 0);
+        if running.settings.borrow().watches_dashboard() {
+            report.add("dashboard watch", step, drained.watch_ended);
+        }
 
         if !running.pid_files.is_empty() {
             let step = Instant::now();

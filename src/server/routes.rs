@@ -20,8 +20,10 @@ use super::accept::{Open, Phase};
 use super::answer::{Refusal, json, json_bytes, read_body};
 use super::counters::{Path, category};
 use super::once::{Keyed, Once};
+use super::dashboard::Dashboard;
 use super::room;
 use super::socketio::{SocketIo, polling};
+use super::sse::Streams;
 use super::{Context, Counters};
 use crate::build;
 use crate::events::ingest;
@@ -42,10 +44,14 @@ pub struct App {
     pub context: Context,
     /// The Socket.IO server.
     pub sio: Arc<SocketIo>,
+    /// The readers of the stream.
+    pub streams: Arc<Streams>,
     /// What happened so far.
     pub counters: Arc<Counters>,
     /// The open connections.
     pub open: Arc<Open>,
+    /// The files that clients may read.
+    pub files: super::files::Files,
     /// How far the server is on its way down.
     pub phase: watch::Receiver<Phase>,
     /// The posts that must not be stored twice.
@@ -54,7 +60,12 @@ pub struct App {
 
 /// All routes.
 pub fn router(app: Arc<App>) -> Router {
-    let page = super::page::router(app.context.dashboard.as_ref(), app.context.instance.port);
+    table(app.context.dashboard.as_ref(), app.context.instance.port).with_state(app)
+}
+
+/// All routes, for a server on `port` that serves that dashboard; `docs/openapi.json` describes them, which a test compares.
+pub fn table(dashboard: Option<&Arc<Dashboard>>, port: u16) -> Router<Arc<App>> {
+    let page = super::page::router(dashboard, port);
     Router::new()
         .route("/health", get(health))
         .route("/ready", get(ready))
@@ -63,9 +74,11 @@ pub fn router(app: Arc<App>) -> Router {
         .merge(page)
         .merge(super::project::router())
         .merge(super::stats::router())
+        .merge(super::files::router())
+        .merge(super::sse::router())
+        .merge(super::openapi::router())
         .fallback(not_found)
         .method_not_allowed_fallback(wrong_method)
-        .with_state(app)
 }
 
 async fn not_found(uri: Uri) -> Response {

@@ -187,7 +187,7 @@ fn shown(draft: Draft) {
     serde_json::from_str::<&RawValue>(&draft.payload).expect("the payload is JSON");
     assert_eq!(compact(&draft.payload), *draft.payload, "the payload is compact");
     let event = Event { seq: 7, accepted: Timestamp::UNIX_EPOCH, origin: None, draft };
-    let shown = Shown::new(&event, "0123abcd");
+    let shown = Shown::new(event, "0123abcd");
     for array in shown.arrays() {
         let items: Vec<&RawValue> = serde_json::from_slice(&array).expect("what goes out is JSON");
         assert_eq!(items.len(), 2);
