@@ -164,7 +164,7 @@ for_tests() {
         have npm || { have brew && brew install node; } || die "the tests need Node: 'brew install node' (https://brew.sh)"
     elif is_debian; then
         debian systemd dbus libpam-systemd dbus-user-session util-linux mount mawk findutils procps \
-            python3-venv tmux curl iproute2 ruby chromium
+            python3-venv tmux curl iproute2 ruby chromium libfaketime
         bus_servers
         # Node may have come from elsewhere, with npm in it.
         have npm || debian nodejs npm

@@ -147,9 +147,9 @@ fn first_word(command: &str) -> Option<String> {
                 (c, _) => word.push(c),
             }
         }
-        let is_assignment = word.split_once('=').is_some_and(|(name, _)| {
-            !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
-        });
+        let is_assignment = word
+            .split_once('=')
+            .is_some_and(|(name, _)| !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_'));
         rest = rest[end..].trim_start();
         if word.is_empty() || !is_assignment {
             return Some(word).filter(|w| !w.is_empty());
@@ -160,19 +160,19 @@ fn first_word(command: &str) -> Option<String> {
 fn program(named: &str, place: &Place) -> Program {
     let home = place.home.display().to_string();
     let project = place.project.as_ref().unwrap_or(&place.home).display().to_string();
-    let expanded = [("$CLAUDE_PROJECT_DIR", &project), ("${CLAUDE_PROJECT_DIR}", &project), ("$HOME", &home), ("${HOME}", &home)]
-        .into_iter()
-        .find_map(|(name, value)| Some(format!("{value}{}", named.strip_prefix(name)?)))
-        .or_else(|| Some(format!("{home}/{}", named.strip_prefix("~/")?)))
-        .unwrap_or_else(|| named.to_owned());
+    let expanded =
+        [("$CLAUDE_PROJECT_DIR", &project), ("${CLAUDE_PROJECT_DIR}", &project), ("$HOME", &home), ("${HOME}", &home)]
+            .into_iter()
+            .find_map(|(name, value)| Some(format!("{value}{}", named.strip_prefix(name)?)))
+            .or_else(|| Some(format!("{home}/{}", named.strip_prefix("~/")?)))
+            .unwrap_or_else(|| named.to_owned());
     let path = if expanded.starts_with('/') {
         Some(PathBuf::from(&expanded)).filter(|p| p.exists())
     } else {
         find_in(&place.path, &expanded)
     };
-    let runs = path.as_deref().is_some_and(|p| {
-        std::fs::metadata(p).is_ok_and(|m| m.is_file() && m.mode() & 0o111 != 0)
-    });
+    let runs =
+        path.as_deref().is_some_and(|p| std::fs::metadata(p).is_ok_and(|m| m.is_file() && m.mode() & 0o111 != 0));
     let python = path.as_deref().filter(|_| runs).and_then(|p| python_of(p, place)).map(|python| {
         let can = import(&python);
         (python, can)
@@ -205,7 +205,11 @@ fn python_of(program: &Path, place: &Place) -> Option<PathBuf> {
     let line = std::str::from_utf8(&head[..length]).ok()?.lines().next()?.strip_prefix("#!")?.trim();
     let mut words = line.split_whitespace();
     let first = Path::new(words.next()?);
-    let python = if first.file_name()? == "env" { find_in(&place.path, words.find(|w| !w.starts_with('-'))?)? } else { first.to_owned() };
+    let python = if first.file_name()? == "env" {
+        find_in(&place.path, words.find(|w| !w.starts_with('-'))?)?
+    } else {
+        first.to_owned()
+    };
     python.file_name()?.to_str()?.starts_with("python").then_some(python)
 }
 
@@ -230,8 +234,10 @@ pub fn judge(seen: &Looked<Option<Seen>>) -> Vec<Check> {
     };
     let mut checks = vec![match (seen.hooks.len(), seen.unreadable.first()) {
         (0, Some(error)) => Check::failed(Code::HookCommands, "Claude Code's settings cannot be read").seen(error),
-        (0, None) => Check::failed(Code::HookCommands, "Claude Code has no hooks that post events: nothing will come from it")
-            .next("claude-mpm configure --install-hooks"),
+        (0, None) => {
+            Check::failed(Code::HookCommands, "Claude Code has no hooks that post events: nothing will come from it")
+                .next("claude-mpm configure --install-hooks")
+        }
         (n, _) => {
             let files: BTreeSet<_> = seen.hooks.iter().map(|h| h.file.display().to_string()).collect();
             let check = Check::verified(Code::HookCommands, format!("{n} hooks post events"));
@@ -254,7 +260,8 @@ pub fn judge(seen: &Looked<Option<Seen>>) -> Vec<Check> {
                 Some(path) => format!("chmod +x {}", path.display()),
                 None => "claude-mpm configure --install-hooks".to_owned(),
             };
-            let check = Check::failed(Code::HookPrograms, "hooks point to a program that cannot be run: their events are lost");
+            let check =
+                Check::failed(Code::HookPrograms, "hooks point to a program that cannot be run: their events are lost");
             let told = |c: Check, p: &&Program| {
                 let why = if p.path.is_some() { "is not executable" } else { "is not there" };
                 c.seen(format!("{} {why} (named in {})", p.named, file_of(p)))
@@ -271,11 +278,12 @@ pub fn judge(seen: &Looked<Option<Seen>>) -> Vec<Check> {
                 c.seen(format!("{} imports claude_mpm {}", python.display(), version.as_deref().unwrap_or_default()))
             })
         }
-        Some((python, Err(error))) => {
-            Check::failed(Code::HookImport, "the hooks' Python cannot import claude_mpm: they do nothing, without a word")
-                .seen(format!("{}: {error}", python.display()))
-                .next(format!("{} -m pip install claude-mpm", python.display()))
-        }
+        Some((python, Err(error))) => Check::failed(
+            Code::HookImport,
+            "the hooks' Python cannot import claude_mpm: they do nothing, without a word",
+        )
+        .seen(format!("{}: {error}", python.display()))
+        .next(format!("{} -m pip install claude-mpm", python.display())),
         Some(_) => Check::not_run(Code::HookImport, "it was not asked"),
     });
     checks

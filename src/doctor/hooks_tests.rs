@@ -19,7 +19,8 @@ fn settings(home: &Path, command: &str) {
 
 /// A Python that answers an import as told.
 fn python(path: &Path, works: bool) {
-    let text = if works { "echo 6.5.83" } else { "echo \"ModuleNotFoundError: No module named 'claude_mpm'\" >&2; exit 1" };
+    let text =
+        if works { "echo 6.5.83" } else { "echo \"ModuleNotFoundError: No module named 'claude_mpm'\" >&2; exit 1" };
     script(path, &format!("#!/bin/sh\n{text}\n"), 0o755);
 }
 
@@ -35,7 +36,9 @@ fn checks(place: &Place) -> Vec<Check> {
 fn hooks_in_a_virtual_environment_without_one_and_in_a_broken_one() {
     let root = tempfile::tempdir().unwrap();
     let (home, bin) = (root.path().join("home"), root.path().join("bin"));
-    let handler = home.join(".local/share/uv/tools/claude-mpm/lib/python3.12/site-packages/claude_mpm/scripts/claude-hook-handler.sh");
+    let handler = home.join(
+        ".local/share/uv/tools/claude-mpm/lib/python3.12/site-packages/claude_mpm/scripts/claude-hook-handler.sh",
+    );
     script(&handler, "#!/bin/bash\n", 0o755);
     settings(&home, &format!("\"{}\"", handler.display()));
     let own = home.join(".local/share/uv/tools/claude-mpm/bin/python");

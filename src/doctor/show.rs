@@ -187,7 +187,8 @@ mod tests {
     use super::*;
 
     fn report() -> Report {
-        let long = "a sentence of many words that cannot stand in one line of the table, and so has to go on in the next";
+        let long =
+            "a sentence of many words that cannot stand in one line of the table, and so has to go on in the next";
         let checks = vec![
             Check::verified(Code::ManagerReachable, "the user manager answers").seen("hidden unless asked for"),
             Check::failed(Code::Linger, long).seen(long).next(format!("sudo {}", "x".repeat(90))),
@@ -215,7 +216,10 @@ mod tests {
         let json = serde_json::to_value(report()).unwrap();
         assert_eq!(json["schema"], 1);
         let check = &json["instances"][0]["checks"][1];
-        assert_eq!((&check["code"], &check["outcome"], &check["severity"]), (&"linger".into(), &"failed".into(), &"warning".into()));
+        assert_eq!(
+            (&check["code"], &check["outcome"], &check["severity"]),
+            (&"linger".into(), &"failed".into(), &"warning".into())
+        );
         assert_eq!(json["instances"][0]["checks"][2]["outcome"], "not-run");
         assert_eq!(json["totals"]["warnings"], 1);
     }

@@ -42,7 +42,10 @@ impl Clinic {
         let check = find(&self.doctor(), code);
         assert_eq!(check["outcome"], "failed", "{name}: {check:#}");
         let text = self.machine.verb("doctor", &["--port", "8765"]).stdout;
-        assert!(text.lines().all(|l| l.chars().count() <= 80 || l.contains("next: ") || l.contains("/home/")), "{text}");
+        assert!(
+            text.lines().all(|l| l.chars().count() <= 80 || l.contains("next: ") || l.contains("/home/")),
+            "{text}"
+        );
         self.said.push((name.to_owned(), block(&text, code)));
         check
     }
@@ -108,7 +111,11 @@ fn the_doctor_finds_what_is_broken_and_what_it_says_repairs_it() {
     let mut clinic = Clinic::new(machine);
     clinic.quiet();
     let report = clinic.doctor();
-    assert_eq!((&report["schema"], &report["totals"]["errors"], &report["totals"]["warnings"]), (&1.into(), &0.into(), &0.into()), "{report:#}");
+    assert_eq!(
+        (&report["schema"], &report["totals"]["errors"], &report["totals"]["warnings"]),
+        (&1.into(), &0.into(), &0.into()),
+        "{report:#}"
+    );
     let healthy = clinic.machine.verb("doctor", &["--port", "8765"]).ok().stdout;
     clinic.said.push(("A healthy machine".into(), healthy.trim_end().to_owned()));
 
@@ -144,7 +151,11 @@ fn edited_outdated_and_lost_files(clinic: &mut Clinic) {
     assert!(refused.stderr.contains("--yes"), "{refused}");
     assert_eq!(clinic.machine.property(PORT, "MainPID"), pid, "it asked nobody, and did it");
     let fixed = clinic.machine.verb("doctor", &["--port", "8765", "--fix", "--yes"]).ok();
-    assert!(fixed.stdout.contains("would write what is missing or outdated anew") && fixed.stdout.contains("  would rewrite "), "{fixed}");
+    assert!(
+        fixed.stdout.contains("would write what is missing or outdated anew")
+            && fixed.stdout.contains("  would rewrite "),
+        "{fixed}"
+    );
     assert!(fixed.stdout.contains("unit-outdated") && fixed.stdout.contains(": verified"), "{fixed}");
     assert_ne!(clinic.machine.property(PORT, "MainPID"), pid, "the old process still runs");
     assert_eq!(clinic.machine.run(&["cat", UNIT]).ok().stdout, unit);
@@ -324,7 +335,8 @@ srv=h.HTTPServer(('127.0.0.1',8765),H)\nprint('serving',flush=True)\nsrv.serve_f
 /// Pains 12 and 13, and a manager that hangs.
 fn sessions(clinic: &mut Clinic) {
     let program = clinic.machine.program();
-    let bare = ["env", "-u", "XDG_RUNTIME_DIR", "-u", "DBUS_SESSION_BUS_ADDRESS", &program, "doctor", "--user", "--json"];
+    let bare =
+        ["env", "-u", "XDG_RUNTIME_DIR", "-u", "DBUS_SESSION_BUS_ADDRESS", &program, "doctor", "--user", "--json"];
     let report = clinic.machine.user(&bare).ok().json();
     assert_eq!(find(&report, "session-environment")["outcome"], "failed", "{report:#}");
     assert_eq!(find(&report, "manager-reachable")["outcome"], "verified", "{report:#}");
@@ -333,24 +345,47 @@ fn sessions(clinic: &mut Clinic) {
     clinic.machine.root(&["useradd", "--create-home", "ann"]).ok();
     clinic.machine.root(&["install", "-m755", &program, "/usr/local/bin/mpm-monitor"]).ok();
     let as_ann = |machine: &Machine, more: &[&str]| {
-        let words = ["setpriv", "--reuid=ann", "--regid=ann", "--clear-groups", "env", "-i", "HOME=/home/ann", "PATH=/usr/bin:/bin", "/usr/local/bin/mpm-monitor", "doctor", "--user"];
+        let words = [
+            "setpriv",
+            "--reuid=ann",
+            "--regid=ann",
+            "--clear-groups",
+            "env",
+            "-i",
+            "HOME=/home/ann",
+            "PATH=/usr/bin:/bin",
+            "/usr/local/bin/mpm-monitor",
+            "doctor",
+            "--user",
+        ];
         machine.root(&[&words[..], more].concat())
     };
     let ran = as_ann(&clinic.machine, &["--json"]).expect(1);
     let check = find(&ran.json(), "user-bus");
     assert_eq!(check["outcome"], "failed", "{ran}");
     let text = as_ann(&clinic.machine, &[]).stdout;
-    clinic.said.push(("A user without a manager".into(), format!("{}\n{}", block(&text, "manager-reachable"), block(&text, "user-bus"))));
+    clinic.said.push((
+        "A user without a manager".into(),
+        format!("{}\n{}", block(&text, "manager-reachable"), block(&text, "user-bus")),
+    ));
     clinic.typed(check["next"].as_str().unwrap()).ok();
     eventually(SOON, "ann's manager", || {
         let ran = as_ann(&clinic.machine, &["--json"]);
         let report = ran.json();
-        let good = ["user-bus", "manager-reachable", "linger"].iter().all(|c| find(&report, c)["outcome"] == "verified");
+        let good =
+            ["user-bus", "manager-reachable", "linger"].iter().all(|c| find(&report, c)["outcome"] == "verified");
         if good { Ok(()) } else { Err(ran) }
     });
 
     // A manager that hangs: the doctor ends all the same, and what it could not ask is no verdict.
-    let manager = clinic.machine.root(&["systemctl", "show", "-p", "MainPID", "--value", &format!("user@{}.service", clinic.machine.uid)]);
+    let manager = clinic.machine.root(&[
+        "systemctl",
+        "show",
+        "-p",
+        "MainPID",
+        "--value",
+        &format!("user@{}.service", clinic.machine.uid),
+    ]);
     let pid = manager.ok().text().to_owned();
     clinic.machine.root(&["kill", "-STOP", &pid]).ok();
     let ran = clinic.machine.verb("doctor", &["--port", "8765", "--json"]);
@@ -392,7 +427,11 @@ fn the_doctor_sees_a_system_service_as_root_and_as_a_user() {
         assert!(check["next"].as_str().is_some_and(|n| n.starts_with("sudo mpm-monitor doctor --system")), "{check:#}");
     }
     let log = find(&as_user, "log-readable");
-    assert_eq!((&log["outcome"], &log["next"]), (&"failed".into(), &"sudo usermod -aG systemd-journal boxuser".into()), "{log:#}");
+    assert_eq!(
+        (&log["outcome"], &log["next"]),
+        (&"failed".into(), &"sudo usermod -aG systemd-journal boxuser".into()),
+        "{log:#}"
+    );
     let text = clinic.machine.user(&["/usr/local/bin/mpm-monitor", "doctor", "--system"]).ok().stdout;
     clinic.said.push(("A journal that this user may not read".into(), block(&text, "log-readable")));
     // Without flags all that is installed is found, also from there.
@@ -407,7 +446,8 @@ fn the_doctor_sees_a_system_service_as_root_and_as_a_user() {
 /// What was said, without what differs from run to run, is what docs/doctor.md shows.
 #[track_caller]
 fn documented(said: &[(String, String)], mark: &str) {
-    let shown: String = said.iter().map(|(name, text)| format!("### {name}\n\n```\n{}\n```\n\n", normal(text))).collect();
+    let shown: String =
+        said.iter().map(|(name, text)| format!("### {name}\n\n```\n{}\n```\n\n", normal(text))).collect();
     let path = here("docs/doctor.md");
     let page = std::fs::read_to_string(&path).unwrap();
     let (begin, end) = (format!("<!-- {mark} -->\n\n"), format!("<!-- end of {mark} -->"));
@@ -431,7 +471,8 @@ fn normal(text: &str) -> String {
             let is_time = word.len() >= 19 && word.contains('T') && word.ends_with('Z');
             let is_id = word.len() >= 12 && digits > 2 && word.chars().all(|c| c.is_ascii_hexdigit());
             let is_number = !word.is_empty() && word.chars().all(|c| c.is_ascii_digit() || c == '.');
-            let known = ["8765", "8766", "0644", "600", "256", "100", "203", "1088", "16384", "0.1.0", "0.0.9", "6.5.83"];
+            let known =
+                ["8765", "8766", "0644", "600", "256", "100", "203", "1088", "16384", "0.1.0", "0.0.9", "6.5.83"];
             out.push_str(match (is_time, is_id, is_number && !known.contains(&word)) {
                 (true, ..) => "TIME",
                 (_, true, _) => "ID",

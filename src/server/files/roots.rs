@@ -245,7 +245,7 @@ mod tests {
     fn sessions_say_where_they_run() {
         let event = |payload: &str| {
             let draft = Draft { name: "n".into(), subtype: String::new(), session: None, payload: payload.into() };
-            Arc::new(Event { seq: 1, accepted: jiff::Timestamp::UNIX_EPOCH, draft })
+            Arc::new(Event { seq: 1, accepted: jiff::Timestamp::UNIX_EPOCH, origin: None, draft })
         };
         let events: Vec<_> = [
             r#"{"cwd":"/old","data":{"cwd":"/not"}}"#,
