@@ -159,6 +159,22 @@ unpacked() {
     (cd "$dir" && apt-get download -qq "$1" >/dev/null 2>&1 && dpkg-deb -x "$1"_*.deb . && rm -f "$1"_*.deb)
 }
 
+# Real servers for the tests of the bus, which start their own: Debian would leave one running where people have theirs.
+bus_server() {
+    [ -n "$(missing "$1")" ] || return 0
+    debian "$1"
+    [ ! -d /run/systemd/system ] || root systemctl disable --now --quiet "$1" || say "could not stop the $1 of the package"
+}
+
+bus_servers() {
+    bus_server redis-server
+    # Debian 12 has none of it.
+    case $(apt-cache policy valkey-server 2>/dev/null | sed -n 's/^ *Candidate: *//p') in
+    '' | '(none)') ;;
+    *) bus_server valkey-server ;;
+    esac
+}
+
 for_tests() {
     build
     if is_mac; then
@@ -169,13 +185,14 @@ for_tests() {
         debian systemd dbus libpam-systemd dbus-user-session util-linux mount mawk findutils procps \
             python3-venv tmux curl iproute2 ruby chromium libfaketime openssl sqlite3 man-db mandoc lintian rpmlint
         packaging
+        bus_servers
         # To run, not to have: installed they would be services of this machine.
         unpacked nginx usr/sbin/nginx
         unpacked caddy usr/bin/caddy
         # Node may have come from elsewhere, with npm in it.
         have npm || debian nodejs npm
     else
-        for tool in python3 npm tmux curl unshare dbus-daemon ip chromium; do need_by_hand "$tool" "$tool"; done
+        for tool in python3 npm tmux curl unshare dbus-daemon ip chromium redis-server; do need_by_hand "$tool" "$tool"; done
     fi
     if ! cargo nextest --version >/dev/null 2>&1; then
         say "building cargo-nextest, once (some minutes)"

@@ -1,11 +1,13 @@
 #!/bin/sh
 # The long versions of what the test suite does briefly, against the release build, and the numbers they print:
-# 200 kills with and without durable writes, 10 000 clients, 20 of 120 clients stalled, hostile peers. About ten minutes.
+# 200 kills with and without durable writes, 10 000 clients, 20 of 120 clients stalled, hostile peers, and ten minutes of
+# partitions and kills among three nodes on a bus. About twenty minutes.
 #
 #   scripts/soak.sh                                    everything
 #   scripts/soak.sh --fast                             with the short counts: about two minutes
-#   MPM_MONITOR_KILL_ROUNDS=2000 scripts/soak.sh       other counts; also MPM_MONITOR_IDLE_CLIENTS
-#   MPM_MONITOR_KILL_SEED=4711 scripts/soak.sh         the random moments of an earlier run, which it printed
+#   MPM_MONITOR_KILL_ROUNDS=2000 scripts/soak.sh       other counts; also MPM_MONITOR_IDLE_CLIENTS, MPM_MONITOR_BUS_SECONDS
+#   MPM_MONITOR_KILL_SEED=4711 scripts/soak.sh         the random moments of an earlier run, which it printed;
+#                                                      also MPM_MONITOR_BUS_SEED
 set -eu
 cd "$(dirname "$0")/.."
 # shellcheck source=scripts/lib.sh
@@ -15,6 +17,7 @@ case ${1-} in
 '')
     export MPM_MONITOR_KILL_ROUNDS="${MPM_MONITOR_KILL_ROUNDS:-200}"
     export MPM_MONITOR_IDLE_CLIENTS="${MPM_MONITOR_IDLE_CLIENTS:-10000}"
+    export MPM_MONITOR_BUS_SECONDS="${MPM_MONITOR_BUS_SECONDS:-600}" MPM_MONITOR_BUS_RATE_SECONDS=30
     ;;
 --fast) ;;
 *) sed -n '2,/^set -eu/s/^# \{0,1\}//p' "$0" | sed '$d' >&2 && exit 2 ;;
@@ -29,7 +32,7 @@ ulimit -n 30000 2>/dev/null || ulimit -n "$(ulimit -H -n)"
 lines=$(mktemp)
 trap 'rm -f "$lines"' EXIT
 status=0
-cargo nextest run --locked --profile soak --success-output immediate -E 'binary(load) | binary(hostile)' \
+cargo nextest run --locked --profile soak --success-output immediate -E 'binary(load) | binary(hostile) | binary(bus)' \
     >"$lines" 2>&1 || status=$?
 sed -n 's/^ *\(FIGURE .*\)/\1/p' "$lines"
 [ "$status" -eq 0 ] || { tail -n 80 "$lines" >&2 && die "a test failed"; }

@@ -22,6 +22,7 @@ use redis::Value;
 use redis::streams::StreamId;
 use serde_json::value::RawValue;
 
+use crate::events::ingest::compact;
 use crate::events::model::{Draft, Event};
 
 /// The deepest nesting of a payload: that of a posted body and what wrapping adds.
@@ -137,8 +138,12 @@ fn event(map: &HashMap<String, Value>) -> Result<Content, &'static str> {
         return Err("its payload is nested too deeply");
     }
     let session = if map.contains_key("i") { Some(named("i")?.to_owned()) } else { None };
-    let draft =
-        Draft { name: named("n")?.to_owned(), subtype: named("s")?.to_owned(), session, payload: payload.into() };
+    let draft = Draft {
+        name: named("n")?.to_owned(),
+        subtype: named("s")?.to_owned(),
+        session,
+        payload: compact(payload).into(),
+    };
     Ok(Content::Event { accepted, draft })
 }
 
@@ -260,6 +265,17 @@ mod tests {
             assert!(matches!(entry.content, Content::Unreadable(why) if why.contains(part)), "{field}: {entry:?}");
         }
         assert!(matches!(Entry::read(&raw("5-7", &whole)).unwrap().content, Content::Unreadable(_)));
+    }
+
+    /// Who passes events on relies on it: a line break within a payload would end a line of the event stream.
+    #[test]
+    fn a_payload_is_compact_whoever_wrote_it() {
+        let spaced = "{\n \"a\" :\r\n[1,\t\"x\\n y\"] }";
+        let fields = [("p", "4"), ("a", "1"), ("n", "n"), ("s", "s"), ("d", spaced)];
+        let Content::Event { draft, .. } = Entry::read(&raw("5-0", &fields)).unwrap().content else {
+            panic!("no event")
+        };
+        assert_eq!(&*draft.payload, r#"{"a":[1,"x\n y"]}"#);
     }
 
     #[test]

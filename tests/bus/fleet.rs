@@ -253,6 +253,18 @@ impl Node {
         }
     }
 
+    /// The number that the newest event of a node has there, looked for among the last ones only.
+    pub fn newest_of(&self, node: &str) -> io::Result<Option<u64>> {
+        let last = self.get("/health")?.1["last_seq"].as_u64().unwrap_or_default();
+        let mut newest = None;
+        for after in [last.saturating_sub(2000), last.saturating_sub(1000)] {
+            let page = self.get(&format!("/api/events?limit=1000&after={after}&node={node}"))?.1;
+            let number = |event: &Value| event[if node == "local" { "seq" } else { "node_seq" }].as_u64();
+            newest = page["events"].as_array().and_then(|events| events.last()).and_then(number).or(newest);
+        }
+        Ok(newest)
+    }
+
     /// Only the markers.
     pub fn markers_of(&self, node: &str) -> Vec<String> {
         self.events_of(node).into_iter().map(|row| row.marker).collect()

@@ -92,6 +92,14 @@ pub fn draft(body: &[u8], dialect: Dialect, now: Timestamp) -> Result<Draft, Ing
     }
 }
 
+/// Valid JSON without the whitespace between its tokens, as all payloads are: whoever passes one on relies on its having no line
+/// breaks.
+pub fn compact(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    push_compact(&mut out, json);
+    out
+}
+
 fn wrapped(body: &Object<'_>, now: Timestamp) -> Result<Draft, IngestError> {
     let missing = Object { text: "{}", ..Object::default() };
     let data = match (body.data.as_deref(), body.get(Field::Data)) {
