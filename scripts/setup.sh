@@ -100,6 +100,19 @@ python_client() {
     printf '%s\n' "$PYTHON_CLIENT" >"$stamp"
 }
 
+# Asks the program what its OpenAPI description promises; in an environment of its own, as it brings much along.
+schemathesis() {
+    venv=$(target_dir)/test-schemathesis
+    requirements=tests/clients/schemathesis.txt
+    cmp -s "$requirements" "$venv/.installed" && "$venv/bin/st" --version >/dev/null 2>&1 && return 0
+    say "making $venv with schemathesis"
+    rm -rf "$venv"
+    mkdir -p "$(target_dir)"
+    "$(system_python)" -m venv "$venv"
+    "$venv/bin/python3" -m pip install --quiet --disable-pip-version-check --requirement "$requirements" </dev/null
+    cp "$requirements" "$venv/.installed"
+}
+
 # The package whose server this one replaces: its hooks, its commands and its dashboard are driven against ours. In an
 # environment of its own, as it brings much along.
 claude_mpm() {
@@ -118,7 +131,7 @@ claude_mpm() {
 js_clients() {
     js=$(target_dir)/test-js
     wanted=$(cksum <tests/clients/js/package-lock.json)
-    [ "$(cat "$js/.installed" 2>/dev/null)" = "$wanted" ] && [ -d "$js/node_modules/socket.io-client" ] && return 0
+    [ "$(cat "$js/.installed" 2>/dev/null)" = "$wanted" ] && [ -d "$js/node_modules/eventsource" ] && return 0
     say "installing the JavaScript clients in $js"
     rm -rf "$js"
     mkdir -p "$js"
@@ -148,6 +161,7 @@ for_tests() {
     python_client
     # Its tests need networks of their own, which only Linux has.
     is_mac || claude_mpm
+    schemathesis
     js_clients
 }
 

@@ -1,5 +1,6 @@
 //! The only place that spawns the service managers' tools: absolute path, deadline, both outputs kept, no shell.
 
+use std::cell::Cell;
 use std::ffi::OsStr;
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
@@ -126,6 +127,19 @@ fn is_executable(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|m| m.is_file() && m.mode() & 0o111 != 0)
 }
 
+thread_local! {
+    /// When the tools of this thread must have ended, whatever their own deadlines.
+    static UNTIL: Cell<Option<Instant>> = const { Cell::new(None) };
+}
+
+/// Does something whose tools end by `deadline`, killed if need be, even where they have more time of their own.
+pub fn until<T>(deadline: Instant, act: impl FnOnce() -> T) -> T {
+    let before = UNTIL.replace(Some(deadline));
+    let done = act();
+    UNTIL.set(before);
+    done
+}
+
 /// `systemctl`, of the scope's manager.
 ///
 /// # Errors
@@ -197,6 +211,8 @@ fn output<A: AsRef<OsStr>>(
     // A group of its own, so that what the tool started itself can be ended with it.
     let mut child =
         command.process_group(0).spawn().map_err(|cause| ExecError::Spawn { command: line.clone(), cause })?;
+    let left = UNTIL.get().map(|until| until.saturating_duration_since(Instant::now()));
+    let timeout = left.map_or(timeout, |left| left.min(timeout));
     let deadline = Instant::now() + timeout;
     let (sender, receiver) = mpsc::channel();
     drain(child.stdout.take(), true, &sender);

@@ -6,6 +6,7 @@ mod bodies;
 mod browser;
 mod commands;
 mod compare;
+mod files;
 mod net;
 mod senders;
 mod talk;

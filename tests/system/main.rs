@@ -26,6 +26,7 @@ macro_rules! boot {
 
 mod activation;
 mod compat;
+mod doctor;
 mod faults;
 mod json;
 mod many;
