@@ -20,23 +20,53 @@ fn files(dir: &Path, ending: &str, found: &mut Vec<PathBuf>) {
     }
 }
 
-#[test]
-fn tests_that_the_findings_cite_exist() {
+/// All of the program and its tests.
+fn code() -> String {
     let mut sources = Vec::new();
     files(&root().join("src"), "rs", &mut sources);
     files(&root().join("tests"), "rs", &mut sources);
-    let code: String = sources.iter().map(|p| fs::read_to_string(p).unwrap()).collect();
-    let findings = fs::read_to_string(root().join("docs/findings.md")).unwrap();
-    let mut cited = 0;
-    for name in findings.split('`').skip(1).step_by(2) {
-        let is_test =
-            name.len() > 20 && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
-        if is_test {
-            cited += 1;
-            assert!(code.contains(&format!("fn {name}(")), "docs/findings.md cites {name}, which is no test");
+    sources.iter().map(|p| fs::read_to_string(p).unwrap()).collect()
+}
+
+/// The tests that a text cites.
+fn cited(text: &str) -> Vec<&str> {
+    let is_test = |name: &&str| {
+        name.len() > 20 && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+    };
+    text.split('`').skip(1).step_by(2).filter(is_test).collect()
+}
+
+#[test]
+fn tests_that_the_documents_cite_exist() {
+    let code = code();
+    for (document, least) in [("docs/findings.md", 50), ("docs/pains.md", 40), ("docs/testing.md", 5)] {
+        let text = fs::read_to_string(root().join(document)).unwrap();
+        let names = cited(&text);
+        for name in &names {
+            assert!(code.contains(&format!("fn {name}(")), "{document} cites {name}, which is no test");
         }
+        assert!(names.len() >= least, "{document} cites only {} tests; did its form change?", names.len());
     }
-    assert!(cited > 50, "only {cited} tests are cited; did the form of the table change?");
+}
+
+/// Each of the twenty pains has a test that bears its number, named on its row, and each promise a test and what it measured.
+#[test]
+fn every_pain_and_every_promise_has_its_row_and_its_test() {
+    let page = fs::read_to_string(root().join("docs/pains.md")).unwrap();
+    let row = |first: &str| {
+        let start = format!("| {first} |");
+        page.lines().find(|l| l.starts_with(&start)).unwrap_or_else(|| panic!("docs/pains.md has no row {first}"))
+    };
+    for pain in 1..=20 {
+        let row = row(&pain.to_string());
+        assert!(row.contains(&format!("`pain_{pain}_")), "no test of its name: {row}");
+    }
+    for promise in 1..=12 {
+        let row = row(&format!("P{promise}"));
+        assert!(!cited(row).is_empty(), "no test: {row}");
+        let measured = row.split(" | ").nth(2).unwrap_or_default();
+        assert!(measured.bytes().any(|b| b.is_ascii_digit()), "no number: {row}");
+    }
 }
 
 #[test]

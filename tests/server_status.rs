@@ -115,6 +115,7 @@ async fn metrics_are_open_metrics_and_the_page_about_them_is_complete() {
         "mpm_monitor_clients 1",
         "mpm_monitor_last_seq 2",
         "# UNIT mpm_monitor_uptime_seconds seconds",
+        "mpm_monitor_parts_aborted_total 3",
     ] {
         assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
     }

@@ -31,6 +31,9 @@ pub struct Ledger {
     pub consecutive_good: u64,
     /// The lives in a row, up to the last, that ended badly: in a crash, a stall, or before they were ready.
     pub consecutive_failures: u64,
+    /// The parts of all lives so far that did not end by themselves when they were told to, and were cut off.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub aborted_parts: u64,
     /// How the last bad life ended.
     pub last_failure: Option<Failure>,
     /// When the last lives that ended badly did so, at most [`BURST`] of them, oldest first.
@@ -66,6 +69,10 @@ pub struct Life {
     pub since: Timestamp,
     /// Whether it became ready.
     pub ready: bool,
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// Now, to the second: nobody reads more of it.

@@ -185,6 +185,7 @@ fn begin(start: Start, notifier: &Notifier, fatal: &Fatal) -> Result<Exit, BootE
         load: start.load,
         level: start.level,
         dashboard: dashboard.map(Arc::new),
+        aborted_before: before.aborted_parts,
         program: ProgramFile::of_this_process(),
     };
     let ended = runtime.block_on(life.run(start.settings, claim, signals));
@@ -234,6 +235,8 @@ struct Life {
     level: Level,
     dashboard: Option<Arc<Dashboard>>,
     program: ProgramFile,
+    /// Parts that earlier lives had to cut off.
+    aborted_before: u64,
 }
 
 /// Everything that runs and must be ended.
@@ -356,6 +359,7 @@ impl Life {
                 port,
                 pid: self.identity.pid,
                 started: self.identity.since,
+                aborted_before: self.aborted_before,
             }),
             config_generation: Arc::clone(&self.generation),
             bus: bus.as_ref().map(|bus| Arc::clone(bus.figures())),
@@ -574,16 +578,15 @@ impl Life {
 
         let step = Instant::now();
         report.add("watchdog", step, watchdog.stop());
-        let exit = match self.fatal.reason() {
-            None => {
-                self.ledger.update(super::ledger::Ledger::end);
-                Exit::Ok
+        let reason = self.fatal.reason();
+        let exit = if reason.is_some() { Exit::Software } else { Exit::Ok };
+        self.ledger.update(|l| {
+            l.aborted_parts = l.aborted_parts.saturating_add(report.aborted());
+            match reason {
+                None => l.end(),
+                Some(reason) => l.crash(reason, ledger::now()),
             }
-            Some(reason) => {
-                self.ledger.update(|l| l.crash(reason, ledger::now()));
-                Exit::Software
-            }
-        };
+        });
         tracing::info!(
             clean = report.is_clean(),
             connections = drained.connections,

@@ -1,6 +1,7 @@
 //! Readiness that cannot lie by forgetting: it is the absence of latches, not a flag somebody sets.
 
 use std::sync::{Arc, Mutex, Weak};
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
@@ -8,15 +9,24 @@ use tokio::sync::Notify;
 #[derive(Debug, Default, Clone)]
 pub struct Readiness(Arc<Inner>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Inner {
+    began: Instant,
     latches: Mutex<Vec<(&'static str, Weak<()>)>>,
+    done: Mutex<Vec<(&'static str, Duration)>>,
     dropped: Notify,
+}
+
+impl Default for Inner {
+    fn default() -> Self {
+        Self { began: Instant::now(), latches: Mutex::default(), done: Mutex::default(), dropped: Notify::new() }
+    }
 }
 
 /// Held by a part of the boot until it is done; dropping it is the only way to say so.
 #[derive(Debug)]
 pub struct Latch {
+    name: &'static str,
     held: Option<Arc<()>>,
     inner: Arc<Inner>,
 }
@@ -31,12 +41,17 @@ impl Readiness {
     pub fn latch(&self, name: &'static str) -> Latch {
         let held = Arc::new(());
         lock(&self.0.latches).push((name, Arc::downgrade(&held)));
-        Latch { held: Some(held), inner: Arc::clone(&self.0) }
+        Latch { name, held: Some(held), inner: Arc::clone(&self.0) }
     }
 
     /// The names of the latches still held, in the order they were taken; empty when ready.
     pub fn pending(&self) -> Vec<&'static str> {
         lock(&self.0.latches).iter().filter(|(_, l)| l.strong_count() > 0).map(|(n, _)| *n).collect()
+    }
+
+    /// What is done, in the order in which it was, and how long after the beginning.
+    pub fn done(&self) -> Vec<(&'static str, Duration)> {
+        lock(&self.0.done).clone()
     }
 
     /// Whether every latch was dropped.
@@ -59,6 +74,7 @@ impl Readiness {
 impl Drop for Latch {
     fn drop(&mut self) {
         self.held = None;
+        lock(&self.inner.done).push((self.name, self.inner.began.elapsed()));
         self.inner.dropped.notify_waiters();
     }
 }
@@ -82,6 +98,9 @@ mod tests {
         assert_eq!(readiness.pending(), ["hub"]);
         drop(hub);
         assert!(readiness.is_ready());
+        let done = readiness.done();
+        assert_eq!(done.iter().map(|(name, _)| *name).collect::<Vec<_>>(), ["store", "hub"]);
+        assert!(done[0].1 <= done[1].1);
     }
 
     #[test]

@@ -30,9 +30,14 @@ impl Report {
         self.steps.push((component, end, began.elapsed()));
     }
 
+    /// How many components had to be ended at their deadline.
+    pub fn aborted(&self) -> u64 {
+        self.steps.iter().filter(|(_, end, _)| *end == End::Aborted).count() as u64
+    }
+
     /// Whether every component ended by itself.
     pub fn is_clean(&self) -> bool {
-        self.steps.iter().all(|(_, end, _)| *end == End::Joined)
+        self.aborted() == 0
     }
 }
 

@@ -87,6 +87,12 @@ impl Collector for Figures {
             w.0.encode_descriptor("uptime", "Time since the start", Some(&Unit::Seconds), MetricType::Gauge)?;
         ConstGauge::new(self.uptime).encode(uptime)?;
         w.gauge("ready", "1 while it is ready to serve", None, self.ready.into())?;
+        let help = "When this phase of the start was done, from its beginning";
+        let mut family = w.0.encode_descriptor("startup_phase", help, Some(&Unit::Seconds), MetricType::Gauge)?;
+        for (phase, seconds) in &self.phases {
+            ConstGauge::new(*seconds).encode(family.encode_family(&[("phase", *phase)])?)?;
+        }
+        w.counter("parts_aborted", "Parts that earlier lives had to cut off at their end", self.aborted_before)?;
         let generation = self.config_generation;
         w.gauge("config_generation", "How often the configuration was read", None, generation)?;
         let replaced = self.program_replaced;

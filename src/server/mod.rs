@@ -64,6 +64,8 @@ pub struct Instance {
     pub pid: u32,
     /// When it began.
     pub started: Instant,
+    /// Parts that earlier lives on this port had to cut off at their end.
+    pub aborted_before: u64,
 }
 
 /// What the server is given.

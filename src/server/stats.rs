@@ -94,6 +94,10 @@ pub struct Figures {
     pub config_generation: u64,
     /// Whether another file is where the program was started from.
     pub program_replaced: bool,
+    /// When each phase of the start was done, seconds after its beginning.
+    pub phases: Vec<(&'static str, f64)>,
+    /// Parts that earlier lives had to cut off at their end.
+    pub aborted_before: u64,
     /// The components.
     pub components: BTreeMap<&'static str, Component>,
     /// Parts that have not answered the watchdog's last question.
@@ -149,6 +153,8 @@ impl Figures {
             last_seq: context.store.last_seq(),
             config_generation: context.config_generation.load(Ordering::Acquire),
             program_replaced: context.program.fate() == Fate::Replaced,
+            phases: context.readiness.done().into_iter().map(|(name, after)| (name, after.as_secs_f64())).collect(),
+            aborted_before: context.instance.aborted_before,
             components: context.components.snapshot(),
             silent: context.pulse.silent().len() as u64,
             bus: context.bus.as_ref().map(|bus| bus.snapshot(context.store.last_seq())),

@@ -221,6 +221,8 @@ fn under_mixed_load_nothing_grows_and_beside_it_kills_lose_nothing() {
     }
     stop.store(true, Ordering::Release);
     let done: Vec<u64> = clients.into_iter().map(|c| c.join().expect("a client that did not panic")).collect();
+    // It waits for the next event, so here is a last one.
+    assert_eq!(Poster::new(port).unwrap().post(&event(done[0])).unwrap(), 204);
     let heard = heard.join().expect("the witness");
     let (kills, accepted) = stormy.join().expect("the storm");
     eventually(SOON, "all clients to be gone", || {

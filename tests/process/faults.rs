@@ -45,7 +45,6 @@ fn without_descriptors_it_waits_for_some_and_recovers() {
     for _ in 0..20 {
         assert_eq!(poster.post("{}").unwrap(), 204);
     }
-    assert!(daemon_ticks(daemon.pid()) < 200, "it spins while it waits for descriptors");
     drop(crowd);
     eventually(SOON, "it to be as before", || {
         let now = descriptors(daemon.pid());
@@ -54,18 +53,12 @@ fn without_descriptors_it_waits_for_some_and_recovers() {
     });
     ready(port, daemon.pid());
     let errors = metric(port, "accept_errors_total", "");
-    assert!(errors >= 1.0, "it was not out of descriptors at all");
+    // It rests between two tries; without that it would be some hundred thousand a second.
+    assert!((1.0..1000.0).contains(&errors), "{errors} errors: it was not out of descriptors, or it spun");
     figure("no_descriptors_accept_errors", errors, "errors");
     assert_eq!(poster.post("{}").unwrap(), 204);
     signal(daemon.pid(), "TERM");
     assert_eq!(daemon.end(SOON), 0, "{:?}", daemon.seen);
-}
-
-/// Its processor time so far, hundredths of a second.
-fn daemon_ticks(pid: u32) -> u64 {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
-    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
 }
 
 /// Read-only as a disk is after an error: not even root can write to it.

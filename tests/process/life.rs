@@ -64,6 +64,29 @@ fn the_drain_has_a_deadline() {
     drop(slow);
 }
 
+/// Finding 000-4.3: what had to be cut off is counted, by the next life, as the one that did it is gone.
+#[test]
+fn parts_that_were_cut_off_are_counted_and_the_phases_of_a_start_are_told() {
+    use crate::harness::daemon::metric;
+    let place = Place::new();
+    let (mut daemon, slow) = held_up(&place, "100ms");
+    let port = slow.peer_addr().unwrap().port();
+    signal(daemon.pid(), "TERM");
+    assert_eq!(daemon.end(SOON), 0, "{:?}", daemon.seen);
+    assert!(daemon.seen.join("\n").contains("server aborted"), "{:?}", daemon.seen);
+    drop(slow);
+    for lives in 0..2 {
+        let mut daemon = place.serve(port);
+        assert_eq!(metric(port, "parts_aborted_total", ""), 1.0, "after {lives} more lives that ended well");
+        for phase in ["store", "history", "hub", "listeners", "self-probe"] {
+            let after = metric(port, "startup_phase_seconds", &format!("\"{phase}\""));
+            assert!(after > 0.0 && after < SOON.as_secs_f64(), "{phase}: {after}");
+        }
+        signal(daemon.pid(), "TERM");
+        assert_eq!(daemon.end(SOON), 0, "{:?}", daemon.seen);
+    }
+}
+
 #[test]
 fn hup_applies_a_good_configuration_and_keeps_the_old_for_a_bad_one() {
     let place = Place::new();

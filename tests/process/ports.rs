@@ -54,17 +54,15 @@ fn pain_7_a_file_that_names_a_living_stranger_stops_nobody() {
     signal(first.pid(), "KILL");
     first.end(SOON);
     assert_eq!(std::fs::read_to_string(&file).unwrap(), left, "kill -9 leaves the file");
-    let mut stranger = Command::new("sleep").arg("600").spawn().unwrap();
-    let reused = left.replace(&format!("\"pid\":{}", first.pid()), &format!("\"pid\":{}", stranger.id()));
+    let stranger = Running::start(Command::new("sleep").arg("600"));
+    let reused = left.replace(&format!("\"pid\":{}", first.pid()), &format!("\"pid\":{}", stranger.pid()));
     assert_ne!(reused, left);
     std::fs::write(&file, reused).unwrap();
     let list = place.ran(["list", "--json"]).ok();
-    assert!(!list.stdout.contains(&stranger.id().to_string()), "the stranger is taken for a monitor: {list}");
-    let second = place.serve(port);
-    assert!(stranger.try_wait().unwrap().is_none(), "the stranger was harmed");
-    drop(second);
-    let _ = stranger.kill();
-    let _ = stranger.wait();
+    assert!(!list.stdout.contains(&stranger.pid().to_string()), "the stranger is taken for a monitor: {list}");
+    let _second = place.serve(port);
+    // Still there: signal 0 only asks.
+    signal(stranger.pid(), "0");
 }
 
 /// A port that is taken on one family only is taken: clients that try the other would meet the stranger.
