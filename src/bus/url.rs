@@ -240,6 +240,6 @@ mod tests {
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
         assert!(Password::from_file(&path).unwrap_err().contains("chmod 600"));
         assert!(Password::from_file(dir.path()).unwrap_err().contains("regular file"));
-        assert!(Password::from_file(Path::new("/nonexistent")).unwrap_err().contains("cannot read"));
+        assert!(Password::from_file(&dir.path().join("none")).unwrap_err().contains("cannot read"));
     }
 }
