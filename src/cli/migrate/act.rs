@@ -185,7 +185,7 @@ fn replace(
     let proof = said["proof"].clone();
     for project in projects {
         let path = project.join(format!(".claude-mpm/monitor-daemon-{port}.pid"));
-        if std::fs::read_to_string(&path).is_ok_and(|text| text == proof["pid"].to_string()) {
+        if std::fs::read_to_string(&path).is_ok_and(|text| text.parse().ok() == proof["pid"].as_u64()) {
             continue;
         }
         notes.push(format!(
