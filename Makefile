@@ -5,7 +5,7 @@
 #
 # Arguments: make run ARGS="--port auto"   make test ARGS="crash_loop"
 
-.PHONY: help run test lint mac figures bench soak fuzz
+.PHONY: help run test lint mac packages figures bench soak fuzz
 
 .DEFAULT_GOAL := help
 
@@ -27,6 +27,11 @@ mac:
 	@scripts/setup.sh mac
 	@scripts/check-mac.sh aarch64-apple-darwin
 	@scripts/check-mac.sh x86_64-apple-darwin
+
+# The packages for Debian and Fedora, of a release build, into target/packages/.
+packages:
+	@scripts/setup.sh package
+	@scripts/package.sh all $(ARGS)
 
 # The numbers of docs/figures.md, measured here with the release build.
 figures:

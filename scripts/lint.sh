@@ -10,6 +10,12 @@ cargo fmt --check
 for crate in loadgen peers/socketioxide; do cargo fmt --check --manifest-path "benches/$crate/Cargo.toml"; done
 cargo clippy --locked --quiet --all-targets -- -D warnings
 cargo clippy --locked --quiet --all-targets --no-default-features -- -D warnings
-shellcheck -x scripts/*.sh benches/run.sh packaging/homebrew/render.sh launchd/verify-on-mac.sh tests/harness/launchd/launchctl.sh .ci/run
+shellcheck -x scripts/*.sh benches/run.sh packaging/homebrew/render.sh packaging/arch/mpm-monitor.install launchd/verify-on-mac.sh tests/harness/launchd/launchctl.sh .ci/run
+# makepkg gives it its directories, reads its variables, and ends where a command fails.
+shellcheck -s bash -e SC2034,SC2154,SC2164 packaging/arch/PKGBUILD.in
+# The scripts of the Debian package, with the functions that they share.
+for script in postinst prerm postrm; do
+    sed -e '/^@INSTANCES@$/{' -e 'r packaging/instances.sh' -e 'd' -e '}' "packaging/debian/$script" | shellcheck -s sh -
+done
 # systemd-box splits words and sources its own state files on purpose.
 shellcheck -e SC1090,SC1091,SC2016,SC2086 -S warning tests/systemd-box

@@ -80,7 +80,7 @@ fill() {
 }
 
 deb() {
-    have dpkg-buildpackage && have dh || die "this needs debhelper: scripts/setup.sh package"
+    have dh || die "this needs debhelper: scripts/setup.sh package"
     cp -R packaging/debian "$stage/debian"
     for file in control copyright postinst prerm; do fill "packaging/debian/$file" >"$stage/debian/$file"; done
     cp systemd/mpm-monitor.sysusers "$stage/debian/mpm-monitor.sysusers"

@@ -3,7 +3,9 @@
 #
 #   scripts/setup.sh build    to build and run: a C compiler, libsystemd (Linux), Rust
 #   scripts/setup.sh test     to test: the above, a D-Bus and logind for the throw-away systemd, tmux, a Python
-#                             and a Node with real Socket.IO clients, the real Claude MPM, a browser, cargo-nextest
+#                             and a Node with real Socket.IO clients, the real Claude MPM, a browser, proxies,
+#                             what makes and checks packages, cargo-nextest
+#   scripts/setup.sh package  to make packages: debhelper and rpmbuild
 #   scripts/setup.sh lint     shellcheck, rustfmt, clippy
 #   scripts/setup.sh fuzz     cargo-fuzz and a C++ compiler
 #   scripts/setup.sh mac      a compiler and its standard library's source, to check the macOS code on Debian
@@ -100,6 +102,19 @@ python_client() {
     printf '%s\n' "$PYTHON_CLIENT" >"$stamp"
 }
 
+# Asks the program what its OpenAPI description promises; in an environment of its own, as it brings much along.
+schemathesis() {
+    venv=$(target_dir)/test-schemathesis
+    requirements=tests/clients/schemathesis.txt
+    cmp -s "$requirements" "$venv/.installed" && "$venv/bin/st" --version >/dev/null 2>&1 && return 0
+    say "making $venv with schemathesis"
+    rm -rf "$venv"
+    mkdir -p "$(target_dir)"
+    "$(system_python)" -m venv "$venv"
+    "$venv/bin/python3" -m pip install --quiet --disable-pip-version-check --requirement "$requirements" </dev/null
+    cp "$requirements" "$venv/.installed"
+}
+
 # The package whose server this one replaces: its hooks, its commands and its dashboard are driven against ours. In an
 # environment of its own, as it brings much along.
 claude_mpm() {
@@ -118,13 +133,30 @@ claude_mpm() {
 js_clients() {
     js=$(target_dir)/test-js
     wanted=$(cksum <tests/clients/js/package-lock.json)
-    [ "$(cat "$js/.installed" 2>/dev/null)" = "$wanted" ] && [ -d "$js/node_modules/socket.io-client" ] && return 0
+    [ "$(cat "$js/.installed" 2>/dev/null)" = "$wanted" ] && [ -d "$js/node_modules/eventsource" ] && return 0
     say "installing the JavaScript clients in $js"
     rm -rf "$js"
     mkdir -p "$js"
     cp tests/clients/js/package.json tests/clients/js/package-lock.json "$js"
     (cd "$js" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error </dev/null >/dev/null)
     printf '%s\n' "$wanted" >"$js/.installed"
+}
+
+# What scripts/package.sh needs.
+packaging() { debian debhelper rpm; }
+
+# unpacked PACKAGE PROGRAM: a program of a package that is not installed, in a folder of the tests
+unpacked() {
+    dir=$(target_dir)/test-tools/$1
+    [ -x "$dir/$2" ] && return 0
+    say "unpacking $1 in $dir"
+    rm -rf "$dir"
+    mkdir -p "$dir"
+    if [ -z "$apt_updated" ]; then
+        root apt-get update -qq
+        apt_updated=1
+    fi
+    (cd "$dir" && apt-get download -qq "$1" >/dev/null 2>&1 && dpkg-deb -x "$1"_*.deb . && rm -f "$1"_*.deb)
 }
 
 for_tests() {
@@ -135,7 +167,11 @@ for_tests() {
         have npm || { have brew && brew install node; } || die "the tests need Node: 'brew install node' (https://brew.sh)"
     elif is_debian; then
         debian systemd dbus libpam-systemd dbus-user-session util-linux mount mawk findutils procps \
-            python3-venv tmux curl iproute2 ruby chromium
+            python3-venv tmux curl iproute2 ruby chromium libfaketime openssl sqlite3 man-db mandoc lintian rpmlint
+        packaging
+        # To run, not to have: installed they would be services of this machine.
+        unpacked nginx usr/sbin/nginx
+        unpacked caddy usr/bin/caddy
         # Node may have come from elsewhere, with npm in it.
         have npm || debian nodejs npm
     else
@@ -148,6 +184,7 @@ for_tests() {
     python_client
     # Its tests need networks of their own, which only Linux has.
     is_mac || claude_mpm
+    schemathesis
     js_clients
 }
 
@@ -185,6 +222,10 @@ mac() {
 case ${1-} in
 build) build ;;
 test) for_tests ;;
+package)
+    build
+    if is_debian; then packaging; else need_by_hand rpmbuild rpmbuild; fi
+    ;;
 lint) lint ;;
 fuzz) fuzz ;;
 mac) mac ;;

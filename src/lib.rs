@@ -2,19 +2,25 @@
 //!
 //! The map, in the order a reader needs it:
 //!
+//! - [`bundle`]: what `report` packs, without its secrets.
 //! - [`cli`]: one file per verb; [`cli::exit`] holds every exit code.
 //! - [`config`]: where a setting comes from, and the validated [`config::Settings`].
 //! - [`service`]: what is installed with systemd or launchd: plan, apply, verify, receipt.
 //! - [`migrate`]: from Claude MPM's own daemon to this program, and back.
 //! - [`runtime`]: one life of the process: boot, readiness, watchdog, signals, shutdown.
 //! - [`events`]: an event's way: ingest, store, hub.
+//! - [`bus`]: the same events on several machines, through Redis or Valkey.
 //! - [`server`]: HTTP and Socket.IO on the listeners.
 //! - [`hooks`]: our own hook for Claude Code, its spool, and how it gets into Claude Code's settings.
+//! - [`doctor`]: is the plumbing of the service as it should be, and what to type where it is not.
 //! - [`probe`]: asks a running monitor who it is, through its real socket.
 //! - [`sys`]: the only `unsafe` code.
 
+pub mod bundle;
+pub mod bus;
 pub mod cli;
 pub mod config;
+pub mod doctor;
 pub mod events;
 pub mod hooks;
 pub mod migrate;

@@ -12,6 +12,6 @@ fn main() -> ExitCode {
     }
     match cli::dispatch(cli::args::Cli::parse()) {
         Ok(exit) => exit.into(),
-        Err(error) => cli::report(&error).into(),
+        Err(error) => cli::complain(&error).into(),
     }
 }

@@ -149,13 +149,43 @@ pub fn health_blocking(target: impl Into<Target>, timeout: Duration) -> Result<H
     }
 }
 
+/// How a request is made.
+#[derive(Debug, Clone, Copy)]
+pub struct Manner<'a> {
+    /// What it calls the host; the address itself if it says nothing.
+    pub host: Option<&'a str>,
+    /// The monitor's token.
+    pub token: Option<&'a str>,
+    /// The most bytes of the answer.
+    pub most: usize,
+}
+
+impl Default for Manner<'_> {
+    fn default() -> Self {
+        Self { host: None, token: None, most: 1 << 20 }
+    }
+}
+
 /// One GET of at most 1 MiB, all within `timeout`: the status code and the body.
 ///
 /// # Errors
 /// See [`ProbeError`].
 pub async fn get(target: impl Into<Target>, path: &str, timeout: Duration) -> Result<(u16, Vec<u8>), ProbeError> {
+    get_as(target, path, Manner::default(), timeout).await
+}
+
+/// The same in another manner.
+///
+/// # Errors
+/// See [`ProbeError`].
+pub async fn get_as(
+    target: impl Into<Target>,
+    path: &str,
+    manner: Manner<'_>,
+    timeout: Duration,
+) -> Result<(u16, Vec<u8>), ProbeError> {
     let target = target.into();
-    match tokio::time::timeout(timeout, request(&target, path)).await {
+    match tokio::time::timeout(timeout, request(&target, path, manner)).await {
         Ok(answer) => answer,
         Err(_) => Err(ProbeError::Timeout(target, timeout)),
     }
@@ -168,7 +198,7 @@ async fn connect(target: &Target) -> std::io::Result<Stream> {
     })
 }
 
-async fn request(target: &Target, path: &str) -> Result<(u16, Vec<u8>), ProbeError> {
+async fn request(target: &Target, path: &str, manner: Manner<'_>) -> Result<(u16, Vec<u8>), ProbeError> {
     use http_body_util::{BodyExt, Empty, Limited};
     let stream = connect(target).await.map_err(|e| match e.kind() {
         std::io::ErrorKind::ConnectionRefused => ProbeError::Refused(target.clone()),
@@ -177,11 +207,16 @@ async fn request(target: &Target, path: &str) -> Result<(u16, Vec<u8>), ProbeErr
     let foreign = |e: &dyn fmt::Display| ProbeError::Foreign(target.clone(), e.to_string());
     let io = hyper_util::rt::TokioIo::new(stream);
     let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.map_err(|e| foreign(&e))?;
-    let host = match target {
-        Target::Address(address) => address.to_string(),
-        Target::Path(_) => "localhost".to_owned(),
+    let host = match (manner.host, target) {
+        (Some(host), _) => host.to_owned(),
+        (None, Target::Address(address)) => address.to_string(),
+        (None, Target::Path(_)) => "localhost".to_owned(),
     };
-    let request = hyper::Request::get(path)
+    let mut request = hyper::Request::get(path);
+    if let Some(token) = manner.token {
+        request = request.header(hyper::header::AUTHORIZATION, format!("Bearer {token}"));
+    }
+    let request = request
         .header(hyper::header::HOST, host)
         .header(hyper::header::USER_AGENT, concat!("mpm-monitor/", env!("CARGO_PKG_VERSION")))
         .header(hyper::header::CONNECTION, "close")
@@ -190,7 +225,7 @@ async fn request(target: &Target, path: &str) -> Result<(u16, Vec<u8>), ProbeErr
     let exchange = async {
         let response = sender.send_request(request).await.map_err(|e| foreign(&e))?;
         let status = response.status().as_u16();
-        let body = Limited::new(response.into_body(), 1 << 20).collect().await.map_err(|e| foreign(&e))?;
+        let body = Limited::new(response.into_body(), manner.most).collect().await.map_err(|e| foreign(&e))?;
         Ok((status, body.to_bytes().to_vec()))
     };
     tokio::pin!(connection);

@@ -61,12 +61,30 @@ pub enum Verb {
     /// Show the log of an instance
     #[command(after_help = "Example:\n  mpm-monitor logs -f\n  mpm-monitor logs -n 200 --since '1 hour ago'")]
     Logs(Logs),
+    /// Check the plumbing: service manager, installation, process, port, resources, log, tools, hooks
+    #[command(
+        after_help = "Example:\n  mpm-monitor doctor\n  mpm-monitor doctor --json\n  mpm-monitor doctor --fix         # shows each repair, and asks first\n\nExit codes: 0 without an error (warnings and notes may be left), 1 with one"
+    )]
+    Doctor(super::doctor::Doctor),
+    /// Pack what is needed to understand a failure into one file, without secrets and screens
+    #[command(
+        after_help = "Example:\n  mpm-monitor report\n  mpm-monitor report --output /var/tmp/monitor.tar.gz\n  mpm-monitor report --output - | tar tz"
+    )]
+    Report(super::report::ReportArgs),
     /// Show or check the settings
     #[command(after_help = "Example:\n  mpm-monitor config show --origin")]
     Config(ConfigArgs),
     /// Serve, in the foreground; this is what the service manager runs
     #[command(after_help = "Example:\n  mpm-monitor run\n  mpm-monitor run --port auto --log-format json")]
     Run(Box<Run>),
+    /// Post one event
+    #[command(
+        after_help = "Example:\n  mpm-monitor emit build_finished --data '{\"ok\":true}' --session s-1\n\nExit codes: 0 stored, 3 no monitor, 4 no answer, 5 not now, 8 refused, 77 token wanted"
+    )]
+    Emit(super::emit::Emit),
+    /// Show, search or export the events of a running monitor
+    #[command(after_help = "Example:\n  mpm-monitor events tail -f\n  mpm-monitor events search --text 'cargo test'")]
+    Events(super::events::Events),
     /// Read a Claude Code hook's input and post what it says; never delays or fails the agent
     #[command(
         after_help = "Example:\n  echo '{\"hook_event_name\":\"Stop\",\"session_id\":\"s\"}' | mpm-monitor hook --verbose\n\n`mpm-monitor hooks install` puts it into Claude Code's settings. It always ends with 0 and prints nothing on standard output."
@@ -270,9 +288,15 @@ pub struct Run {
     /// Serve an installed Claude MPM's dashboard at `/`: its folder, or `auto` to search for it
     #[arg(long, value_name = "DIR|auto")]
     pub dashboard_dir: Option<PathBuf>,
+    /// Let pages of that dashboard load themselves again when it changes: `auto` (where its folder is named), `on`, `off`
+    #[arg(long, value_name = "WHEN", num_args = 0..=1, require_equals = true, default_missing_value = "on")]
+    pub watch: Option<String>,
     /// Accept an event only once it is on the disk, not merely in the kernel
     #[arg(long)]
     pub durable: bool,
+    /// Share events with other monitors through this Redis or Valkey: redis://[user:password@]host[:port][/db]
+    #[arg(long, value_name = "URL")]
+    pub bus: Option<String>,
     /// A web origin, beyond this machine's own, whose pages may connect and post (repeatable)
     #[arg(long, value_name = "ORIGIN")]
     pub allow_origin: Vec<String>,

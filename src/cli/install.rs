@@ -30,6 +30,45 @@ const TURN: Duration = Duration::from_secs(120);
 /// # Errors
 /// With the exit code that fits: refused, no manager, no permission, or that of the process which did not start.
 pub fn run(args: &Install) -> anyhow::Result<Exit> {
+    let (context, done) = perform(args)?;
+    match done {
+        Done::Planned(plan) => show(&context, &plan),
+        Done::Written { notes: said, nothing } => {
+            notes(&context, said.iter());
+            context.print_result(if nothing { "nothing to do" } else { "installed, not started" })?;
+            Ok(Exit::Ok)
+        }
+        Done::Proved { plan, notes: said, proof } => succeed(&context, &plan, &said, &proof),
+    }
+}
+
+/// What an installation came to.
+pub(super) enum Done {
+    /// It was only planned.
+    Planned(Plan),
+    /// It is installed, and was not to be started.
+    Written {
+        /// What the person should know.
+        notes: Vec<String>,
+        /// Whether it was already.
+        nothing: bool,
+    },
+    /// It is installed, and was proved to be ready.
+    Proved {
+        /// What was done.
+        plan: Plan,
+        /// What the person should know.
+        notes: Vec<String>,
+        /// The proof.
+        proof: Proof,
+    },
+}
+
+/// Does it, and prints nothing.
+///
+/// # Errors
+/// As [`run`].
+pub(super) fn perform(args: &Install) -> anyhow::Result<(Context, Done)> {
     let label = args.label.as_deref().map(domain::label).transpose().map_err(|e| failed(Exit::Usage, e.to_string()))?;
     let context = Context::labelled(&args.target, "install", label)?;
     if args.label.is_some() && context.paths.kind == Kind::Systemd {
@@ -59,7 +98,9 @@ pub fn run(args: &Install) -> anyhow::Result<Exit> {
             files::remove_if_empty(dir);
         }
     }
-    result
+    let done = result?;
+    drop(lock);
+    Ok((context, done))
 }
 
 fn install(
@@ -68,9 +109,12 @@ fn install(
     program: &Path,
     manager: Option<&dyn Manager>,
     lock: Option<&Lock>,
-) -> anyhow::Result<Exit> {
+) -> anyhow::Result<Done> {
     let (port, paths) = (context.port, &context.paths);
     let mut observed = observe::observe(port, paths, manager, &context.user)?;
+    // `/bin` and `/sbin` may be other names of where a package put it.
+    let packaged = observed.packaged.clone().filter(|path| program::is_same_file(path, program));
+    let program = packaged.as_deref().unwrap_or(program);
     observed.made_dirs.extend(lock.iter().flat_map(|l| l.made.clone()));
     let had = observed.receipt.clone();
     if let Some(had) = &had {
@@ -111,7 +155,7 @@ fn install(
         Refusal::Edited { .. } | Refusal::Path(_) => failed(Exit::Refused, e.to_string()),
     })?;
     if args.dry_run {
-        return show(context, &plan);
+        return Ok(Done::Planned(plan));
     }
     let renews = plan.actions.iter().any(|a| matches!(a, Action::Start { .. } | Action::Restart { .. }));
     let before = context.health().and_then(|h| h.instance_id).filter(|_| renews);
@@ -119,16 +163,15 @@ fn install(
     let applied = apply::apply(&plan, &*context.manager, context.timeout)
         .map_err(|e| failed(Exit::Failure, format!("install was taken back: {e}{}", left(&e.left))))?;
     forget_linger(&applied, context)?;
+    let notes: Vec<String> = plan.notes.iter().chain(&applied.notes).cloned().collect();
     if args.no_start {
         drop(waiting);
-        notes(context, plan.notes.iter().chain(&applied.notes));
-        context.print_result(if plan.actions.is_empty() { "nothing to do" } else { "installed, not started" })?;
-        return Ok(Exit::Ok);
+        return Ok(Done::Written { notes, nothing: plan.actions.is_empty() });
     }
     let proved = proof::await_ready(&*context.manager, paths, port, before.as_deref(), context.timeout);
     drop(waiting);
     match proved {
-        Ok(proof) => succeed(context, &plan, &applied, &proof),
+        Ok(proof) => Ok(Done::Proved { plan, notes, proof }),
         Err(unproved) => {
             let mut error = context.unproved("install", &unproved, applied.start_error.as_deref());
             if !plan.actions.is_empty() {
@@ -213,18 +256,17 @@ fn notes<'a>(context: &Context, notes: impl Iterator<Item = &'a String>) {
     }
 }
 
-fn succeed(context: &Context, plan: &Plan, applied: &Applied<'_>, proof: &Proof) -> anyhow::Result<Exit> {
+fn succeed(context: &Context, plan: &Plan, said: &[String], proof: &Proof) -> anyhow::Result<Exit> {
     let what =
         if plan.actions.is_empty() { "nothing to do, running and ready" } else { "installed, running and ready" };
     if context.json {
-        let notes: Vec<_> = plan.notes.iter().chain(&applied.notes).collect();
         print_json(&serde_json::json!({
             "schema_version": 1, "result": what, "port": context.port, "scope": context.scope,
-            "actions": plan.actions, "notes": notes, "proof": proof,
+            "actions": plan.actions, "notes": said, "proof": proof,
         }))?;
         return Ok(Exit::Ok);
     }
-    notes(context, plan.notes.iter().chain(&applied.notes));
+    notes(context, said.iter());
     context.print_proof(what, proof)?;
     Ok(Exit::Ok)
 }

@@ -90,7 +90,7 @@ pub fn run(args: &List) -> anyhow::Result<Exit> {
 }
 
 /// The ports of one scope, from the receipts, the manager and the lock files, and what could not be asked.
-fn ports(context: &Context) -> (BTreeSet<u16>, Option<String>) {
+pub(super) fn ports(context: &Context) -> (BTreeSet<u16>, Option<String>) {
     let paths = &context.paths;
     let mut ports: BTreeSet<u16> = Receipt::all(&paths.receipts).iter().map(|r| r.port).collect();
     let note = match context.manager.usable() {

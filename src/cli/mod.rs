@@ -3,6 +3,9 @@
 pub mod args;
 pub mod completions;
 pub mod config;
+pub mod doctor;
+pub mod emit;
+pub mod events;
 pub mod exit;
 pub mod homebrew;
 pub mod hook;
@@ -14,6 +17,7 @@ pub mod man;
 pub mod migrate;
 pub mod progress;
 pub mod reload;
+pub mod report;
 pub mod restart;
 pub mod run;
 pub mod service;
@@ -29,7 +33,7 @@ use exit::{Exit, Failed};
 /// Does what the command line asks.
 ///
 /// # Errors
-/// Whatever went wrong; [`report`] prints it and knows its exit code.
+/// Whatever went wrong; [`complain`] prints it and knows its exit code.
 pub fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
     match cli.verb {
         Verb::Install(args) => install::run(&args),
@@ -43,8 +47,12 @@ pub fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Verb::Status(args) => status::run(&args),
         Verb::List(args) => list::run(&args),
         Verb::Logs(args) => logs::run(&args),
+        Verb::Doctor(args) => doctor::run(&args),
+        Verb::Report(args) => report::run(&args),
         Verb::Config(args) => config::run(&args),
         Verb::Run(args) => run::run(*args),
+        Verb::Emit(args) => emit::run(&args),
+        Verb::Events(args) => events::run(&args),
         Verb::Hook(args) => hook::run(&args),
         Verb::Hooks(args) => hooks::run(&args),
         Verb::Completions { shell } => completions::run(shell),
@@ -53,7 +61,7 @@ pub fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
 }
 
 /// Prints an error with its causes, and gives its exit code.
-pub fn report(error: &anyhow::Error) -> Exit {
+pub fn complain(error: &anyhow::Error) -> Exit {
     let causes: Vec<String> = error.chain().map(ToString::to_string).collect();
     eprintln!("mpm-monitor: {}", causes.join(": "));
     error.chain().find_map(|e| e.downcast_ref::<Failed>()).map_or(Exit::Failure, |failed| failed.exit)

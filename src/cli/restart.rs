@@ -14,13 +14,22 @@ use crate::service::proof::{self, Proof};
 /// # Errors
 /// With the exit code of the process that did not start, or "not ready".
 pub fn run(args: &Target) -> anyhow::Result<Exit> {
-    let context = Context::new(args, "restart")?;
-    let proof = restart(&context)?;
+    let (context, proof) = perform(args)?;
     context.print_proof("restarted, running and ready", &proof)?;
     Ok(Exit::Ok)
 }
 
-/// Does it, without a word; other verbs restart, too.
+/// Does it, and prints nothing.
+///
+/// # Errors
+/// As [`run`].
+pub(super) fn perform(args: &Target) -> anyhow::Result<(Context, Proof)> {
+    let context = Context::new(args, "restart")?;
+    let proof = restart(&context)?;
+    Ok((context, proof))
+}
+
+/// [`perform`] for who has the context already.
 ///
 /// # Errors
 /// As [`run`].

@@ -57,6 +57,9 @@ pub fn values(kind: Kind) -> String {
         Kind::Users => "numbers of users".to_owned(),
         Kind::Dashboard => "an absolute path, \"auto\", or \"\"".to_owned(),
         Kind::Directories => "absolute paths".to_owned(),
+        Kind::Names => "names of files and folders, `*` for any part".to_owned(),
+        Kind::Bus => "redis://[user:password@]host[:port][/db], or \"\" for none".to_owned(),
+        Kind::Name => "letters, digits, -, . and _".to_owned(),
         Kind::Origins => "web origins".to_owned(),
     }
 }

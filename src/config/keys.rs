@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::settings::{DEFAULT_PORT, PortChoice};
+use crate::bus::{self, BusUrl};
 
 /// What one source said, before anybody looked at its meaning.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +35,8 @@ pub enum Value {
     Text(String),
     /// Several texts.
     List(Vec<String>),
+    /// A server of the bus; shown without its password.
+    Bus(BusUrl),
 }
 
 /// Which values a key takes.
@@ -69,6 +72,12 @@ pub enum Kind {
     Dashboard,
     /// Absolute paths; may be none.
     Directories,
+    /// Names of files and folders, or several of them joined by `/`; a `*` stands for any part of a name.
+    Names,
+    /// `redis://[user:password@]host[:port][/db]`, or nothing.
+    Bus,
+    /// A name of letters, digits, `-`, `.` and `_`, or nothing.
+    Name,
 }
 
 /// One setting.
@@ -128,6 +137,13 @@ pub const KEYS: &[Key] = &[
         "serve an installed Claude MPM's dashboard at /: its folder, or auto; empty: our own page",
     ),
     key("server.drain_timeout", Kind::Time(0, 12), "5s", true, "how long shutdown waits for clients"),
+    key(
+        "dashboard.watch",
+        Kind::OneOf(&["auto", "on", "off"]),
+        "auto",
+        false,
+        "reload pages when the dashboard at / changes; auto: where dashboard_dir names a folder",
+    ),
     key("access.token_file", Kind::OptionalPath, "", true, "holds the token that clients must know, mode 0600"),
     key(
         "access.local",
@@ -152,6 +168,19 @@ pub const KEYS: &[Key] = &[
         false,
         "projects in which `claude-mpm monitor status` and `stop` find this process",
     ),
+    key("files.enabled", Kind::Bool, "true", true, "whether clients may read files and ask git at all"),
+    key("files.home", Kind::Bool, "true", true, "they may in the home of the service's user, if it is a person's"),
+    key("files.sessions", Kind::Bool, "true", true, "and where agent sessions run, in folders of the service's user"),
+    key("files.roots", Kind::Directories, "", true, "and in these folders"),
+    key("files.deny", Kind::Names, crate::server::files::SECRETS, true, "but never these, wherever they are"),
+    key("files.max_size", Kind::Bytes(1024, 64 * MIB), "10 MiB", true, "the largest file that is read"),
+    key("files.git", Kind::OptionalPath, "", true, "the git that is asked; empty: the system's"),
+    key("bus.url", Kind::Bus, "", false, "a Redis or Valkey server through which several monitors share their events"),
+    key("bus.password_file", Kind::OptionalPath, "", false, "holds that server's password, mode 0600"),
+    key("bus.node", Kind::Name, "", false, "this monitor's name there; empty: the host's name and the port"),
+    key("bus.stream", Kind::Name, "mpm-monitor", false, "what all keys there begin with; the same for the whole fleet"),
+    key("bus.stream_events", Kind::Count(10, 10_000_000), "10000", false, "the most events of each monitor there"),
+    key("bus.gap_wait", Kind::Time(1, 86_400), "2m", false, "how long events wait for missing ones before them"),
     key("log.level", Kind::LogLevel, "info", true, "which log lines are written"),
     key("log.format", Kind::OneOf(&["auto", "human", "json"]), "auto", false, "their shape"),
     key("log.file", Kind::OptionalPath, "", false, "where they go instead of to standard error"),
@@ -226,6 +255,14 @@ impl Key {
                 "" => Ok(Value::Text(String::new())),
                 path => read_path(path).map(Value::Path),
             },
+            Kind::Bus => match text()? {
+                "" => Ok(Value::Text(String::new())),
+                url => BusUrl::parse(url).map(Value::Bus),
+            },
+            Kind::Name => match text()? {
+                "" => Ok(Value::Text(String::new())),
+                name => bus::check_name(name).map(|()| Value::Text(name.to_owned())),
+            },
             Kind::Hosts => items().iter().map(|h| read_host(h)).collect::<Result<_, _>>().map(Value::List),
             Kind::Users => items().iter().map(|u| read_user(u)).collect::<Result<_, _>>().map(Value::List),
             Kind::Dashboard => match text()? {
@@ -237,6 +274,7 @@ impl Key {
                 .map(|i| read_path(i).map(|p| p.display().to_string()))
                 .collect::<Result<_, _>>()
                 .map(Value::List),
+            Kind::Names => items().iter().map(|n| read_names(n)).collect::<Result<_, _>>().map(Value::List),
             Kind::Origins => items().iter().map(|o| read_origin(o)).collect::<Result<_, _>>().map(Value::List),
         }
     }
@@ -334,6 +372,15 @@ fn read_host(text: &str) -> Result<String, String> {
 fn read_user(text: &str) -> Result<String, String> {
     let number: u32 = text.parse().map_err(|_| format!("{text:?} is no user's number; id -u NAME says it"))?;
     Ok(number.to_string())
+}
+
+fn read_names(text: &str) -> Result<String, String> {
+    let plain = |name: &str| !matches!(name, "" | "." | ".." | "*");
+    if text.split('/').all(plain) {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("{text:?} is no name such as .ssh, nor names joined by / such as .config/gh"))
+    }
 }
 
 fn read_origin(text: &str) -> Result<String, String> {

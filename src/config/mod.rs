@@ -13,6 +13,7 @@ pub mod token;
 use std::io;
 use std::path::Path;
 
+use crate::bus::url::Password;
 use crate::cli::args::Run;
 pub use directories::Directories;
 use keys::Raw;
@@ -21,13 +22,11 @@ pub use settings::{LocalAccess, LogFormat, PortChoice, Provenance, Settings};
 pub use token::Token;
 use token::TokenError;
 
-/// The settings that files, environment and flags give together, in rising order of precedence: defaults,
-/// `/etc/mpm-monitor/config.toml`, the user's file (or the one named by `--config` or `MPM_MONITOR_CONFIG`), `MPM_MONITOR_*`,
-/// flags.
+/// What [`load`] gives, without the token: that is somebody else's to read where the settings are another account's.
 ///
 /// # Errors
 /// Every problem of every source at once.
-pub fn load(
+pub fn read(
     flags: &Run,
     variables: &[(String, String)],
     directories: &Directories,
@@ -41,8 +40,23 @@ pub fn load(
     }
     files.push(layers::from_environment(variables));
     files.push(from_run(flags));
-    let (mut settings, provenance) = settings::settle(layers::merge(files), directories)?;
+    settings::settle(layers::merge(files), directories)
+}
+
+/// The settings that files, environment and flags give together, in rising order of precedence: defaults,
+/// `/etc/mpm-monitor/config.toml`, the user's file (or the one named by `--config` or `MPM_MONITOR_CONFIG`), `MPM_MONITOR_*`,
+/// flags; with the token.
+///
+/// # Errors
+/// Every problem of every source at once.
+pub fn load(
+    flags: &Run,
+    variables: &[(String, String)],
+    directories: &Directories,
+) -> Result<(Settings, Provenance), Vec<Problem>> {
+    let (mut settings, provenance) = read(flags, variables, directories)?;
     settings.token = token(&settings, &provenance, variables)?;
+    bus_password(&mut settings, &provenance)?;
     if let Some(address) = settings.bind.iter().find(|a| !a.is_loopback())
         && settings.token.is_none()
     {
@@ -77,6 +91,19 @@ fn token(
         Err(TokenError::Io(e)) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(problem(Origin::Variable(name.clone()), &path, error)),
     }
+}
+
+/// Puts the password of the bus from its file into the settings.
+fn bus_password(settings: &mut Settings, provenance: &Provenance) -> Result<(), Vec<Problem>> {
+    let (Some(url), Some(path)) = (&mut settings.bus_url, &settings.bus_password_file) else { return Ok(()) };
+    let origin = || provenance.0["bus.password_file"].1.clone();
+    let problem = |message| vec![Problem { origin: origin(), message }];
+    if url.password.is_some() {
+        return Err(problem("bus.password_file: bus.url has a password, too; leave one of them out".to_owned()));
+    }
+    let password = Password::from_file(path).map_err(|e| problem(format!("{}: {e}", path.display())))?;
+    url.password = Some(password);
+    Ok(())
 }
 
 /// The variables of this process, without those that are not text.
@@ -119,6 +146,8 @@ fn from_run(run: &Run) -> Layer {
     text("port", run.port.clone(), "--port");
     text("state_dir", run.state_dir.as_ref().map(|p| p.display().to_string()), "--state-dir");
     text("server.dashboard_dir", run.dashboard_dir.as_deref().map(absolute), "--dashboard-dir");
+    text("dashboard.watch", run.watch.clone(), "--watch");
+    text("bus.url", run.bus.clone(), "--bus");
     text("log.level", run.log_level.clone(), "--log-level");
     text("log.format", run.log_format.clone(), "--log-format");
     text("watchdog.exit", run.watchdog_exit.then(|| "true".to_owned()), "--watchdog-exit");

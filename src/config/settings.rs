@@ -10,9 +10,11 @@ use super::directories::Directories;
 use super::keys::{KEYS, Kind, Raw, Value, show_bytes};
 use super::layers::{Merged, Origin, Problem};
 use super::token::Token;
+use crate::bus::{BusSettings, BusUrl};
 use crate::events::model::Dialect;
 use crate::runtime::logfile::Bounds;
 use crate::server::dashboard::Choice;
+use crate::server::files::Rules;
 
 /// The port that clients expect a monitor on.
 pub const DEFAULT_PORT: u16 = 8765;
@@ -59,6 +61,17 @@ pub enum LocalAccess {
     All,
 }
 
+/// When the served dashboard of a Claude MPM is watched for changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WatchChoice {
+    /// Where its folder was named: who does so works on it, or knows what puts another there.
+    Auto,
+    /// Wherever one is served.
+    On,
+    /// Never.
+    Off,
+}
+
 /// What one process does, complete and checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
@@ -100,6 +113,8 @@ pub struct Settings {
     pub unix_users: Vec<u32>,
     /// Whose page is served at `/`.
     pub dashboard: Choice,
+    /// Whether pages load themselves again when that changes.
+    pub watch: WatchChoice,
     /// The projects in whose `.claude-mpm` the PID file of Claude MPM is kept.
     pub pid_files_in: Vec<PathBuf>,
     /// How posted events are shown to clients.
@@ -114,8 +129,16 @@ pub struct Settings {
     pub history_age: Duration,
     /// How many events a client gets when it connects.
     pub history_on_connect: usize,
+    /// The server through which events are shared with other monitors, if they are.
+    pub bus_url: Option<BusUrl>,
+    /// How they are shared.
+    pub bus: BusSettings,
+    /// Where the password of the bus is read from, if a file is named.
+    pub bus_password_file: Option<PathBuf>,
     /// How long shutdown waits for clients and requests before it cuts them.
     pub drain_timeout: Duration,
+    /// Which files clients may read.
+    pub files: Rules,
     /// Where the events and the crash ledger are.
     pub state_dir: PathBuf,
     /// Where the lock and instance file of each port is.
@@ -135,6 +158,15 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// Whether the dashboard that is served, if any, is watched.
+    pub fn watches_dashboard(&self) -> bool {
+        match (self.watch, &self.dashboard) {
+            (_, Choice::Own) | (WatchChoice::Off, _) => false,
+            (WatchChoice::On, _) | (WatchChoice::Auto, Choice::At(_)) => true,
+            (WatchChoice::Auto, Choice::Auto) => false,
+        }
+    }
+
     /// These settings, with the parts that only a restart changes as they are in `running`.
     #[must_use]
     pub fn with_fixed_parts_of(self, running: &Self) -> Self {
@@ -146,8 +178,12 @@ impl Settings {
             runtime_dir: running.runtime_dir.clone(),
             header_timeout: running.header_timeout,
             dashboard: running.dashboard.clone(),
+            watch: running.watch,
             pid_files_in: running.pid_files_in.clone(),
             durable: running.durable,
+            bus_url: running.bus_url.clone(),
+            bus: running.bus.clone(),
+            bus_password_file: running.bus_password_file.clone(),
             log_format: running.log_format,
             log_file: running.log_file.clone(),
             log_bounds: running.log_bounds.clone(),
@@ -194,6 +230,11 @@ pub fn settle(mut merged: Merged, directories: &Directories) -> Result<(Settings
             Value::Text(word) if word == "auto" => Some(Choice::Auto),
             _ => Some(Choice::Own),
         }),
+        watch: match text(values, "dashboard.watch").as_str() {
+            "on" => WatchChoice::On,
+            "off" => WatchChoice::Off,
+            _ => WatchChoice::Auto,
+        },
         pid_files_in: list(values, "compat.pid_files_in").iter().map(PathBuf::from).collect(),
         unix_socket: optional_path(values, "server.unix_socket"),
         token: None,
@@ -210,7 +251,26 @@ pub fn settle(mut merged: Merged, directories: &Directories) -> Result<(Settings
         history_bytes: number(values, "history.bytes"),
         history_age: time(values, "history.age"),
         history_on_connect: count(values, "history.on_connect"),
+        bus_url: get(values, "bus.url", |v| if let Value::Bus(u) = v { Some(Some(u.clone())) } else { Some(None) }),
+        bus: BusSettings {
+            node: Some(text(values, "bus.node")).filter(|name| !name.is_empty()),
+            stream: Some(text(values, "bus.stream"))
+                .filter(|name| !name.is_empty())
+                .unwrap_or_else(|| "mpm-monitor".to_owned()),
+            stream_events: number(values, "bus.stream_events"),
+            gap_wait: time(values, "bus.gap_wait"),
+        },
+        bus_password_file: optional_path(values, "bus.password_file"),
         drain_timeout: time(values, "server.drain_timeout"),
+        files: Rules {
+            enabled: truth(values, "files.enabled"),
+            home: truth(values, "files.home"),
+            sessions: truth(values, "files.sessions"),
+            roots: list(values, "files.roots").iter().map(PathBuf::from).collect(),
+            deny: list(values, "files.deny"),
+            max_size: number(values, "files.max_size"),
+            git: optional_path(values, "files.git"),
+        },
         state_dir: path(values, "state_dir"),
         runtime_dir: path(values, "runtime_dir"),
         log_level: text(values, "log.level"),
@@ -346,6 +406,7 @@ pub(super) fn show(value: &Value, kind: Kind) -> String {
         Value::Bool(b) => b.to_string(),
         Value::Path(p) => quote(&p.display().to_string()),
         Value::Text(t) => quote(t),
+        Value::Bus(url) => quote(&url.to_string()),
         Value::List(items) => list(items.iter().map(|i| quote(i)).collect()),
     }
 }
@@ -408,6 +469,7 @@ mod tests {
                 Kind::Count(..) => "77",
                 Kind::Bytes(..) => "3 MiB",
                 Kind::Time(..) => "7s",
+                Kind::Bool if key.default == "true" => "false",
                 Kind::Bool => "true",
                 Kind::Path | Kind::OptionalPath => "/other",
                 Kind::LogLevel => "debug",
@@ -417,6 +479,9 @@ mod tests {
                 Kind::Users => "7",
                 Kind::Dashboard => "auto",
                 Kind::Directories => "/a, /b",
+                Kind::Names => ".a, b/c",
+                Kind::Bus => "redis://:p@h",
+                Kind::Name => "other",
             };
             let other = if key.name == "history.age" { "90s" } else { other };
             let raw = (key.name.to_owned(), Raw::Text(other.to_owned()), String::new());

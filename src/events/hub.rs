@@ -186,7 +186,7 @@ impl Hub {
                 complete = false;
                 break;
             }
-            events.push(Shown::new(event, self.epoch()));
+            events.push(Shown::new(Arc::clone(event), self.epoch()));
         }
         join(Tail { oldest, last_seq, events, complete })
     }
@@ -197,9 +197,24 @@ impl Hub {
         change()
     }
 
+    /// The events after `seq`, oldest first, at most `count` of them and `bytes` of bytes but one in any case; `None` where
+    /// memory does not reach back so far.
+    pub fn after(&self, seq: u64, count: usize, bytes: usize) -> Option<Vec<Arc<Event>>> {
+        let state = lock(&self.state);
+        state.ring.front().filter(|oldest| oldest.seq <= seq.saturating_add(1))?;
+        let start = state.ring.partition_point(|e| e.seq <= seq);
+        let mut size = 0;
+        let fits = state.ring.range(start..).take(count).take_while(|event| {
+            let is_first = size == 0;
+            size += weight(event);
+            is_first || size <= bytes
+        });
+        Some(fits.cloned().collect())
+    }
+
     /// The events in memory, oldest first.
     pub fn recent(&self) -> Vec<Shown> {
-        self.kept().iter().map(|event| Shown::new(event, self.epoch())).collect()
+        self.kept().into_iter().map(|event| Shown::new(event, self.epoch())).collect()
     }
 
     /// The events in memory, oldest first, as they were accepted. Other than the store's they can always be read.
@@ -253,7 +268,7 @@ impl Hub {
         let shown: Vec<Shown> = events
             .iter()
             .filter(is_new)
-            .map(|event| (Shown::new(event, self.epoch()), event))
+            .map(|event| (Shown::new(Arc::clone(event), self.epoch()), event))
             .map(|(shown, event)| {
                 state.bytes += weight(event);
                 state.ring.push_back(Arc::clone(event));
@@ -291,7 +306,7 @@ impl State {
         }
         let (mut newest, mut size) = (Vec::new(), 0);
         for event in self.ring.iter().rev().take(limit) {
-            let shown = Shown::new(event, epoch);
+            let shown = Shown::new(Arc::clone(event), epoch);
             size += shown.payload().len() + 1;
             if size > HISTORY_BYTES {
                 break;
@@ -332,7 +347,7 @@ mod tests {
     fn event(seq: u64, payload: &str) -> Event {
         let draft =
             Draft { name: "tool_event".into(), subtype: "pre_tool".into(), session: None, payload: payload.into() };
-        Event { seq, accepted: jiff::Timestamp::UNIX_EPOCH, draft }
+        Event { seq, accepted: jiff::Timestamp::UNIX_EPOCH, origin: None, draft }
     }
 
     #[test]

@@ -29,6 +29,17 @@ pub struct Draft {
     pub payload: Arc<str>,
 }
 
+/// Where an event was accepted first, if not here: another node of the bus.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Origin {
+    /// The node's name.
+    pub node: String,
+    /// Which of the node's stores: its numbers begin anew with a fresh one.
+    pub epoch: String,
+    /// The event's number there.
+    pub seq: u64,
+}
+
 /// An accepted event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
@@ -36,6 +47,8 @@ pub struct Event {
     pub seq: u64,
     /// When it was accepted.
     pub accepted: Timestamp,
+    /// Where it came from; `None` for what was accepted by this process or one before it.
+    pub origin: Option<Arc<Origin>>,
     /// What it says.
     pub draft: Draft,
 }

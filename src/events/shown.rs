@@ -5,6 +5,7 @@
 //! with the name of its kind.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use serde_json::value::RawValue;
@@ -46,7 +47,7 @@ fn data_of(payload: &[u8]) -> Option<&[u8]> {
 pub struct Shown {
     /// The event's number.
     pub seq: u64,
-    session: Option<Box<str>>,
+    event: Arc<Event>,
     /// The name that goes out first, of an event with two.
     first_name: Option<&'static str>,
     /// What goes out first, of such an event.
@@ -59,7 +60,8 @@ pub struct Shown {
 
 impl Shown {
     /// Encodes an event; `epoch` makes its id unique even over stores.
-    pub fn new(event: &Event, epoch: &str) -> Self {
+    pub fn new(event: impl Into<Arc<Event>>, epoch: &str) -> Self {
+        let event: Arc<Event> = event.into();
         let payload = &*event.draft.payload;
         let first_name = first_name(&event.draft.name, payload);
         let name = if first_name.is_some() { CLAUDE_EVENT } else { &event.draft.name };
@@ -68,11 +70,10 @@ impl Shown {
         json.extend_from_slice(quoted(name).as_bytes());
         json.extend_from_slice(b",");
         let payload_at = json.len();
-        let id_at = splice(&mut json, payload, event.seq, epoch);
+        let id_at = splice(&mut json, payload, &event, epoch);
         json.extend_from_slice(b"]");
-        let session = event.draft.session.as_deref().map(Box::from);
-        let mut shown =
-            Self { seq: event.seq, session, first_name, ahead: None, json: json.freeze(), payload_at, id_at };
+        let (seq, json) = (event.seq, json.freeze());
+        let mut shown = Self { seq, event, first_name, ahead: None, json, payload_at, id_at };
         shown.ahead = shown.first();
         shown
     }
@@ -108,7 +109,12 @@ impl Shown {
 
     /// The agent session it belongs to.
     pub fn session(&self) -> Option<&str> {
-        self.session.as_deref()
+        self.event.draft.session.as_deref()
+    }
+
+    /// The event itself, as it was accepted.
+    pub fn event(&self) -> &Arc<Event> {
+        &self.event
     }
 
     /// The array `["name",payload]`.
@@ -132,16 +138,22 @@ impl Shown {
     }
 }
 
-/// Appends an object with `id` and `seq` as its last fields. A poster's own field of that name stays (the pass-through
+/// Appends an object with `id` and `seq` as its last fields, and `node` before them if it came from another node. A poster's own field of that name stays (the pass-through
 /// dialect promises unchanged data), and so does a payload that is no object. Returns where the `id` is, with the comma that
 /// goes with it.
-fn splice(json: &mut BytesMut, payload: &str, seq: u64, epoch: &str) -> Range<usize> {
+fn splice(json: &mut BytesMut, payload: &str, event: &Event, epoch: &str) -> Range<usize> {
+    let seq = event.seq;
     let Some(open) = payload.strip_suffix('}').filter(|p| p.starts_with('{')) else {
         json.extend_from_slice(payload.as_bytes());
         return 0..0;
     };
     json.extend_from_slice(open.as_bytes());
-    let is_first = open.len() == 1;
+    let mut is_first = open.len() == 1;
+    if let Some(origin) = event.origin.as_ref().filter(|_| !has_field(payload, "node")) {
+        json.extend_from_slice(if is_first { b"" } else { b"," });
+        json.extend_from_slice(format!("\"node\":{}", quoted(&origin.node)).as_bytes());
+        is_first = false;
+    }
     let mut id_at = 0..0;
     if !has_field(payload, "id") {
         let id = if epoch.is_empty() { seq.to_string() } else { format!("{epoch}-{seq}") };
@@ -180,12 +192,12 @@ fn quoted(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::events::model::Draft;
+    use crate::events::model::{Draft, Origin};
 
     fn arrays(name: &str, payload: &str) -> Vec<String> {
         let draft = Draft { name: name.into(), subtype: "x".into(), session: None, payload: payload.into() };
-        let event = Event { seq: 7, accepted: jiff::Timestamp::UNIX_EPOCH, draft };
-        Shown::new(&event, "e").arrays().map(|a| String::from_utf8(a.to_vec()).unwrap()).collect()
+        let event = Event { seq: 7, accepted: jiff::Timestamp::UNIX_EPOCH, origin: None, draft };
+        Shown::new(event, "e").arrays().map(|a| String::from_utf8(a.to_vec()).unwrap()).collect()
     }
 
     fn shown(payload: &str) -> String {
@@ -204,10 +216,25 @@ mod tests {
     }
 
     #[test]
+    fn what_comes_from_another_node_says_so() {
+        let shown = |payload: &str| {
+            let draft = Draft { name: "n".into(), subtype: "x".into(), session: None, payload: payload.into() };
+            let origin = Origin { node: "build-2".into(), epoch: "f".into(), seq: 3 };
+            let event = Event { seq: 7, accepted: jiff::Timestamp::UNIX_EPOCH, origin: Some(origin.into()), draft };
+            let shown = Shown::new(event, "e");
+            (String::from_utf8(shown.payload().to_vec()).unwrap(), String::from_utf8(shown.unnamed().concat()).unwrap())
+        };
+        let both = (r#"{"a":1,"node":"build-2","id":"e-7","seq":7}"#, r#"{"a":1,"node":"build-2","seq":7}"#);
+        assert_eq!(shown(r#"{"a":1}"#), (both.0.into(), both.1.into()));
+        assert_eq!(shown("{}").1, r#"{"node":"build-2","seq":7}"#);
+        assert_eq!(shown(r#"{"node":"mine"}"#).0, r#"{"node":"mine","id":"e-7","seq":7}"#);
+    }
+
+    #[test]
     fn the_unasked_history_has_everything_but_the_id_that_was_added() {
         let unnamed = |payload: &str| {
             let draft = Draft { name: "n".into(), subtype: "x".into(), session: None, payload: payload.into() };
-            let shown = Shown::new(&Event { seq: 7, accepted: jiff::Timestamp::UNIX_EPOCH, draft }, "e");
+            let shown = Shown::new(Event { seq: 7, accepted: jiff::Timestamp::UNIX_EPOCH, origin: None, draft }, "e");
             String::from_utf8(shown.unnamed().concat()).unwrap()
         };
         assert_eq!(unnamed(r#"{"type":"x"}"#), r#"{"type":"x","seq":7}"#);
@@ -235,8 +262,8 @@ mod tests {
         for (name, payload) in [(HOOK_EVENT, r#"{"a":1}"#), (SESSION_STARTED, r#"{"data":{}}"#), ("x", "{}")] {
             let draft =
                 Draft { name: name.into(), subtype: "x".into(), session: Some("s".into()), payload: payload.into() };
-            let event = Event { seq: 7, accepted: jiff::Timestamp::UNIX_EPOCH, draft };
-            let shown = Shown::new(&event, "e");
+            let event = Event { seq: 7, accepted: jiff::Timestamp::UNIX_EPOCH, origin: None, draft };
+            let shown = Shown::new(event, "e");
             assert_eq!(shown.arrays().count(), shown.faces().count());
             let names: Vec<String> = shown.faces().map(|(name, _)| name).collect();
             let both = [quoted(name), quoted("claude_event")];

@@ -18,8 +18,8 @@ use super::{branch, key};
 
 /// How long a hook may take in all, unless it is told otherwise.
 pub const DEADLINE: Duration = Duration::from_millis(250);
-/// The part of it that is kept back for putting events into the spool.
-const SPOOLING: Duration = Duration::from_millis(40);
+/// The part of it that is kept back for putting events into the spool, at most; a quarter of a short deadline.
+const SPOOLING: Duration = Duration::from_millis(200);
 /// The most that a hook spends on what others left in the spool.
 const BACKLOG: Duration = Duration::from_millis(100);
 
@@ -88,7 +88,9 @@ pub fn run(mut orders: Orders, began: Instant, is_set: bool) {
         orders.deadline = set;
     }
     // Whoever wants it gone waits no longer than the deadline; till then the event can still be brought to safety.
-    for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT, signal_hook::consts::SIGHUP] {
+    // And a limit on the size of files is an error like a full disk, not the end.
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
+    for signal in [SIGTERM, SIGINT, SIGHUP, SIGXFSZ] {
         let _ = signal_hook::flag::register(signal, Arc::new(AtomicBool::new(false)));
     }
     let end = began + orders.deadline;
@@ -108,8 +110,9 @@ fn work(orders: &Orders, end: Instant) {
             eprintln!("mpm-monitor hook: {text}");
         }
     };
-    let spooling = end - SPOOLING.min(orders.deadline / 3);
-    let reading = spooling - (orders.deadline / 3).min(Duration::from_millis(100));
+    let spooling = end - SPOOLING.min(orders.deadline / 4);
+    // Claude Code has written it all when it starts a hook, so whoever is still silent then has nothing to say.
+    let reading = spooling - orders.deadline * 2 / 5;
     let input = match input::read(std::io::stdin(), reading) {
         Ok(input) => input,
         Err(error) => return say(&format!("cannot read standard input: {error}")),

@@ -149,7 +149,14 @@ pub fn observe(files: &Files, machine: &Machine, said: &Said, asks: bool) -> Rep
         let targets = place.resolve(HEALTH);
         let answers = targets.into_iter().map(|target| probe::health_blocking(target, HEALTH));
         let mut failed = None;
-        if !answers.map(|a| a.map_err(|e| failed = Some(e.to_string()))).any(|a| a.is_ok()) {
+        let mut answers = answers.map(|answer| match answer {
+            Ok(_) => true,
+            Err(error) => {
+                failed.get_or_insert(error.to_string());
+                false
+            }
+        });
+        if !answers.any(|answers| answers) {
             report.monitor_problem = failed.or(Some("its host is not known".to_owned()));
         }
     }
@@ -205,7 +212,7 @@ fn program(command: String, asks: bool) -> ProgramReport {
     match found
         .and_then(|path| if asks { exec::program(&path, &["--version"], ANSWER)?.success() } else { Ok(String::new()) })
     {
-        Ok(said) => version = said.trim().strip_prefix("mpm-monitor ").map(str::to_owned),
+        Ok(said) => version = crate::service::report::parse_version(&said).map(|(version, _)| version),
         Err(error) => problem = Some(error.to_string()),
     }
     if asks && version.is_none() && problem.is_none() {

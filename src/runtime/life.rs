@@ -23,6 +23,7 @@ use super::pulse::Pulse;
 use super::readiness::Readiness;
 use super::shutdown::Report;
 use super::watchdog::{Plan, Watchdog};
+use crate::bus::{self, Bus};
 use crate::cli::exit::Exit;
 use crate::config::layers::Problem;
 use crate::config::{PortChoice, Provenance, Settings};
@@ -34,6 +35,8 @@ use crate::server::{Context, Instance, Server};
 
 /// How long the store may take for its last commit and checkpoint.
 const STORE_CLOSE: Duration = Duration::from_secs(2);
+/// How long the bus may take to publish what is left.
+const BUS_STOP: Duration = Duration::from_secs(1);
 /// How often the status line is renewed, if it changed.
 const STATUS_EVERY: Duration = Duration::from_secs(5);
 
@@ -239,6 +242,7 @@ struct Running {
     server: Server,
     hub_task: tokio::task::JoinHandle<()>,
     store: Arc<Store>,
+    bus: Option<Bus>,
     pid_files: PidFiles,
 }
 
@@ -328,6 +332,17 @@ impl Life {
         drop(hub_latch);
 
         let port = listeners.port;
+        let bus = settings.bus_url.clone().map(|url| {
+            let around = bus::Around {
+                port,
+                instance: self.identity.instance_id.clone(),
+                dir: dir.to_owned(),
+                hub: Arc::clone(&hub),
+                store: Arc::clone(&store),
+                components: self.components.clone(),
+            };
+            Bus::start(url, settings.bus.clone(), around)
+        });
         let (settings, receiver) = watch::channel(Arc::new(settings));
         let context = Context {
             settings: receiver,
@@ -343,6 +358,7 @@ impl Life {
                 started: self.identity.since,
             }),
             config_generation: Arc::clone(&self.generation),
+            bus: bus.as_ref().map(|bus| Arc::clone(bus.figures())),
             dashboard: self.dashboard.clone(),
             program: self.program.clone(),
         };
@@ -369,7 +385,7 @@ impl Life {
                 self.components.set_because(PID_FILES, State::Degraded, format!("cannot write {problems}"));
             }
         }
-        Ok(Running { settings, server, hub_task, store, pid_files })
+        Ok(Running { settings, server, hub_task, store, bus, pid_files })
     }
 
     /// A task whose only work is to show that the runtime turns.
@@ -521,6 +537,9 @@ impl Life {
         };
         let drained = running.server.drain(drain, reason).await;
         report.add("server", step, drained.cut == 0);
+        if running.settings.borrow().watches_dashboard() {
+            report.add("dashboard watch", step, drained.watch_ended);
+        }
 
         if !running.pid_files.is_empty() {
             let step = Instant::now();
@@ -530,6 +549,16 @@ impl Life {
                 tracing::warn!("cannot remove {problems}");
             }
             report.add("pid files", step, problems.is_empty());
+        }
+
+        if let Some(bus) = running.bus {
+            let step = Instant::now();
+            // What it does not get done the next life does: that is no reason to call the end unclean.
+            let all = bus.stop(BUS_STOP.min(drain)).await;
+            if !all {
+                tracing::info!("events that the bus did not take are published by the next start");
+            }
+            report.add("bus", step, true);
         }
 
         let step = Instant::now();

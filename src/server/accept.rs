@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -78,6 +78,7 @@ impl Open {
 pub struct Connection {
     /// Who is at its ends.
     pub ends: Ends,
+    stalled: AtomicBool,
     open: Arc<Open>,
     phase: watch::Receiver<Phase>,
 }
@@ -87,6 +88,16 @@ impl Connection {
     pub async fn cut(&self) {
         // An error means that the server is gone without a drain; there is nobody left to serve for.
         let _ = self.phase.clone().wait_for(|phase| *phase == Phase::Cut).await;
+    }
+
+    /// Its client has taken nothing for too long.
+    pub fn stall(&self) {
+        self.stalled.store(true, Ordering::Release);
+    }
+
+    /// Whether its client has taken nothing for too long; then it is reset.
+    pub fn has_stalled(&self) -> bool {
+        self.stalled.load(Ordering::Acquire)
     }
 
     /// Whether the connection is to be reset.
@@ -174,7 +185,8 @@ fn admit(stream: Stream, site: &Arc<Site>, open: &Arc<Open>, phase: &watch::Rece
     }
     stream.tune();
     open.count.fetch_add(1, Ordering::AcqRel);
-    let connection = Arc::new(Connection { ends, open: Arc::clone(open), phase: phase.clone() });
+    let connection =
+        Arc::new(Connection { ends, stalled: AtomicBool::new(false), open: Arc::clone(open), phase: phase.clone() });
     tokio::spawn(serve(stream, connection, Arc::clone(site), settings.header_timeout));
 }
 

@@ -57,10 +57,12 @@ impl Access {
 /// 401 `token_required` or `token_wrong`.
 pub fn check(head: &Parts, access: Access) -> Result<(), Refusal> {
     let path = head.uri.path();
-    let reads = matches!(head.method, Method::GET | Method::HEAD);
+    // The original asks these two questions with a body.
+    let asks = head.method == Method::POST && matches!(path, "/api/file" | "/api/git-history");
+    let reads = asks || matches!(head.method, Method::GET | Method::HEAD);
     let may = match reads {
         _ if path == "/socket.io/" => true,
-        true => access.read || is_public(path) || (access.look && path == "/health"),
+        true => access.read || (!asks && is_public(path)) || (access.look && path == "/health"),
         false => access.write,
     };
     if may { Ok(()) } else { Err(refusal(bearer(&head.headers).is_some())) }
@@ -142,6 +144,11 @@ mod tests {
         for method in ["POST", "PUT", "PATCH", "DELETE"] {
             assert!(!may(method, "/api/events", None, HOME, &strict), "{method}");
             assert!(may(method, "/api/events", Some(("authorization", "bearer 0123456789abcdef")), HOME, &strict));
+        }
+        for path in ["/api/file", "/api/git-history"] {
+            assert!(may("POST", path, None, HOME, &strict) && !may("PUT", path, None, HOME, &strict), "{path} reads");
+            assert!(!may("POST", path, None, HOME, &settings(LocalAccess::None)), "{path}");
+            assert!(!may("POST", path, None, away(), &settings(LocalAccess::All)), "{path}");
         }
         assert!(may("POST", "/api/events", None, HOME, &settings(LocalAccess::All)));
         let same = Ends::Tcp { local: [192, 168, 1, 5].into(), peer: [192, 168, 1, 5].into() };

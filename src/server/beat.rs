@@ -2,6 +2,7 @@
 //! because its task ends before the server runs.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -21,6 +22,14 @@ pub async fn run(sio: Arc<SocketIo>, instance: Arc<Instance>) {
         sio.broadcast("heartbeat", &payload);
     })
     .await;
+}
+
+/// Tells the clients that the dashboard is another one now; pages of Claude MPM then load themselves again.
+pub fn reload(sio: &SocketIo) {
+    let timestamp = format!("{:.6}", jiff::Timestamp::now());
+    sio.broadcast("reload", &json!({"type": "reload", "timestamp": timestamp, "reason": "svelte-build-updated"}));
+    sio.counters.reloads.fetch_add(1, Ordering::Relaxed);
+    tracing::info!(clients = sio.registry.connected(), "the dashboard has changed; its pages are told to reload");
 }
 
 /// Calls `beat` with 1, 2, 3 and so on, the first time after one period. After the machine slept it is called once.

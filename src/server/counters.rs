@@ -19,8 +19,12 @@ pub struct Counters {
     denied: Mutex<BTreeMap<&'static str, u64>>,
     /// Events accepted and refused, by how they came.
     ingest: Mutex<Ingest>,
+    /// Questions about files and repositories, by what was asked and how it ended.
+    files: Mutex<BTreeMap<(&'static str, &'static str), u64>>,
     /// Events that went out to the clients.
     pub events: AtomicU64,
+    /// Times that clients were told of a changed dashboard.
+    pub reloads: AtomicU64,
     /// Engine.IO sessions opened.
     pub opened: AtomicU64,
     /// Handshakes refused because of `max_clients`.
@@ -107,6 +111,16 @@ impl Counters {
     /// How many were kept out so far, by the refusal's code.
     pub fn denials(&self) -> BTreeMap<&'static str, u64> {
         self.denied.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Counts a question about files: what was asked, and `ok` or the refusal's code.
+    pub fn file_request(&self, asked: &'static str, result: &'static str) {
+        *self.files.lock().unwrap_or_else(PoisonError::into_inner).entry((asked, result)).or_default() += 1;
+    }
+
+    /// The questions about files so far, by what was asked and how it ended.
+    pub fn file_requests(&self) -> BTreeMap<(&'static str, &'static str), u64> {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// What came in so far.

@@ -22,13 +22,12 @@ pub struct ClientIo {
     stream: Option<TokioIo<Stream>>,
     connection: Arc<Connection>,
     blocked: Option<Pin<Box<Sleep>>>,
-    stalled: bool,
 }
 
 impl ClientIo {
     /// Wraps an accepted socket.
     pub fn new(stream: Stream, connection: Arc<Connection>) -> Self {
-        Self { stream: Some(TokioIo::new(stream)), connection, blocked: None, stalled: false }
+        Self { stream: Some(TokioIo::new(stream)), connection, blocked: None }
     }
 
     /// The bare socket, for a protocol that looks after itself.
@@ -49,7 +48,7 @@ impl ClientIo {
         if timer.as_mut().poll(cx).is_pending() {
             return Poll::Pending;
         }
-        self.stalled = true;
+        self.connection.stall();
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 }
@@ -91,7 +90,7 @@ impl Write for ClientIo {
 impl Drop for ClientIo {
     fn drop(&mut self) {
         if let Some(stream) = &self.stream
-            && (self.stalled || self.connection.is_cut())
+            && (self.connection.has_stalled() || self.connection.is_cut())
         {
             stream.inner().reset_on_close();
         }

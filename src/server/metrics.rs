@@ -57,6 +57,27 @@ impl Writer<'_> {
     }
 }
 
+fn bus_metrics(w: &mut Writer<'_>, bus: &crate::bus::figures::Snapshot) -> fmt::Result {
+    w.gauge("bus_publishing", "1 while own events go out to the bus", None, bus.publishing.into())?;
+    w.gauge("bus_receiving", "1 while events of other nodes are read", None, bus.receiving.into())?;
+    for (name, help, value) in bus.counters {
+        w.counter(&format!("bus_{name}"), help, value)?;
+    }
+    w.gauge("bus_unpublished_events", "Numbers of the own store that are not published yet", None, bus.unpublished)?;
+    let help = "Numbers by which the other node is ahead of what is here";
+    let mut behind = w.0.encode_descriptor("bus_behind_events", help, None, MetricType::Gauge)?;
+    for (node, figures) in &bus.nodes {
+        let value = i64::try_from(figures.behind).unwrap_or(i64::MAX);
+        ConstGauge::new(value).encode(behind.encode_family(&[("node", node.as_str())])?)?;
+    }
+    let mut received =
+        w.0.encode_descriptor("bus_node_received", "Events of the node stored", None, MetricType::Counter)?;
+    for (node, figures) in &bus.nodes {
+        ConstCounter::new(figures.received).encode(received.encode_family(&[("node", node.as_str())])?)?;
+    }
+    Ok(())
+}
+
 impl Collector for Figures {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let mut w = Writer(encoder);
@@ -85,12 +106,17 @@ impl Collector for Figures {
         let refused = refused.map(|((path, code), n)| ([("path", path.name()), ("code", *code)], *n));
         w.counters("events_refused", "Events refused, by how they came and by the refusal's code", refused)?;
         w.counter("events_sent", "Events passed on to all clients", self.events_sent)?;
+        w.counter("dashboard_reloads", "Times that clients were told of a changed dashboard", self.reloads)?;
         w.gauge("hub_queue_events", "Events that wait for the fan-out", None, self.hub_queue)?;
 
         w.gauge("clients", "Clients in the Socket.IO namespace", None, self.clients)?;
         w.gauge("sessions", "Engine.IO sessions", None, self.sessions)?;
+        w.gauge("streams", "Readers of the stream of server-sent events", None, self.streams)?;
         w.gauge("client_backlog", "What waits for all clients together", Some(&Unit::Bytes), self.backlog)?;
         w.counter("sessions_opened", "Engine.IO sessions opened", self.sessions_opened)?;
+        w.counter("streams_opened", "Streams of server-sent events opened", self.streams_opened)?;
+        let stalled = self.streams_stalled;
+        w.counter("streams_stalled", "Of them, reset because their reader took nothing", stalled)?;
         w.counter("clients_refused", "Handshakes refused because of max_clients", self.clients_refused)?;
         let throttled = self.clients_throttled;
         w.counter("clients_throttled", "Times a client sent more than it may and had to wait", throttled)?;
@@ -103,6 +129,9 @@ impl Collector for Figures {
         let denied = self.denied.iter().map(|(code, n)| ([("code", *code)], *n));
         w.counters("requests_denied", "What was kept out by Host, Origin, token or user", denied)?;
         w.counter("accept_errors", "Times that accept failed for want of descriptors or memory", self.accept_errors)?;
+
+        let files = self.files.iter().map(|((asked, result), n)| ([("asked", *asked), ("result", *result)], *n));
+        w.counters("file_requests", "Questions about files and repositories, by how they ended", files)?;
 
         w.counter("store_events", "Events committed", self.store_events)?;
         w.counter("store_batches", "Groups that they were committed in", self.store_batches)?;
@@ -117,6 +146,10 @@ impl Collector for Figures {
         w.gauge("store_journal", "What the journal takes", Some(&Unit::Bytes), self.store_journal)?;
         w.gauge("store_queue_events", "Events that wait for the store", None, self.store_queue)?;
         w.gauge("last_seq", "The number of the last event", None, self.last_seq)?;
+
+        if let Some(bus) = &self.bus {
+            bus_metrics(&mut w, bus)?;
+        }
 
         let usage = self.usage;
         if let Some(bytes) = usage.resident {

@@ -7,13 +7,16 @@ pub mod accept;
 pub mod access;
 pub mod answer;
 pub mod beat;
+pub mod beneath;
 pub mod clients;
 pub mod counters;
 pub mod dashboard;
+pub mod files;
 pub mod guard;
 pub mod io;
 pub mod metrics;
 pub mod once;
+pub mod openapi;
 pub mod page;
 pub mod project;
 pub mod room;
@@ -21,6 +24,7 @@ pub mod routes;
 pub mod site;
 pub mod socketio;
 pub mod spooled;
+pub mod sse;
 pub mod stats;
 pub mod stream;
 
@@ -38,6 +42,7 @@ use self::site::Site;
 use self::socketio::SocketIo;
 use self::socketio::feed::Source;
 use self::socketio::namespace::Namespace;
+use self::sse::Streams;
 use self::stream::Listener;
 use crate::config::Settings;
 use crate::events::hub::{Hub, Outlet};
@@ -80,6 +85,8 @@ pub struct Context {
     pub instance: Arc<Instance>,
     /// How often the configuration was read.
     pub config_generation: Arc<AtomicU64>,
+    /// What is counted of the bus, if there is one.
+    pub bus: Option<Arc<crate::bus::Figures>>,
     /// The page at `/`, if it is not our own.
     pub dashboard: Option<Arc<dashboard::Dashboard>>,
     /// What this process runs from.
@@ -97,10 +104,12 @@ impl fmt::Debug for Context {
 pub struct DrainReport {
     /// Connections that were open when it began.
     pub connections: usize,
-    /// Socket.IO clients that were told.
+    /// Clients, of Socket.IO and of the stream, that were told.
     pub clients_told: usize,
     /// Connections that had to be reset at the deadline.
     pub cut: usize,
+    /// Whether all that watched a dashboard has ended.
+    pub watch_ended: bool,
     /// How long it took.
     pub took: Duration,
 }
@@ -109,6 +118,7 @@ pub struct DrainReport {
 #[derive(Debug)]
 pub struct Server {
     sio: Arc<SocketIo>,
+    streams: Arc<Streams>,
     counters: Arc<Counters>,
     open: Arc<Open>,
     phase: watch::Sender<Phase>,
@@ -117,6 +127,7 @@ pub struct Server {
     probe: Arc<Probe>,
     accepting: JoinHandle<()>,
     helpers: [JoinHandle<()>; 4],
+    watch: Option<dashboard::watch::Watch>,
 }
 
 /// After the cut, tasks need a turn of the runtime to let go of their connections.
@@ -156,9 +167,10 @@ impl Server {
                 }
             })
             .collect::<std::io::Result<Vec<_>>>()?;
-        let (phase, watched) = watch::channel(Phase::Serving);
+        let (phase, phases) = watch::channel(Phase::Serving);
         let (counters, open) = (Arc::<Counters>::default(), Arc::<Open>::default());
         let (components, pulse) = (context.components.clone(), context.pulse.clone());
+        let files = files::Files::new(context.settings.clone(), Arc::clone(&context.hub), Arc::clone(&counters));
         let sio = SocketIo::new(
             context.settings.clone(),
             Source::new(Arc::clone(&context.hub), Arc::clone(&context.store)),
@@ -169,22 +181,32 @@ impl Server {
                 counters: Arc::clone(&counters),
                 settings: context.settings.clone(),
                 instance: Arc::clone(&context.instance),
+                files: files.clone(),
             }),
         );
         context.hub.attach(Arc::clone(&sio) as Arc<dyn Outlet>);
+        let streams = Streams::new(Arc::clone(&context.hub), Arc::clone(&context.store));
+        context.hub.attach(Arc::clone(&streams) as Arc<dyn Outlet>);
         let app = routes::App {
             context: context.clone(),
             sio: Arc::clone(&sio),
+            streams: Arc::clone(&streams),
             counters: Arc::clone(&counters),
             open: Arc::clone(&open),
-            phase: watched.clone(),
+            files,
+            phase: phases.clone(),
             once: Arc::default(),
         };
         let instance = Arc::clone(&app.context.instance);
+        let watched = context.dashboard.as_ref().filter(|_| context.settings.borrow().watches_dashboard());
+        let watch = watched.map(|dashboard| {
+            let sio = Arc::clone(&sio);
+            dashboard::watch::Watch::start(dashboard, components.clone(), move || beat::reload(&sio))
+        });
         let app = Arc::new(app);
         let site = Arc::new(Site::new(context, Arc::clone(&counters), Arc::clone(&app)));
         let probe = pulse.register("accept");
-        let accepting = tokio::spawn(accept::run(listeners, site, Arc::clone(&open), watched, Arc::clone(&probe)));
+        let accepting = tokio::spawn(accept::run(listeners, site, Arc::clone(&open), phases, Arc::clone(&probe)));
         let helpers = [
             tokio::spawn(socketio::heartbeat::run(Arc::clone(&sio))),
             tokio::spawn(socketio::count_clients(Arc::clone(&sio))),
@@ -192,7 +214,7 @@ impl Server {
             tokio::spawn(spooled::run(app)),
         ];
         components.set(accept::COMPONENT, State::Ok);
-        Ok(Self { sio, counters, open, phase, components, pulse, probe, accepting, helpers })
+        Ok(Self { sio, streams, counters, open, phase, components, pulse, probe, accepting, helpers, watch })
     }
 
     /// What happened since the start.
@@ -218,9 +240,13 @@ impl Server {
         self.pulse.retire(&self.probe);
         let connections = self.open.count();
         self.phase.send_replace(Phase::Draining);
+        let watch_ended = match self.watch {
+            Some(watch) => watch.stop().await,
+            None => true,
+        };
         // Once it has ended, the listeners are closed: no client that is told can come back to this process.
         let _ = self.accepting.await;
-        let clients_told = self.sio.say_goodbye(reason);
+        let clients_told = self.sio.say_goodbye(reason) + self.streams.say_goodbye(reason);
         let all_closed = || self.open.count() == 0;
         wait_until(&self.open, all_closed, deadline).await;
         let cut = self.open.count();
@@ -230,7 +256,7 @@ impl Server {
         for helper in &self.helpers {
             helper.abort();
         }
-        DrainReport { connections, clients_told, cut, took: began.elapsed() }
+        DrainReport { connections, clients_told, cut, watch_ended, took: began.elapsed() }
     }
 }
 

@@ -13,6 +13,7 @@ use axum::routing::get;
 use serde_json::{Value, json};
 
 use super::answer::{Refusal, json};
+use super::beneath;
 use super::routes::App;
 use crate::build;
 
@@ -100,10 +101,7 @@ fn branch(dir: &Path) -> Option<String> {
 }
 
 fn read(path: &Path) -> Option<String> {
-    use std::io::Read as _;
-    let mut text = String::new();
-    std::fs::File::open(path).ok()?.take(LONGEST_HEAD).read_to_string(&mut text).ok()?;
-    Some(text)
+    beneath::short_text(path, LONGEST_HEAD)
 }
 
 async fn no_agent(Segment(name): Segment<String>) -> Response {
@@ -185,6 +183,9 @@ mod tests {
         assert_eq!(branch(&tree), None, "no HEAD there yet");
         std::fs::write(repo.join(".git/worktrees/tree/HEAD"), "0123456789abcdef0123456789abcdef01234567\n").unwrap();
         assert_eq!(branch(&tree).as_deref(), Some("0123456"));
+        std::fs::remove_file(repo.join(".git/HEAD")).unwrap();
+        assert!(std::process::Command::new("mkfifo").arg(repo.join(".git/HEAD")).status().unwrap().success());
+        assert_eq!(branch(&repo), None, "nobody waits for a pipe");
     }
 
     #[test]

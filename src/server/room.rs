@@ -37,7 +37,22 @@ pub struct Room {
 /// # Errors
 /// 503 `too_many_answers` when there is none in time.
 pub async fn for_answer() -> Result<Room, Refusal> {
-    match tokio::time::timeout(PATIENCE, ANSWERS.acquire_many(ANSWER)).await {
+    for_units(ANSWER).await
+}
+
+/// Room for an answer that takes so many bytes while it is made.
+///
+/// # Errors
+/// As [`for_answer`].
+pub async fn for_answer_of(bytes: usize) -> Result<Room, Refusal> {
+    match bytes {
+        0..=SMALL => Ok(Room::default()),
+        _ => for_units(u32::try_from(bytes.div_ceil(UNIT).min(ROOM)).unwrap_or(ANSWER)).await,
+    }
+}
+
+async fn for_units(units: u32) -> Result<Room, Refusal> {
+    match tokio::time::timeout(PATIENCE, ANSWERS.acquire_many(units)).await {
         Ok(Ok(permit)) => Ok(Room { permit: Some(permit) }),
         _ => {
             let message =
@@ -108,6 +123,10 @@ mod tests {
         assert_eq!(for_answer().await.unwrap_err().code, "too_many_answers");
         drop(all);
         assert!(for_answer().await.is_ok());
+        assert!(for_answer_of(SMALL).await.unwrap().permit.is_none());
+        let whole = for_answer_of(usize::MAX).await.unwrap();
+        assert_eq!((free(), for_answer_of(SMALL + 1).await.unwrap_err().code), (0, "too_many_answers"));
+        drop(whole);
 
         let mut small = Room::default();
         assert!(small.grow_for_body(SMALL) && small.permit.is_none());

@@ -19,14 +19,16 @@ use tokio::sync::watch;
 use super::accept::{Open, Phase};
 use super::answer::{Refusal, json, json_bytes, read_body};
 use super::counters::{Path, category};
+use super::dashboard::Dashboard;
 use super::once::{Keyed, Once};
 use super::room;
 use super::socketio::{SocketIo, polling};
+use super::sse::Streams;
 use super::{Context, Counters};
 use crate::build;
 use crate::events::ingest;
 use crate::events::model::{Draft, Event};
-use crate::events::store::{Filter, Page, StoreError};
+use crate::events::store::{Filter, Page, Place, StoreError};
 
 /// Where events are posted and read.
 pub const EVENTS: &str = "/api/events";
@@ -42,10 +44,14 @@ pub struct App {
     pub context: Context,
     /// The Socket.IO server.
     pub sio: Arc<SocketIo>,
+    /// The readers of the stream.
+    pub streams: Arc<Streams>,
     /// What happened so far.
     pub counters: Arc<Counters>,
     /// The open connections.
     pub open: Arc<Open>,
+    /// The files that clients may read.
+    pub files: super::files::Files,
     /// How far the server is on its way down.
     pub phase: watch::Receiver<Phase>,
     /// The posts that must not be stored twice.
@@ -54,7 +60,12 @@ pub struct App {
 
 /// All routes.
 pub fn router(app: Arc<App>) -> Router {
-    let page = super::page::router(app.context.dashboard.as_ref(), app.context.instance.port);
+    table(app.context.dashboard.as_ref(), app.context.instance.port).with_state(app)
+}
+
+/// All routes, for a server on `port` that serves that dashboard; `docs/openapi.json` describes them, which a test compares.
+pub fn table(dashboard: Option<&Arc<Dashboard>>, port: u16) -> Router<Arc<App>> {
+    let page = super::page::router(dashboard, port);
     Router::new()
         .route("/health", get(health))
         .route("/ready", get(ready))
@@ -63,9 +74,11 @@ pub fn router(app: Arc<App>) -> Router {
         .merge(page)
         .merge(super::project::router())
         .merge(super::stats::router())
+        .merge(super::files::router())
+        .merge(super::sse::router())
+        .merge(super::openapi::router())
         .fallback(not_found)
         .method_not_allowed_fallback(wrong_method)
-        .with_state(app)
 }
 
 async fn not_found(uri: Uri) -> Response {
@@ -210,9 +223,11 @@ fn wanted(query: HashMap<String, String>) -> Result<Wanted, Refusal> {
             "subtype" => wanted.filter.subtype = Some(value),
             "since" => wanted.filter.since = Some(moment(&name, &value)?),
             "until" => wanted.filter.until = Some(moment(&name, &value)?),
+            "node" if value == crate::bus::HERE => wanted.filter.node = Some(Place::Here),
+            "node" => wanted.filter.node = Some(Place::Node(value)),
             _ => {
                 return Err(bad(format!(
-                    "{name:?} is no parameter; there are after, limit, session, type, subtype, since and until"
+                    "{name:?} is no parameter; there are after, limit, session, type, subtype, since, until and node"
                 )));
             }
         }
@@ -261,7 +276,8 @@ fn remembered(kept: &[Arc<Event>], wanted: &Wanted) -> Page {
     let last_seq = kept.last().map_or(0, |e| e.seq);
     let mut fit = kept.iter().filter(|e| {
         let Draft { name, subtype, session, .. } = &e.draft;
-        e.seq > wanted.after && wanted.filter.matches(e.accepted, name, subtype, session.as_deref())
+        e.seq > wanted.after
+            && wanted.filter.matches(e.accepted, name, subtype, session.as_deref(), e.origin.as_ref().map(|o| &*o.node))
     });
     let events = fit.by_ref().take(wanted.limit).map(|e| Event::clone(e)).collect();
     let oldest_seq = kept.first().map_or(last_seq + 1, |e| e.seq);
@@ -280,13 +296,17 @@ fn render(page: &Page, after: u64, epoch: &str, source: &str) -> String {
         // Writing to a String cannot fail.
         let _ = write!(
             out,
-            "{comma}{{\"seq\":{},\"id\":\"{epoch}-{}\",\"accepted\":\"{}\",\"name\":{},\"payload\":{}}}",
+            "{comma}{{\"seq\":{},\"id\":\"{epoch}-{}\",\"accepted\":\"{}\",\"name\":{},",
             event.seq,
             event.seq,
             event.accepted,
             quoted(&event.draft.name),
-            event.draft.payload
         );
+        if let Some(origin) = &event.origin {
+            let (node, epoch) = (quoted(&origin.node), quoted(&origin.epoch));
+            let _ = write!(out, "\"node\":{node},\"node_epoch\":{epoch},\"node_seq\":{},", origin.seq);
+        }
+        let _ = write!(out, "\"payload\":{}}}", event.draft.payload);
     }
     let next = match page.events.last() {
         Some(last) if !page.complete => last.seq,
@@ -334,7 +354,7 @@ mod tests {
     #[test]
     fn a_page_is_json_and_says_where_to_go_on() {
         let draft = Draft { name: "a\"b".into(), subtype: "x".into(), session: None, payload: r#"{"k":[1]}"#.into() };
-        let event = |seq| Event { seq, accepted: jiff::Timestamp::UNIX_EPOCH, draft: draft.clone() };
+        let event = |seq| Event { seq, accepted: jiff::Timestamp::UNIX_EPOCH, origin: None, draft: draft.clone() };
         let page = Page { events: vec![event(3), event(4)], last_seq: 9, oldest_seq: 1, complete: false };
         let value: serde_json::Value = serde_json::from_str(&render(&page, 2, "e", "store")).unwrap();
         assert_eq!((&value["next"], &value["events"][0]["payload"]["k"][0]), (&json!(4), &json!(1)));
@@ -350,7 +370,7 @@ mod tests {
         let event = |seq: u64| {
             let session = seq.is_multiple_of(2).then(|| "even".to_owned());
             let draft = Draft { name: "n".into(), subtype: "x".into(), session, payload: "{}".into() };
-            Arc::new(Event { seq, accepted: Timestamp::UNIX_EPOCH, draft })
+            Arc::new(Event { seq, accepted: Timestamp::UNIX_EPOCH, origin: None, draft })
         };
         let kept: Vec<_> = (5..=10).map(event).collect();
         let page = |pairs| remembered(&kept, &ask(pairs).unwrap());

@@ -38,10 +38,16 @@ pub struct Figures {
     pub clients: u64,
     /// Engine.IO sessions.
     pub sessions: u64,
+    /// Readers of the stream.
+    pub streams: u64,
     /// Bytes that wait for clients.
     pub backlog: u64,
     /// Engine.IO sessions opened so far.
     pub sessions_opened: u64,
+    /// Streams opened so far.
+    pub streams_opened: u64,
+    /// Of them, reset because their reader took nothing.
+    pub streams_stalled: u64,
     /// Handshakes refused for want of a place.
     pub clients_refused: u64,
     /// Times a client had to wait because it sent more than it may.
@@ -58,10 +64,14 @@ pub struct Figures {
     pub accept_errors: u64,
     /// Requests and connections kept out, by the refusal's code.
     pub denied: BTreeMap<&'static str, u64>,
+    /// Questions about files, by what was asked and how it ended.
+    pub files: BTreeMap<(&'static str, &'static str), u64>,
     /// Events taken and refused.
     pub ingest: Ingest,
     /// Events sent on to the clients.
     pub events_sent: u64,
+    /// Times that clients were told of a changed dashboard.
+    pub reloads: u64,
     /// Events that wait for the store.
     pub store_queue: u64,
     /// Events that wait for the fan-out.
@@ -88,6 +98,8 @@ pub struct Figures {
     pub components: BTreeMap<&'static str, Component>,
     /// Parts that have not answered the watchdog's last question.
     pub silent: u64,
+    /// The bus, if there is one.
+    pub bus: Option<crate::bus::figures::Snapshot>,
     /// What the process takes of the machine.
     pub usage: Usage,
 }
@@ -97,15 +109,18 @@ impl Figures {
     pub fn of(app: &App) -> Self {
         let (context, counters, store) = (&app.context, &app.counters, app.context.store.counters());
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let mut backlog = 0;
+        let mut backlog = app.streams.waiting() as u64;
         app.sio.registry.each(|session| backlog += session.queued() as u64);
         Self {
             uptime: context.instance.started.elapsed().as_secs_f64(),
             ready: context.readiness.is_ready() && *app.phase.borrow() == Phase::Serving,
             clients: app.sio.registry.connected() as u64,
             sessions: app.sio.registry.sessions() as u64,
+            streams: app.streams.count() as u64,
             backlog,
             sessions_opened: read(&counters.opened),
+            streams_opened: read(&app.streams.counters.opened),
+            streams_stalled: read(&app.streams.counters.stalled),
             clients_refused: read(&counters.clients_refused),
             clients_throttled: read(&counters.throttled),
             sessions_ended: [
@@ -119,8 +134,10 @@ impl Figures {
             connections_refused: read(&counters.connections_refused),
             accept_errors: read(&counters.accept_errors),
             denied: counters.denials(),
+            files: counters.file_requests(),
             ingest: counters.ingest(),
             events_sent: read(&counters.events),
+            reloads: read(&counters.reloads),
             store_queue: context.store.waiting() as u64,
             hub_queue: context.hub.waiting() as u64,
             store_events: read(&store.events),
@@ -134,6 +151,7 @@ impl Figures {
             program_replaced: context.program.fate() == Fate::Replaced,
             components: context.components.snapshot(),
             silent: context.pulse.silent().len() as u64,
+            bus: context.bus.as_ref().map(|bus| bus.snapshot(context.store.last_seq())),
             usage: Usage::now(),
         }
     }
@@ -148,7 +166,10 @@ impl Figures {
             "clients": {
                 "connected": self.clients,
                 "sessions": self.sessions,
+                "streams": self.streams,
                 "opened": self.sessions_opened,
+                "streams_opened": self.streams_opened,
+                "streams_stalled": self.streams_stalled,
                 "refused": self.clients_refused,
                 "throttled": self.clients_throttled,
                 "backlog_bytes": self.backlog,
@@ -166,6 +187,7 @@ impl Figures {
                 "sent": self.events_sent,
                 "waiting": self.hub_queue,
             },
+            "files": by_question(&self.files),
             "store": {
                 "events": self.store_events,
                 "batches": self.store_batches,
@@ -195,8 +217,22 @@ fn by_path(counts: &BTreeMap<(Path, &'static str), u64>) -> BTreeMap<&'static st
     all
 }
 
+fn by_question(
+    counts: &BTreeMap<(&'static str, &'static str), u64>,
+) -> BTreeMap<&'static str, BTreeMap<&'static str, u64>> {
+    let mut all: BTreeMap<_, BTreeMap<_, _>> = BTreeMap::new();
+    for ((asked, result), count) in counts {
+        all.entry(*asked).or_default().insert(*result, *count);
+    }
+    all
+}
+
 async fn status(State(app): State<Arc<App>>) -> Response {
-    let mut body = Figures::of(&app).summary();
+    let figures = Figures::of(&app);
+    let mut body = figures.summary();
+    if let Some(bus) = &figures.bus {
+        body["bus"] = bus.to_json();
+    }
     let instance = &app.context.instance;
     body["service"] = build::SERVICE.into();
     body["version"] = build::VERSION.into();
@@ -213,7 +249,7 @@ async fn clients(State(app): State<Arc<App>>) -> Response {
     let mut sessions = Vec::new();
     app.sio.registry.each(|session| sessions.push(Arc::clone(session)));
     sessions.sort_by_key(|s| (s.opened, s.socket_sid.as_str().to_owned()));
-    let clients: Vec<Value> = sessions.iter().map(|s| client(s)).collect();
+    let clients: Vec<Value> = sessions.iter().map(|s| client(s)).chain(app.streams.list()).collect();
     json(StatusCode::OK, &json!({"success": true, "total": clients.len(), "clients": clients}))
 }
 

@@ -285,7 +285,11 @@ fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-fn set_linger(user: &str, on: bool) -> Result<(), StepError> {
+/// Lets a user's manager run without a login, or no longer.
+///
+/// # Errors
+/// loginctl's, where it is not allowed or there is none.
+pub fn set_linger(user: &str, on: bool) -> Result<(), StepError> {
     let verb = if on { "enable-linger" } else { "disable-linger" };
     exec::tool("loginctl", &["--no-ask-password", verb, user], QUICK)?.success()?;
     Ok(())

@@ -71,7 +71,7 @@ pub fn transient(path: &Path) -> Option<&'static str> {
 }
 
 /// [`transient`] on this machine. A test's machine of its own may be anywhere, and lasts as long as the test.
-pub(crate) fn here(path: &Path) -> Option<&'static str> {
+pub fn here(path: &Path) -> Option<&'static str> {
     let is_of_test = super::test_root().and_then(|root| root.parent().map(|machine| path.starts_with(machine)));
     if is_of_test == Some(true) { None } else { transient(path) }
 }
@@ -105,7 +105,7 @@ pub fn choose(given: Option<&Path>, scope: Scope) -> Result<PathBuf, ProgramErro
 }
 
 /// What to type so that the program lasts.
-fn advice(path: &Path, scope: Scope) -> String {
+pub fn advice(path: &Path, scope: Scope) -> String {
     match scope {
         Scope::System => format!("sudo install -m755 {} /usr/local/bin/mpm-monitor", path.display()),
         Scope::User => format!("install -Dm755 {} ~/.local/bin/mpm-monitor", path.display()),
@@ -154,9 +154,10 @@ fn tool_dirs_among(known: &[PathBuf], mut dirs: Vec<PathBuf>, usual: &[&Path]) -
     found
 }
 
-/// The program that the installed definition of an instance runs, if that can be read.
+/// The program that the installed definition of an instance runs, if that can be read; a package's, where there is no other.
 pub fn of_instance(paths: &Paths, port: u16) -> Option<PathBuf> {
-    let definition = files::read(&paths.service(port)).ok().flatten()?;
+    let candidates = [Some(paths.service(port)), paths.packaged_service()];
+    let definition = candidates.iter().flatten().find_map(|path| files::read(path).ok().flatten())?;
     desired::program_of(&definition, paths.kind)
 }
 

@@ -53,7 +53,7 @@ impl Side {
     }
 
     /// Asks all of it, in order, each on a connection of its own: the answers.
-    fn ask(&self, requests: &[Value]) -> Vec<Value> {
+    pub fn ask(&self, requests: &[Value]) -> Vec<Value> {
         let file = self.net.path("requests.json");
         std::fs::write(&file, json!(requests).to_string()).unwrap();
         let ran = self.net.ran(&mut self.net.client("claude_mpm/ask.py", &[URL, file.to_str().unwrap()])).ok();

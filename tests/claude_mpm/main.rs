@@ -6,7 +6,9 @@ mod bodies;
 mod browser;
 mod commands;
 mod compare;
+mod files;
 mod net;
+mod ours;
 mod senders;
 mod talk;
 

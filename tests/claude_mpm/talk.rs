@@ -28,6 +28,14 @@ fn things() -> Value {
         json!(["client:register", {"name": "me", "type": "cli"}]),
         json!(["client:register", {}]),
         json!(["client:list", {}]),
+        json!(["hook:replay:start", {}]),
+        json!(["hook:replay:start", {"session_id": "none"}]),
+        json!(["read_file", {}]),
+        json!(["code:analyze:file", {}]),
+        json!(["code:analyze:directory", {"path": "/none"}]),
+        json!(["code:get:tree", {"path": "/none"}]),
+        json!(["code:clear:cache", {}]),
+        json!(["code:clear:cache", {"type": "all"}]),
     ];
     let refused = [
         json!(["claude_event", "text"]),
@@ -66,8 +74,8 @@ fn talk(side: &Side) -> Heard {
     heard
 }
 
-/// Members that ours has in addition: the numbers of each event, and what the original has since 5.9.35.
-const ADDED: [&str; 7] = ["id", "seq", "correlation_id", "cwd", "event", "subtype", "source"];
+/// Members that ours has in addition: the numbers of each event, what the original has since 5.9.35, and why it says no.
+const ADDED: [&str; 9] = ["id", "seq", "correlation_id", "cwd", "event", "subtype", "source", "code", "reason"];
 /// Times: the original writes its monotonic clock where ours writes the time.
 const TIMES: [&str; 6] = ["timestamp", "processed_at", "start_time", "last_activity", "end_time", "connected_at"];
 /// What tells of the server, and what is another in each run.

@@ -120,18 +120,18 @@ impl Poster {
 
 /// A Socket.IO client over WebSocket.
 #[derive(Debug)]
-pub struct Sio {
+pub struct Sio<S = TcpStream> {
     /// Its connection.
-    pub stream: TcpStream,
+    pub stream: S,
     buffer: Vec<u8>,
 }
 
-impl Sio {
+impl<S: Read + Write> Sio<S> {
     /// A WebSocket whose Engine.IO session is open.
     ///
     /// # Errors
     /// What the kernel says; a refusal is `InvalidData` with the whole answer.
-    pub fn open(stream: TcpStream) -> io::Result<Self> {
+    pub fn open(stream: S) -> io::Result<Self> {
         let request = "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n\
                        Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
         let mut client = Self { stream, buffer: Vec::new() };
@@ -160,7 +160,7 @@ impl Sio {
     ///
     /// # Errors
     /// As [`Sio::open`].
-    pub fn join(stream: TcpStream) -> io::Result<Self> {
+    pub fn join(stream: S) -> io::Result<Self> {
         let mut client = Self::open(stream)?;
         client.send("40")?;
         Ok(client)

@@ -5,6 +5,7 @@
 #![cfg(all(target_os = "linux", debug_assertions))]
 
 mod daemon;
+mod doctor;
 mod domains;
 mod fake;
 mod faults;

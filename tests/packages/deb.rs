@@ -65,7 +65,8 @@ fn a_deb_is_installed_upgraded_removed_and_purged() {
     machine.systemctl(&["start", "mpm-monitor@8765"]).ok();
     let verb = |words: &[&str]| machine.root(&[&["/usr/bin/mpm-monitor"], words].concat());
     verb(&["install", "--system", "--port", "8766", "--socket"]).ok();
-    verb(&["install", "--system", "--port", "8767"]).ok();
+    // By another name of the same folder.
+    machine.root(&["/bin/mpm-monitor", "install", "--system", "--port", "8767"]).ok();
     verb(&["stop", "--system", "--port", "8767"]).ok();
     let user = |words: &[&str]| machine.user(&[&["/usr/bin/mpm-monitor"], words].concat());
     user(&["install", "--port", "8770"]).ok();
@@ -111,6 +112,11 @@ fn a_deb_is_installed_upgraded_removed_and_purged() {
     dpkg(&machine, &["-i", "/root/new.deb"]);
     assert_eq!(pids(&machine, &system, &users), now, "restarted against the policy");
     machine.root(&["rm", "/usr/sbin/policy-rc.d"]).ok();
+
+    // What is uninstalled is gone, though the template is still there.
+    verb(&["uninstall", "--system", "--port", "8767"]).ok();
+    verb(&["uninstall", "--system", "--port", "8767"]).expect(6);
+    assert!(verb(&["status", "--port", "8767"]).expect(3).stdout.contains("not installed"));
 
     dpkg(&machine, &["-r", "mpm-monitor"]);
     assert_eq!(pids(&machine, &system, &users), [0, 0, 0, old[3], 0]);

@@ -186,8 +186,8 @@ struct Payload<'a> {
 fn shown(draft: Draft) {
     serde_json::from_str::<&RawValue>(&draft.payload).expect("the payload is JSON");
     assert_eq!(compact(&draft.payload), *draft.payload, "the payload is compact");
-    let event = Event { seq: 7, accepted: Timestamp::UNIX_EPOCH, draft };
-    let shown = Shown::new(&event, "0123abcd");
+    let event = Event { seq: 7, accepted: Timestamp::UNIX_EPOCH, origin: None, draft };
+    let shown = Shown::new(event, "0123abcd");
     for array in shown.arrays() {
         let items: Vec<&RawValue> = serde_json::from_slice(&array).expect("what goes out is JSON");
         assert_eq!(items.len(), 2);
@@ -338,7 +338,7 @@ fn event_record(data: &[u8]) {
     let Ok((record, taken)) = journal::parse(data) else { return };
     let event = record.to_event();
     let mut again = Vec::new();
-    journal::encode(&mut again, event.seq, event.accepted, &event.draft).unwrap();
+    journal::encode(&mut again, event.seq, event.accepted, event.origin.as_deref(), &event.draft).unwrap();
     assert_eq!(again, &data[..taken]);
 }
 

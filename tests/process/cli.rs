@@ -8,7 +8,7 @@ use crate::harness::command::run;
 use crate::harness::daemon::{Place, SOON};
 use crate::harness::here;
 
-const VERBS: [&str; 13] = [
+const VERBS: [&str; 15] = [
     "install",
     "uninstall",
     "start",
@@ -18,6 +18,8 @@ const VERBS: [&str; 13] = [
     "status",
     "list",
     "logs",
+    "doctor",
+    "report",
     "config",
     "run",
     "completions",

@@ -108,6 +108,7 @@ pub fn start_with(
     let (readiness, pulse) = (Readiness::new(), Pulse::new());
     let events = Arc::new(keep(&pulse, dir));
     let context = Context {
+        bus: Some(bus()),
         settings: receiver,
         readiness: readiness.clone(),
         components: Components::new(),
@@ -330,4 +331,11 @@ fn parse(bytes: &[u8]) -> Option<(Frame, usize)> {
         other => panic!("frame type {other:#x}"),
     };
     Some((frame, at + length))
+}
+
+/// The figures of a bus that another node is on, so that all figures are there.
+fn bus() -> Arc<mpm_monitor::bus::Figures> {
+    let figures = mpm_monitor::bus::Figures::new("a");
+    figures.of_node("b", |f| f.behind = 1);
+    Arc::new(figures)
 }

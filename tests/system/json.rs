@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
+use crate::harness::command::Ran;
 use crate::harness::here;
 use crate::harness::machine::{Machine, PORT, Scope};
 
@@ -55,24 +56,25 @@ fn what_json_prints_is_what_the_page_says() {
     let documented = documented();
     let machine = boot!(Scope::System);
     let mut said: Vec<(&str, Value)> = Vec::new();
-    said.push(("install", machine.verb("install", &["--dry-run", "--json"]).ok().json()));
-    said.push(("install", machine.verb("install", &["--json", "--socket", "--env", "A=b"]).ok().json()));
-    said.push(("install", machine.verb("install", &["--json"]).ok().json()));
-    said.push(("status", machine.verb("status", &["--json"]).ok().json()));
-    said.push(("restart", machine.verb("restart", &["--json"]).ok().json()));
-    said.push(("reload", machine.verb("reload", &["--json"]).ok().json()));
+    let mut hear = |verb, ran: Ran| said.push((verb, ran.json()));
+    hear("install", machine.verb("install", &["--dry-run", "--json"]).ok());
+    hear("install", machine.verb("install", &["--json", "--socket", "--env", "A=b"]).ok());
+    hear("install", machine.verb("install", &["--json"]).ok());
+    hear("status", machine.verb("status", &["--json"]).ok());
+    hear("restart", machine.verb("restart", &["--json"]).ok());
+    hear("reload", machine.verb("reload", &["--json"]).ok());
     machine.root(&["systemctl", "kill", "-s", "KILL", "mpm-monitor@8765"]).ok();
     machine.client(&["probe.py", "ready", "8765"]);
-    said.push(("status", machine.verb("status", &["--json"]).ok().json()));
+    hear("status", machine.verb("status", &["--json"]).ok());
     let program = machine.program();
-    said.push(("upgrade", machine.verb("upgrade", &["--from", &program, "--dry-run", "--json"]).ok().json()));
-    said.push(("migrate", machine.verb("migrate", &["--dry-run", "--json"]).ok().json()));
-    said.push(("list", machine.program_with(&["list", "--json"]).ok().json()));
-    said.push(("stop", machine.verb("stop", &["--json"]).ok().json()));
-    said.push(("status", machine.verb("status", &["--json"]).expect(3).json()));
-    said.push(("start", machine.verb("start", &["--json"]).ok().json()));
-    said.push(("config show", machine.program_with(&["config", "show", "--json"]).ok().json()));
-    said.push(("uninstall", machine.verb("uninstall", &["--json"]).ok().json()));
+    hear("upgrade", machine.verb("upgrade", &["--from", &program, "--dry-run", "--json"]).ok());
+    hear("migrate", machine.verb("migrate", &["--dry-run", "--json"]).ok());
+    hear("list", machine.program_with(&["list", "--json"]).ok());
+    hear("stop", machine.verb("stop", &["--json"]).ok());
+    hear("status", machine.verb("status", &["--json"]).expect(3));
+    hear("start", machine.verb("start", &["--json"]).ok());
+    hear("config show", machine.program_with(&["config", "show", "--json"]).ok());
+    hear("uninstall", machine.verb("uninstall", &["--json"]).ok());
     assert_eq!(machine.state(PORT), "inactive");
 
     let mut seen: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();

@@ -26,12 +26,14 @@ macro_rules! boot {
 
 mod activation;
 mod compat;
+mod doctor;
 mod faults;
 mod json;
 mod many;
 mod migrate;
 mod place;
 mod story;
+mod tmux;
 mod traces;
 mod upgrade;
 mod verbs;

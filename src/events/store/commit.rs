@@ -114,23 +114,32 @@ impl Committer {
     }
 
     fn commit_group(&self, core: &mut Core, group: Vec<Request>) -> Vec<Answer> {
+        let (group, refused) = self.around.shared.cursors.sort(group);
+        if group.is_empty() {
+            return refused;
+        }
         // Whole microseconds, as the journal and the database have it.
         let accepted = Timestamp::from_microsecond(Timestamp::now().as_microsecond()).unwrap_or(Timestamp::UNIX_EPOCH);
         let count = group.len() as u64;
         if let Err(error) = self.write(core, &group, accepted) {
             let reason = self.refused(&error);
             let refusal = || Err(StoreError::Degraded { reason: reason.clone() });
-            return group.into_iter().map(|request| (request.answer, refusal())).collect();
+            return group.into_iter().map(|request| (request.answer, refusal())).chain(refused).collect();
         }
         let shared = &self.around.shared;
         shared.counters.events.fetch_add(count, Ordering::Relaxed);
         shared.counters.batches.fetch_add(1, Ordering::Relaxed);
         self.around.health.accepts();
         let mut events = Vec::with_capacity(group.len());
-        let mut answers = Vec::with_capacity(group.len());
-        for Request { draft, answer, _room } in group {
+        let mut answers = refused;
+        answers.reserve(group.len());
+        for Request { draft, answer, arrival, _room } in group {
             core.last += 1;
-            events.push(Arc::new(Event { seq: core.last, accepted, draft }));
+            let origin = arrival.map(|(origin, _)| origin);
+            if let Some(origin) = &origin {
+                shared.cursors.reach(&origin.node, &origin.epoch, origin.seq);
+            }
+            events.push(Arc::new(Event { seq: core.last, accepted, origin, draft }));
             answers.push((answer, Ok(core.last)));
         }
         shared.last.store(core.last, Ordering::SeqCst);
@@ -144,7 +153,8 @@ impl Committer {
         core.buffer.clear();
         core.buffer.shrink_to(BUFFER);
         for (seq, request) in (first..).zip(group) {
-            journal::encode(&mut core.buffer, seq, accepted, &request.draft)?;
+            let origin = request.arrival.as_ref().map(|(origin, _)| &**origin);
+            journal::encode(&mut core.buffer, seq, accepted, origin, &request.draft)?;
         }
         let before = Instant::now();
         let written = core.journal.append(first, &core.buffer, &self.around.shared.segments);

@@ -74,6 +74,10 @@ pub(super) struct Indexer {
     /// How far the events reached at some moment, to know how busy the posts are.
     seen: (Instant, u64),
     failing: bool,
+    /// The version of the other nodes' cursors that the database has.
+    noted: u64,
+    /// Whether it is known to have room for where events come from.
+    has_nodes: bool,
     /// Set from when damage is met until a fresh database is in place.
     damage: Option<Damage>,
 }
@@ -125,6 +129,8 @@ impl Indexer {
             due: Some(Instant::now()),
             seen: (Instant::now(), around.shared.last.load(Ordering::SeqCst)),
             failing: opened.unmarked.is_some(),
+            noted: 0,
+            has_nodes: false,
             damage: None,
             around,
         };
@@ -231,10 +237,15 @@ impl Indexer {
         if walk.is_none() && segments.first().is_some_and(|first| first > self.indexed + 1) {
             return Ok(());
         }
+        if !self.has_nodes {
+            schema::add_nodes(&mut self.conn)?;
+            self.has_nodes = true;
+        }
         let tx = self.conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
         if let Some(walk) = &mut walk {
             let mut insert = tx.prepare_cached(
-                "INSERT INTO events (seq, accepted, name, subtype, session, payload) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                "INSERT INTO events (seq, accepted, name, subtype, session, payload, node, node_epoch, node_seq)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
             )?;
             let damaged = walk.read(segments, through, |record| {
                 if record.seq > last + 1 && segments.first().is_some_and(|first| first > last + 1) {
@@ -247,7 +258,12 @@ impl Indexer {
                     skipped += 1;
                 } else {
                     let (seq, name, subtype) = (record.seq.cast_signed(), record.name, record.subtype);
-                    failed = insert.execute((seq, accepted, name, subtype, record.session, record.payload)).err();
+                    let (node, epoch, number) = match record.origin {
+                        Some((node, epoch, number)) => (Some(node), Some(epoch), Some(number.cast_signed())),
+                        None => (None, None, None),
+                    };
+                    let row = (seq, accepted, name, subtype, record.session, record.payload, node, epoch, number);
+                    failed = insert.execute(row).err();
                 }
                 last = record.seq;
                 count += 1;
@@ -271,7 +287,9 @@ impl Indexer {
         if skipped > 0 {
             schema::put(&tx, "seq", &last.to_string())?;
         }
+        let noted = note_cursors(&tx, &self.around.shared, self.noted)?;
         tx.commit()?;
+        self.noted = noted;
         self.walk = walk;
         let was_empty = self.oldest > self.indexed;
         self.indexed = last;
@@ -376,7 +394,9 @@ impl Indexer {
         let tx = self.conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
         schema::put(&tx, "seq", &through.max(self.indexed).to_string())?;
         let gone = if held { tx.execute("DELETE FROM events", [])? } else { 0 };
+        let noted = note_cursors(&tx, &self.around.shared, self.noted)?;
         tx.commit()?;
+        self.noted = noted;
         self.around.shared.counters.pruned.fetch_add(gone as u64, Ordering::Relaxed);
         self.skip_to(through);
         (self.oldest, self.oldest_accepted) = (self.indexed + 1, i64::MAX);
@@ -464,7 +484,7 @@ impl Indexer {
         if let Some(aside) = &damage.aside {
             self.around.health.note(set_aside_note(config, aside));
         }
-        (self.damage, self.limits, self.walk, self.indexed) = (None, None, None, known);
+        (self.damage, self.limits, self.walk, self.indexed, self.noted) = (None, None, None, known, 0);
         self.due = Some(Instant::now());
         self.find_oldest()?;
         Ok(self.measure()?)
@@ -487,6 +507,7 @@ impl Indexer {
             }
         }
         let tidy = || {
+            note_cursors(&self.conn, &self.around.shared, self.noted)?;
             schema::put(&self.conn, "clean", "yes")?;
             self.conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
         };
@@ -498,4 +519,9 @@ impl Indexer {
         }
         self.around.pulse.retire(&self.around.probe);
     }
+}
+
+/// Notes how far the events of other nodes have come, before the journal that says it is removed; the version that is noted.
+fn note_cursors(conn: &Connection, shared: &Shared, noted: u64) -> rusqlite::Result<u64> {
+    if shared.cursors.version() == noted { Ok(noted) } else { shared.cursors.write(conn) }
 }

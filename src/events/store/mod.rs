@@ -5,6 +5,7 @@
 //! when there is time, usually within a second. Readers see both as one, on a connection of their own, and never wait for
 //! a writer. Anyone may read the database with `sqlite3` while the monitor runs.
 
+mod arrivals;
 mod bell;
 mod commit;
 mod health;
@@ -26,6 +27,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
+use self::arrivals::Cursors;
+pub use self::arrivals::{Arrival, Stored};
 use self::bell::Bell;
 use self::commit::Committer;
 use self::health::Health;
@@ -33,9 +36,9 @@ use self::index::Indexer;
 use self::journal::{Journal, Segments, Unusable};
 use self::queue::{Queue, Request};
 use self::reader::Reader;
-pub use self::reader::{Filter, Page};
+pub use self::reader::{Filter, Page, Place};
 use self::retention::Limits;
-use super::model::{Draft, Event};
+use super::model::{Draft, Event, Origin};
 use crate::runtime::components::Components;
 use crate::runtime::pulse::{Probe, Pulse};
 
@@ -131,6 +134,16 @@ pub enum StoreError {
         /// The lock that the other process holds.
         path: PathBuf,
     },
+    /// An event of another node was not stored, as others of it that come before are not here.
+    #[error("events of node {node} after {after} up to {through} are missing; they come first")]
+    Missing {
+        /// The node.
+        node: String,
+        /// The last number that is here.
+        after: u64,
+        /// The last number that is missing.
+        through: u64,
+    },
     /// The store was closed, or its writer ended.
     #[error("the store is closed; send the event again once the monitor runs again")]
     Closed,
@@ -151,6 +164,7 @@ impl StoreError {
             Self::NoWal { .. } => "store_no_wal",
             Self::Degraded { .. } => "store_degraded",
             Self::ReadOnly { .. } => "store_read_only",
+            Self::Missing { .. } => "store_missing",
             Self::Closed => "store_closed",
             Self::Read(_) => "store_read",
         }
@@ -195,6 +209,7 @@ struct Shared {
     suspect: AtomicBool,
     segments: Segments,
     counters: Counters,
+    cursors: Cursors,
 }
 
 struct Handle {
@@ -244,8 +259,10 @@ impl Store {
             indexed: AtomicU64::new(opened.last),
             max_bytes: AtomicU64::new(config.max_bytes),
             segments: Segments::new(found.segments),
+            cursors: found.cursors,
             ..Shared::default()
         });
+        shared.cursors.read(&opened.conn).map_err(|source| StoreError::Open { path: config.path.clone(), source })?;
         let (queue, bell) = (Arc::new(Queue::new()), Arc::new(Bell::new(limits)));
         let (wake, ring) = (Arc::clone(&queue), Arc::clone(&bell));
         let probe = pulse.register_with(NAME, move || wake.tick());
@@ -308,12 +325,16 @@ impl Store {
     /// [`StoreError::Degraded`], [`StoreError::ReadOnly`] or [`StoreError::Closed`]; the event is not stored then, or, if
     /// the process is ending, at least not promised to be.
     pub async fn append(&self, draft: Draft) -> Result<u64, StoreError> {
+        self.append_as(draft, None).await
+    }
+
+    async fn append_as(&self, draft: Draft, arrival: Option<(Arc<Origin>, u64)>) -> Result<u64, StoreError> {
         let Some(writer) = &self.writer else {
             return Err(StoreError::ReadOnly { path: self.lock.clone() });
         };
         let room = writer.queue.room(&draft).await?;
         let (answer, answered) = oneshot::channel();
-        if let Some(wake) = writer.queue.push(Request { draft, answer, _room: room })? {
+        if let Some(wake) = writer.queue.push(Request { draft, answer, arrival, _room: room })? {
             // One turn for the others first: what they append meanwhile is committed together with this. Should this
             // future be dropped here, the store's thread does it.
             tokio::task::yield_now().await;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::StoreError;
-use crate::events::model::Draft;
+use crate::events::model::{Draft, Origin};
 
 /// The most events in one group.
 const BATCH_EVENTS: usize = 512;
@@ -26,6 +26,8 @@ const UNIT: usize = 4096;
 pub(super) struct Request {
     pub draft: Draft,
     pub answer: oneshot::Sender<Result<u64, StoreError>>,
+    /// Of an event of another node: where it comes from, and [`Arrival::after`](super::Arrival::after).
+    pub arrival: Option<(Arc<Origin>, u64)>,
     /// Its place in the queue, free again when it was dealt with.
     pub _room: OwnedSemaphorePermit,
 }

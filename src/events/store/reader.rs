@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -10,12 +10,18 @@ use rusqlite::{Connection, OpenFlags, Row, ToSql};
 
 use super::journal::{Record, Snapshot};
 use super::{StoreError, schema};
-use crate::events::model::{Draft, Event};
+use crate::events::model::{Draft, Event, Origin};
 
 /// The most bytes of events read at once; a single larger event is still read.
 const PAGE_BYTES: usize = 8 << 20;
 
-const COLUMNS: &str = "seq, accepted, name, subtype, session, payload";
+/// What an event is made of; a database of an older version, that could not be changed yet, knows of no other nodes.
+fn columns(conn: &Connection) -> rusqlite::Result<&'static str> {
+    Ok(match schema::has_nodes(conn)? {
+        true => "seq, accepted, name, subtype, session, payload, node, node_epoch, node_seq",
+        false => "seq, accepted, name, subtype, session, payload, NULL, NULL, NULL",
+    })
+}
 
 /// Which events to read; those that fit everything that is set.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -30,20 +36,43 @@ pub struct Filter {
     pub since: Option<Timestamp>,
     /// Accepted before this moment.
     pub until: Option<Timestamp>,
+    /// Accepted first on this node.
+    pub node: Option<Place>,
+}
+
+/// Where events were accepted first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// Here.
+    Here,
+    /// On the other node of this name.
+    Node(String),
 }
 
 impl Filter {
     /// Whether an event is let through.
-    pub fn matches(&self, accepted: Timestamp, name: &str, subtype: &str, session: Option<&str>) -> bool {
+    pub fn matches(
+        &self,
+        accepted: Timestamp,
+        name: &str,
+        subtype: &str,
+        session: Option<&str>,
+        node: Option<&str>,
+    ) -> bool {
         self.session.as_deref().is_none_or(|wanted| session == Some(wanted))
             && self.name.as_deref().is_none_or(|wanted| name == wanted)
             && self.subtype.as_deref().is_none_or(|wanted| subtype == wanted)
             && self.since.is_none_or(|since| accepted >= since)
             && self.until.is_none_or(|until| accepted < until)
+            && self.node.as_ref().is_none_or(|place| match place {
+                Place::Here => node.is_none(),
+                Place::Node(wanted) => node == Some(wanted),
+            })
     }
 
     fn lets(&self, record: &Record<'_>) -> bool {
-        self.matches(record.accepted, record.name, record.subtype, record.session)
+        let node = record.origin.map(|(node, ..)| node);
+        self.matches(record.accepted, record.name, record.subtype, record.session, node)
     }
 }
 
@@ -129,7 +158,7 @@ impl Reader {
         let after = i64::try_from(seq).unwrap_or(i64::MAX);
         let one_more = i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1);
         let (since, until) = (filter.since.map(Timestamp::as_microsecond), filter.until.map(Timestamp::as_microsecond));
-        let mut sql = format!("SELECT {COLUMNS} FROM events WHERE seq > ?1");
+        let mut sql = format!("SELECT {} FROM events WHERE seq > ?1", columns(&tx)?);
         let mut values: Vec<&dyn ToSql> = vec![&after, &one_more];
         let text = |wanted: &'_ Option<String>| wanted.is_some();
         for (condition, wanted, value) in [
@@ -143,6 +172,14 @@ impl Reader {
                 values.push(value);
                 sql.push_str(&format!(" AND {condition} ?{}", values.len()));
             }
+        }
+        match &filter.node {
+            Some(Place::Here) => sql.push_str(" AND node IS NULL"),
+            Some(Place::Node(node)) => {
+                values.push(node);
+                sql.push_str(&format!(" AND node = ?{}", values.len()));
+            }
+            None => {}
         }
         sql.push_str(" ORDER BY seq LIMIT ?2");
 
@@ -193,7 +230,8 @@ impl Reader {
         let mut events = newest.map_err(|e| self.broken(e))?;
         let mut bytes = events.iter().map(|e| e.draft.payload.len()).sum::<usize>();
 
-        let mut statement = tx.prepare_cached(&format!("SELECT {COLUMNS} FROM events ORDER BY seq DESC LIMIT ?1"))?;
+        let mut statement =
+            tx.prepare_cached(&format!("SELECT {} FROM events ORDER BY seq DESC LIMIT ?1", columns(&tx)?))?;
         let mut rows = statement.query([i64::try_from(count - events.len()).unwrap_or(i64::MAX)])?;
         while let Some(row) = rows.next()? {
             let event = event(row)?;
@@ -258,9 +296,14 @@ impl Gather {
 
 fn event(row: &Row<'_>) -> rusqlite::Result<Event> {
     let payload = row.get_ref(5)?.as_str().map_err(|e| wrong(5, e))?;
+    let origin = match (row.get(6)?, row.get(7)?, row.get::<_, Option<i64>>(8)?) {
+        (Some(node), Some(epoch), Some(seq)) => Some(Arc::new(Origin { node, epoch, seq: seq.unsigned_abs() })),
+        _ => None,
+    };
     Ok(Event {
         seq: row.get::<_, i64>(0)?.unsigned_abs(),
         accepted: Timestamp::from_microsecond(row.get(1)?).map_err(|e| wrong(1, e))?,
+        origin,
         draft: Draft { name: row.get(2)?, subtype: row.get(3)?, session: row.get(4)?, payload: payload.into() },
     })
 }

@@ -29,9 +29,24 @@ const CREATE: &str = "
         name TEXT NOT NULL,
         subtype TEXT NOT NULL,
         session TEXT,
-        payload TEXT NOT NULL       -- JSON
+        payload TEXT NOT NULL,      -- JSON
+        node TEXT,                  -- where it was accepted first, if not here, ...
+        node_epoch TEXT,            -- ... in which store of that node, ...
+        node_seq INTEGER            -- ... and its number there
     );
     CREATE INDEX events_by_session ON events (session) WHERE session IS NOT NULL;
+";
+/// How far the events of other nodes have come.
+const CREATE_NODES: &str = "
+    CREATE TABLE IF NOT EXISTS nodes (
+        node TEXT NOT NULL, epoch TEXT NOT NULL, seq INTEGER NOT NULL, PRIMARY KEY (node, epoch)
+    ) WITHOUT ROWID;
+";
+/// What a database lacks that was made before there were other nodes. Older versions of this program get along with it.
+const ADD_NODES: &str = "
+    ALTER TABLE events ADD COLUMN node TEXT;
+    ALTER TABLE events ADD COLUMN node_epoch TEXT;
+    ALTER TABLE events ADD COLUMN node_seq INTEGER;
 ";
 
 /// The opened database and what it held.
@@ -173,13 +188,30 @@ fn attempt(config: &StoreConfig) -> Result<Opened, StoreError> {
     if !fresh {
         check(&conn, path, &boot)?;
     }
-    let unmarked = match mark(&mut conn, &boot) {
+    let unmarked = match mark(&mut conn, &boot).and_then(|()| add_nodes(&mut conn)) {
         Ok(()) => None,
         Err(error) if is_damage_code(&error) => return Err(failed(error)),
         Err(error) => Some(describe(&error, path)),
     };
     let last = last(&conn).map_err(failed)?;
     Ok(Opened { conn, epoch, fresh, last, set_aside: None, unmarked })
+}
+
+/// Adds what a database of an older version lacks.
+pub(super) fn add_nodes(conn: &mut Connection) -> rusqlite::Result<()> {
+    if has_nodes(conn)? {
+        return Ok(());
+    }
+    let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    tx.execute_batch(ADD_NODES)?;
+    tx.execute_batch(CREATE_NODES)?;
+    tx.commit()
+}
+
+/// Whether events have the columns that say where they come from.
+pub(super) fn has_nodes(conn: &Connection) -> rusqlite::Result<bool> {
+    let sql = "SELECT count(*) FROM pragma_table_info('events') WHERE name = 'node_seq'";
+    Ok(conn.query_row(sql, [], |row| row.get::<_, i64>(0))? > 0)
 }
 
 /// Notes that the end of this run is not known yet.
@@ -194,6 +226,7 @@ fn create(conn: &mut Connection) -> rusqlite::Result<()> {
     let epoch = getrandom::u32().unwrap_or_else(|_| Timestamp::now().as_microsecond() as u32);
     let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
     tx.execute_batch(CREATE)?;
+    tx.execute_batch(CREATE_NODES)?;
     put(&tx, "epoch", &format!("{epoch:08x}"))?;
     put(&tx, "seq", "0")?;
     tx.pragma_update(None, "application_id", APPLICATION_ID)?;

@@ -1,10 +1,13 @@
 //! What Socket.IO clients may say and ask in the default namespace, a group of events a file. `docs/protocol.md` lists
 //! them; an event that is in none of them is ignored in silence, as Claude MPM's server ignores it.
 
+mod code;
 mod dashboard;
 mod door;
+mod file;
 mod hooks;
 mod past;
+mod replay;
 mod roster;
 mod sessions;
 mod subscribe;
@@ -36,6 +39,8 @@ pub struct Parts {
     pub settings: watch::Receiver<Arc<Settings>>,
     /// Who this process is.
     pub instance: Arc<super::Instance>,
+    /// The files that clients may read.
+    pub files: super::files::Files,
 }
 
 /// All namespaces: there is the default one.
@@ -52,6 +57,9 @@ fn handlers(parts: &Parts) -> Vec<Box<dyn Handler>> {
         Box::new(hooks::Hooks { parts: parts.clone(), sessions: Arc::clone(&sessions) }),
         Box::new(sessions::Sessions { parts: parts.clone(), book: sessions }),
         Box::new(past::Past { parts: parts.clone() }),
+        Box::new(replay::Replay::new(parts.clone())),
+        Box::new(file::File { parts: parts.clone() }),
+        Box::new(code::Code),
         Box::new(roster::Roster::default()),
         Box::new(subscribe::Subscribe),
     ]

@@ -114,7 +114,7 @@ mod tests {
 
     fn shown(seq: u64, payload: &str) -> Shown {
         let draft = Draft { name: "n".into(), subtype: String::new(), session: None, payload: payload.into() };
-        Shown::new(&Event { seq, accepted: jiff::Timestamp::UNIX_EPOCH, draft }, "e")
+        Shown::new(Event { seq, accepted: jiff::Timestamp::UNIX_EPOCH, origin: None, draft }, "e")
     }
 
     fn seqs(asked: Value) -> Vec<u64> {

@@ -10,12 +10,13 @@ use axum::http::HeaderMap;
 use axum::http::header::IF_NONE_MATCH;
 use bytes::Bytes;
 use cap_std::ambient_authority;
-use cap_std::fs::{Dir, MetadataExt as _, OpenOptions, OpenOptionsExt as _};
+use cap_std::fs::{Dir, MetadataExt as _};
 use hyper::body::{Frame, SizeHint};
 use jiff::fmt::rfc2822::DateTimePrinter;
 use tokio::task::JoinHandle;
 
 use super::below::Below;
+use crate::server::beneath::{self, BeneathError};
 
 /// What is read and sent at once, bytes.
 const PIECE: u64 = 64 << 10;
@@ -43,18 +44,16 @@ impl FileError {
 
 impl From<io::Error> for FileError {
     fn from(error: io::Error) -> Self {
-        use io::ErrorKind as Kind;
-        match error.kind() {
-            // What leads out of the folder is refused as a permission.
-            Kind::NotFound | Kind::PermissionDenied | Kind::NotADirectory | Kind::IsADirectory => Self::Absent,
-            Kind::InvalidFilename | Kind::InvalidInput => Self::Absent,
-            _ => match error.raw_os_error().map(rustix::io::Errno::from_raw_os_error) {
-                // A ring of links; a socket; a path made of names that are too long together.
-                Some(rustix::io::Errno::LOOP | rustix::io::Errno::NXIO | rustix::io::Errno::NAMETOOLONG) => {
-                    Self::Absent
-                }
-                _ => Self::Io(error),
-            },
+        BeneathError::from(error).into()
+    }
+}
+
+impl From<BeneathError> for FileError {
+    /// To a page of the web, what is out of the folder is not there.
+    fn from(error: BeneathError) -> Self {
+        match error {
+            BeneathError::Io(error) => Self::Io(error),
+            _ => Self::Absent,
         }
     }
 }
@@ -74,26 +73,18 @@ pub struct Found {
 
 /// Opens a file below `root`. Blocks.
 ///
-/// The root is opened anew each time, as an upgrade of the package replaces the folder. From there on each step is
-/// relative to an open folder, and the system or `cap-std` refuses every one that leads out, whatever is moved or linked
-/// meanwhile.
+/// The root is opened anew each time, as an upgrade of the package replaces the folder.
 ///
 /// # Errors
 /// [`FileError`].
 pub fn open(root: &Path, below: &Below) -> Result<Found, FileError> {
     let dir = Dir::open_ambient_dir(root, ambient_authority())?;
-    // A pipe would keep the thread until somebody writes to it.
-    let nonblocking = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or(0);
-    let file = dir.open_with(below.as_str(), OpenOptions::new().read(true).custom_flags(nonblocking))?;
-    let is = file.metadata()?;
-    if !is.is_file() {
-        return Err(FileError::Absent);
-    }
+    let (file, is) = beneath::open_regular(&dir, Path::new(below.as_str()))?;
     // The time of the last change, not of the last writing: packages are unpacked with times of long ago.
     let tag = format!("\"{:x}-{:x}-{:x}.{:x}\"", is.ino(), is.len(), is.ctime(), is.ctime_nsec());
     let modified = is.modified().ok().and_then(|at| jiff::Timestamp::try_from(at.into_std()).ok());
     let modified = modified.and_then(|at| DateTimePrinter::new().timestamp_to_rfc9110_string(&at).ok());
-    Ok(Found { size: is.len(), file: file.into_std(), tag, modified })
+    Ok(Found { size: is.len(), file, tag, modified })
 }
 
 /// Whether the client has it already.

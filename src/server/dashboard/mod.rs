@@ -5,6 +5,7 @@ mod below;
 mod files;
 pub mod find;
 mod policy;
+pub mod watch;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -10,11 +10,14 @@
 //! | 8 | the event's number |
 //! | 8 | when it was accepted, microseconds since 1970-01-01 UTC, signed |
 //! | 4, 4, 4 | the lengths of name, subtype and session; a session length of `ffffffff` says that there is none |
-//! | ... | name, subtype, session, and up to the end the payload; each UTF-8 |
+//! | 8, 4, 4 | only where the highest bit of the name's length is set, for an event of another node: its number there, and the lengths of node and epoch |
+//! | ... | node and epoch of such an event, name, subtype, session, and up to the end the payload; each UTF-8 |
+
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use crate::events::model::{Draft, Event};
+use crate::events::model::{Draft, Event, Origin};
 
 /// What a record begins with.
 pub(super) const MAGIC: [u8; 4] = *b"mpmE";
@@ -24,6 +27,10 @@ const HEAD: usize = 12;
 const FIXED: usize = 28;
 /// The length of a session that is not there.
 const NO_SESSION: u32 = u32::MAX;
+/// Set in the length of the name where an [`Origin`] follows the fixed part, ...
+const ELSEWHERE: u32 = 1 << 31;
+/// ... in so many bytes, and its texts.
+const ORIGIN: usize = 16;
 /// The longest record; no body that is accepted comes near.
 const MAX: usize = 1 << 30;
 
@@ -34,6 +41,8 @@ pub struct Record<'a> {
     pub seq: u64,
     /// When it was accepted.
     pub accepted: Timestamp,
+    /// Node, epoch and number where it was accepted first, if not here.
+    pub origin: Option<(&'a str, &'a str, u64)>,
     /// See [`Draft`].
     pub name: &'a str,
     /// See [`Draft`].
@@ -69,17 +78,24 @@ pub fn parse(bytes: &[u8]) -> Result<(Record<'_>, usize), Fault> {
     let body = &whole[HEAD..];
     let accepted = Timestamp::from_microsecond(u64_at(body, 8).cast_signed()).map_err(|_| Fault::Damaged)?;
     let session_len = u32_at(body, 24);
-    let mut rest = &body[FIXED..];
+    let named = u32_at(body, 16);
+    let far = named & ELSEWHERE != 0;
+    let texts = FIXED + if far { ORIGIN } else { 0 };
+    let mut rest = body.get(texts..).ok_or(Fault::Damaged)?;
     let mut take = |len: u32| {
         let (text, after) = rest.split_at_checked(len as usize).ok_or(Fault::Damaged)?;
         rest = after;
         std::str::from_utf8(text).map_err(|_| Fault::Damaged)
     };
-    let name = take(u32_at(body, 16))?;
+    let origin = match far {
+        true => Some((take(u32_at(body, FIXED + 8))?, take(u32_at(body, FIXED + 12))?, u64_at(body, FIXED))),
+        false => None,
+    };
+    let name = take(named & !ELSEWHERE)?;
     let subtype = take(u32_at(body, 20))?;
     let session = if session_len == NO_SESSION { None } else { Some(take(session_len)?) };
     let payload = std::str::from_utf8(rest).map_err(|_| Fault::Damaged)?;
-    Ok((Record { seq: u64_at(body, 0), accepted, name, subtype, session, payload }, total))
+    Ok((Record { seq: u64_at(body, 0), accepted, origin, name, subtype, session, payload }, total))
 }
 
 /// How many bytes the record takes that `bytes` begin with; `Short` until that can be told.
@@ -100,10 +116,17 @@ pub(super) fn total(bytes: &[u8]) -> Result<usize, Fault> {
 /// # Errors
 ///
 /// When the event is longer than a record can be; `out` is as it was then.
-pub fn encode(out: &mut Vec<u8>, seq: u64, accepted: Timestamp, draft: &Draft) -> Result<(), std::io::Error> {
+pub fn encode(
+    out: &mut Vec<u8>,
+    seq: u64,
+    accepted: Timestamp,
+    origin: Option<&Origin>,
+    draft: &Draft,
+) -> Result<(), std::io::Error> {
     let session = draft.session.as_deref();
     let texts = [draft.name.as_str(), &draft.subtype, session.unwrap_or_default(), &draft.payload];
-    let length = FIXED + texts.iter().map(|t| t.len()).sum::<usize>();
+    let far = origin.map_or(0, |o| ORIGIN + o.node.len() + o.epoch.len());
+    let length = FIXED + far + texts.iter().map(|t| t.len()).sum::<usize>();
     if length > MAX {
         return Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, "the event is larger than 1 GiB"));
     }
@@ -116,9 +139,17 @@ pub fn encode(out: &mut Vec<u8>, seq: u64, accepted: Timestamp, draft: &Draft) -
     out.extend_from_slice(&(length as u32).to_le_bytes());
     out.extend_from_slice(&seq.to_le_bytes());
     out.extend_from_slice(&accepted.as_microsecond().to_le_bytes());
-    out.extend_from_slice(&len(texts[0]));
+    let mark = if origin.is_some() { ELSEWHERE } else { 0 };
+    out.extend_from_slice(&(texts[0].len() as u32 | mark).to_le_bytes());
     out.extend_from_slice(&len(texts[1]));
     out.extend_from_slice(&session.map_or(NO_SESSION.to_le_bytes(), len));
+    if let Some(Origin { node, epoch, seq }) = origin {
+        out.extend_from_slice(&seq.to_le_bytes());
+        out.extend_from_slice(&len(node));
+        out.extend_from_slice(&len(epoch));
+        out.extend_from_slice(node.as_bytes());
+        out.extend_from_slice(epoch.as_bytes());
+    }
     for text in texts {
         out.extend_from_slice(text.as_bytes());
     }
@@ -133,6 +164,9 @@ impl Record<'_> {
         Event {
             seq: self.seq,
             accepted: self.accepted,
+            origin: self
+                .origin
+                .map(|(node, epoch, seq)| Arc::new(Origin { node: node.to_owned(), epoch: epoch.to_owned(), seq })),
             draft: Draft {
                 name: self.name.to_owned(),
                 subtype: self.subtype.to_owned(),
@@ -168,15 +202,17 @@ mod tests {
             subtype in ".{0,20}",
             session in proptest::option::of(".{0,20}"),
             payload in ".{0,400}",
+            origin in proptest::option::of((".{0,9}", ".{0,9}", any::<u64>())),
         ) -> Event {
             let accepted = Timestamp::from_microsecond(micros).unwrap();
-            Event { seq, accepted, draft: Draft { name, subtype, session, payload: payload.into() } }
+            let origin = origin.map(|(node, epoch, seq)| Arc::new(Origin { node, epoch, seq }));
+            Event { seq, accepted, origin, draft: Draft { name, subtype, session, payload: payload.into() } }
         }
     }
 
     fn bytes(event: &Event) -> Vec<u8> {
         let mut out = Vec::new();
-        encode(&mut out, event.seq, event.accepted, &event.draft).unwrap();
+        encode(&mut out, event.seq, event.accepted, event.origin.as_deref(), &event.draft).unwrap();
         out
     }
 

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::segment::{self, Head, Scan, Step};
 use super::{Segment, record};
+use crate::events::store::arrivals::Cursors;
 use crate::events::store::schema;
 
 /// What was found.
@@ -19,6 +20,8 @@ pub(in crate::events::store) struct Recovered {
     pub last: u64,
     /// Where damaged segments, whole or as they were, are now.
     pub set_aside: Vec<PathBuf>,
+    /// How far the events of other nodes reach in them.
+    pub cursors: Cursors,
 }
 
 /// Why the journal cannot be used as it is.
@@ -57,7 +60,7 @@ pub(in crate::events::store) fn recover(database: &Path, epoch: &mut Option<Stri
                 continue;
             }
         }
-        let mut checked = check(file, *first, end).map_err(failed("read", path))?;
+        let mut checked = check(file, *first, end, &recovered.cursors).map_err(failed("read", path))?;
         if let Some(sound) = checked.sound.take() {
             let aside = replace(path, &sound, epoch.as_deref().unwrap_or_default(), *first);
             recovered.set_aside.push(aside.map_err(failed("set aside", path))?);
@@ -89,7 +92,7 @@ struct Checked {
     sound: Option<Vec<u8>>,
 }
 
-fn check(file: File, first: u64, end: u64) -> io::Result<Checked> {
+fn check(file: File, first: u64, end: u64, cursors: &Cursors) -> io::Result<Checked> {
     let size = file.metadata()?.len();
     let (mut scan, mut last, mut good) = (Scan::new(file), 0, segment::HEAD as u64);
     let (mut sound, mut damaged) = (Vec::new(), false);
@@ -98,9 +101,12 @@ fn check(file: File, first: u64, end: u64) -> io::Result<Checked> {
             Step::Record(found) if found.seq < first.max(last + 1) || found.seq >= end => break,
             Step::Record(found) => {
                 last = found.seq;
+                if let Some((node, epoch, seq)) = found.origin {
+                    cursors.reach(node, epoch, seq);
+                }
                 if damaged {
                     let event = found.to_event();
-                    record::encode(&mut sound, event.seq, event.accepted, &event.draft)?;
+                    record::encode(&mut sound, event.seq, event.accepted, event.origin.as_deref(), &event.draft)?;
                 } else {
                     good = scan.at();
                 }

@@ -1,3 +1,4 @@
+mod arrivals;
 mod bounds;
 mod crash;
 mod damage;

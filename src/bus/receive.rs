@@ -1,0 +1,480 @@
+//! Reads the streams of the other nodes into the own store.
+//!
+//! How far each was read is what the store has of it ([`Store::reached`](crate::events::store::Store::reached)); nothing else is
+//! kept. Where an entry says that something is missing before it, its node is asked, and nothing of that node is taken until
+//! the answer is there or `bus.gap_wait` has passed: then the gap is told, as an event.
+
+use std::collections::{BTreeMap, HashMap};
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use redis::streams::StreamId;
+use redis::{cmd, pipe};
+use serde_json::json;
+use tokio::sync::watch;
+
+use super::entry::{Content, Entry, Position, Verdict};
+use super::link::{Link, Trouble};
+use super::{Core, Figures, check_name, pause};
+use crate::events::model::{Draft, Origin};
+use crate::events::store::{Arrival, Store, StoreError, Stored};
+
+/// How long a read waits for entries.
+const BLOCK: Duration = Duration::from_millis(500);
+/// The same while answers are waited for.
+const BLOCK_SHORT: Duration = Duration::from_millis(25);
+/// How often it is looked for new nodes.
+const LOOK: Duration = Duration::from_secs(1);
+/// How often a question is asked again.
+const ASK_AGAIN: Duration = Duration::from_secs(2);
+/// The most streams that are read.
+const MOST_STREAMS: usize = 256;
+/// The fewest and the most entries of each stream that are read at once.
+const COUNT: (usize, usize) = (1, 256);
+/// From here on fewer are read at once.
+const LARGE: usize = 2 << 20;
+/// The most questions that wait for a node that is not there, and how long.
+const QUESTIONS: (u64, u64) = (64, 3600);
+/// The most entries of an answer.
+const ANSWER: usize = 300;
+
+/// Works until it is told to stop.
+pub(super) async fn run(core: Arc<Core>, mut stop: watch::Receiver<bool>) {
+    let mut failures = 0;
+    let mut streams = Streams::new();
+    loop {
+        let began = Instant::now();
+        let ended = tokio::select! {
+            ended = session(&core, &mut streams) => ended,
+            _ = stop.wait_for(|stop| *stop) => return,
+        };
+        if let Err(trouble) = ended {
+            tracing::debug!(code = trouble.code(), "receiving from the bus: {trouble}");
+            core.figures.receiving.store(false, Ordering::Relaxed);
+            Figures::add(&core.figures.failures, 1);
+            core.tell(|t| t.receive = Some(trouble.to_string()));
+        }
+        if began.elapsed() > LOOK {
+            failures = 0;
+        }
+        if pause(&mut failures, &mut stop).await {
+            return;
+        }
+    }
+}
+
+/// The streams that are read, by node and epoch.
+type Streams = BTreeMap<(String, String), Followed>;
+
+/// A stream that is read.
+#[derive(Debug, Default)]
+struct Followed {
+    /// Its node has nothing more up to here.
+    verified: u64,
+    gap: Option<Gap>,
+}
+
+/// Something is missing.
+#[derive(Debug)]
+struct Gap {
+    through: u64,
+    since: Instant,
+    asked: Option<Instant>,
+}
+
+/// One connection, until it breaks.
+async fn session(core: &Core, streams: &mut Streams) -> Result<(), Trouble> {
+    let mut link = Link::connect(&core.url, BLOCK).await?;
+    for followed in streams.values_mut() {
+        // A question may have gone with the server's data.
+        if let Some(gap) = &mut followed.gap {
+            gap.asked = None;
+        }
+    }
+    let (mut looked, mut count, mut told) = (None::<Instant>, 16, false);
+    loop {
+        if looked.is_none_or(|at| at.elapsed() >= LOOK) {
+            look(core, &mut link, streams).await?;
+            looked = Some(Instant::now());
+        }
+        refill(core, &mut link, streams).await?;
+        let waits = streams.values().any(|s| s.gap.is_some());
+        let block = if waits { BLOCK_SHORT } else { BLOCK };
+        let keys: Vec<((String, String), String)> = streams
+            .iter()
+            .filter(|(_, followed)| followed.gap.is_none())
+            .map(|((node, epoch), _)| ((node.clone(), epoch.clone()), core.key(&["events", node, epoch])))
+            .collect();
+        if keys.is_empty() {
+            tokio::time::sleep(block).await;
+        } else {
+            let at = |(stream, key): &((String, String), String)| {
+                (key.clone(), format!("{}-0", position(core, streams, stream).at()))
+            };
+            let wanted: Vec<_> = keys.iter().map(at).collect();
+            let mut read = link.read(&wanted, count, block).await?;
+            count = next_count(count, &read);
+            for (stream, key) in keys {
+                if let Some(entries) = read.remove(&key) {
+                    take(core, streams, &stream, &entries, Source::Stream).await?;
+                }
+            }
+        }
+        if !told {
+            told = true;
+            core.figures.receiving.store(true, Ordering::Relaxed);
+            core.tell(|t| t.receive = None);
+        }
+    }
+}
+
+fn position(core: &Core, streams: &Streams, stream: &(String, String)) -> Position {
+    let stored = core.around.store.reached(&stream.0, &stream.1);
+    Position { stored, verified: streams.get(stream).map_or(0, |s| s.verified) }
+}
+
+/// So many entries that an answer stays of a bearable size.
+fn next_count(count: usize, read: &HashMap<String, Vec<StreamId>>) -> usize {
+    let bytes: usize = read.values().flatten().filter_map(Entry::read).map(|e| e.size()).sum();
+    let full = read.values().any(|entries| entries.len() >= count);
+    match bytes {
+        b if b > LARGE => (count / 2).max(COUNT.0),
+        b if full && b < LARGE / 4 => (count * 2).min(COUNT.1),
+        _ => count,
+    }
+}
+
+/// Finds the streams of the other nodes, and how far they have come.
+async fn look(core: &Core, link: &mut Link, streams: &mut Streams) -> Result<(), Trouble> {
+    let registered: HashMap<String, u64> = link.ask(cmd("HGETALL").arg(core.key(&["streams"]))).await?;
+    let mut behind = BTreeMap::<&str, u64>::new();
+    for (name, seen) in &registered {
+        let Some((node, epoch)) = name.split_once(' ') else { continue };
+        if node == core.node || check_name(node).is_err() || check_name(epoch).is_err() {
+            continue;
+        }
+        let stream = (node.to_owned(), epoch.to_owned());
+        if !streams.contains_key(&stream) {
+            if streams.len() >= MOST_STREAMS {
+                tracing::warn!(node, most = MOST_STREAMS, "there are more streams on the bus than are read");
+                continue;
+            }
+            tracing::info!(node, epoch, "a node on the bus");
+            streams.insert(stream.clone(), Followed::default());
+        }
+        let at = position(core, streams, &stream).at();
+        *behind.entry(node).or_default() += seen.saturating_sub(at);
+    }
+    for (node, behind) in behind {
+        core.figures.of_node(node, |f| f.behind = behind);
+    }
+    // What is not registered any more has expired.
+    streams.retain(|(node, epoch), _| registered.contains_key(&format!("{node} {epoch}")));
+    Ok(())
+}
+
+/// Asks for what is missing, takes what was answered, and gives up what nobody has.
+async fn refill(core: &Core, link: &mut Link, streams: &mut Streams) -> Result<(), Trouble> {
+    let waiting: Vec<(String, String)> =
+        streams.iter().filter(|(_, f)| f.gap.is_some()).map(|(stream, _)| stream.clone()).collect();
+    for stream in waiting {
+        let (node, epoch) = &stream;
+        let answer = core.key(&["refill", &core.node, node, epoch]);
+        let entries = link.range(&answer, "-", "+", ANSWER).await?;
+        if !entries.is_empty() {
+            take(core, streams, &stream, &entries, Source::Answer).await?;
+            link.ask::<()>(cmd("DEL").arg(&answer)).await?;
+        }
+        let at = position(core, streams, &stream).at();
+        let Some(followed) = streams.get_mut(&stream) else { continue };
+        let Some(gap) = &mut followed.gap else { continue };
+        if at >= gap.through {
+            followed.gap = None;
+        } else if gap.since.elapsed() >= core.settings.gap_wait {
+            let through = gap.through;
+            followed.gap = None;
+            tell_lost(core, &stream, at, through, "its node did not answer in time").await?;
+        } else if !entries.is_empty() || gap.asked.is_none_or(|at| at.elapsed() >= ASK_AGAIN) {
+            gap.asked = Some(Instant::now());
+            let asks = core.key(&["asks", node, epoch]);
+            let mut ask = pipe();
+            ask.cmd("XADD").arg(&asks).arg("MAXLEN").arg(QUESTIONS.0).arg("*");
+            ask.arg("who").arg(&core.node).arg("after").arg(at).arg("through").arg(gap.through).ignore();
+            ask.cmd("EXPIRE").arg(&asks).arg(QUESTIONS.1).ignore();
+            link.ask_all(&ask).await?;
+        }
+    }
+    let told: BTreeMap<String, String> = streams
+        .iter()
+        .filter(|(_, followed)| followed.gap.is_some())
+        .map(|((node, _), _)| (node.clone(), format!("events of node {node} are missing and asked for")))
+        .collect();
+    core.tell(|t| t.waiting = told);
+    Ok(())
+}
+
+/// Where entries come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Source {
+    /// The node's stream.
+    Stream,
+    /// The node's answer to a question.
+    Answer,
+}
+
+/// Stores what is new among these entries of a stream, up to the first that something is missing before.
+async fn take(
+    core: &Core,
+    streams: &mut Streams,
+    stream: &(String, String),
+    entries: &[StreamId],
+    source: Source,
+) -> Result<(), Trouble> {
+    let mut at = position(core, streams, stream);
+    let mut plan = Plan::default();
+    for raw in entries {
+        let Some(entry) = Entry::read(raw) else {
+            Figures::add(&core.figures.unreadable, 1);
+            continue;
+        };
+        if plan.add(&mut at, entry, stream, source) {
+            break;
+        }
+    }
+    let Plan { arrivals, known, unreadable, missing, lost } = plan;
+    Figures::add(&core.figures.duplicates, known);
+    Figures::add(&core.figures.unreadable, unreadable);
+    for (after, through) in lost {
+        tracing::warn!(node = stream.0, after, through, "events of another node are lost");
+        Figures::add(&core.figures.gaps_lost, 1);
+    }
+    if let Some(followed) = streams.get_mut(stream) {
+        followed.verified = at.verified;
+        if let Some((after, through)) = missing {
+            let known = followed.gap.as_ref().is_some_and(|g| g.through >= through);
+            if !known {
+                tracing::info!(
+                    node = stream.0,
+                    after,
+                    through,
+                    "events of another node are missing; it is asked for them"
+                );
+                Figures::add(&core.figures.gaps, 1);
+                followed.gap = Some(Gap { through, since: Instant::now(), asked: None });
+            }
+        }
+    }
+    bring(core, &stream.0, arrivals).await
+}
+
+/// What to do with some entries.
+#[derive(Debug, Default)]
+struct Plan {
+    arrivals: Vec<Arrival>,
+    known: u64,
+    unreadable: u64,
+    missing: Option<(u64, u64)>,
+    lost: Vec<(u64, u64)>,
+}
+
+impl Plan {
+    /// Adds an entry to it; true if what follows has to wait.
+    fn add(&mut self, at: &mut Position, entry: Entry, stream: &(String, String), source: Source) -> bool {
+        let verdict = at.judge(&entry);
+        if let Content::Unreadable(_) = entry.content
+            && source == Source::Stream
+            && verdict != Verdict::Known
+        {
+            // Its node can say what it was.
+            self.unreadable += 1;
+            self.missing = Some((at.at(), entry.seq));
+            return true;
+        }
+        match verdict {
+            Verdict::Known => {
+                self.known += 1;
+                return false;
+            }
+            Verdict::Missing(after, through) => {
+                // Of an answer nothing can be missing; whatever wrote this, the question is asked again.
+                self.missing = (source == Source::Stream).then_some((after, through));
+                return true;
+            }
+            Verdict::Lost(after, through) => self.lose(at, stream, after, through, "they are gone on their node, too"),
+            Verdict::Take => {}
+        }
+        match entry.content {
+            Content::Nothing => at.verified = at.verified.max(entry.seq),
+            Content::Event { draft, .. } => {
+                self.arrivals.push(arrival(stream, entry.seq, at.stored, draft));
+                at.stored = entry.seq;
+            }
+            Content::Unreadable(reason) => self.lose(at, stream, entry.seq - 1, entry.seq, reason),
+        }
+        false
+    }
+
+    /// In the place of what is lost stands an event that says so; with the last of the lost numbers, so that it is told once.
+    fn lose(&mut self, at: &mut Position, stream: &(String, String), after: u64, through: u64, reason: &str) {
+        self.lost.push((after, through));
+        self.arrivals.push(arrival(stream, through, at.stored, lost_draft(stream, after, through, reason)));
+        at.stored = through;
+    }
+}
+
+fn arrival((node, epoch): &(String, String), seq: u64, after: u64, draft: Draft) -> Arrival {
+    Arrival { origin: Arc::new(Origin { node: node.clone(), epoch: epoch.clone(), seq }), after, draft }
+}
+
+fn lost_draft((node, epoch): &(String, String), after: u64, through: u64, reason: &str) -> Draft {
+    let payload = json!({
+        "type": "system_event",
+        "subtype": "bus_gap",
+        "data": {"node": node, "epoch": epoch, "after": after, "through": through, "reason": reason},
+        "timestamp": format!("{:.6}", Timestamp::now()),
+        "session_id": null,
+        "source": "mpm-monitor",
+    });
+    Draft { name: "system_event".into(), subtype: "bus_gap".into(), session: None, payload: payload.to_string().into() }
+}
+
+async fn tell_lost(
+    core: &Core,
+    stream: &(String, String),
+    after: u64,
+    through: u64,
+    reason: &str,
+) -> Result<(), Trouble> {
+    let mut plan = Plan::default();
+    let mut at = Position { stored: core.around.store.reached(&stream.0, &stream.1), verified: 0 };
+    plan.lose(&mut at, stream, after, through, reason);
+    tracing::warn!(node = stream.0, after, through, "events of another node are lost: {reason}");
+    Figures::add(&core.figures.gaps_lost, 1);
+    bring(core, &stream.0, plan.arrivals).await
+}
+
+/// Stores arrivals, in order, and lets the subscribers keep up.
+async fn bring(core: &Core, node: &str, arrivals: Vec<Arrival>) -> Result<(), Trouble> {
+    if arrivals.is_empty() {
+        return Ok(());
+    }
+    let (mut new, mut failed) = (0, None);
+    for result in append_all(&core.around.store, arrivals).await {
+        match result {
+            Ok(Stored::Now(_)) => new += 1,
+            Ok(Stored::Before) => Figures::add(&core.figures.duplicates, 1),
+            // The first reason is the one that counts; what comes after it was refused for want of it.
+            Err(error) => failed = failed.or(Some(error)),
+        }
+    }
+    Figures::add(&core.figures.received, new);
+    core.figures.of_node(node, |f| f.received += new);
+    core.around.hub.has_room().await;
+    failed.map_or(Ok(()), |error| Err(error.into()))
+}
+
+/// Appends all at once, so that they are committed together; the store keeps their order, or takes none after the first that
+/// fails.
+async fn append_all(store: &Store, arrivals: Vec<Arrival>) -> Vec<Result<Stored, StoreError>> {
+    let mut results: Vec<Option<Result<Stored, StoreError>>> = arrivals.iter().map(|_| None).collect();
+    let mut appends: Vec<Option<Pin<Box<dyn Future<Output = _> + Send + '_>>>> =
+        arrivals.into_iter().map(|a| Some(Box::pin(store.append_remote(a)) as _)).collect();
+    poll_fn(|context| {
+        let mut waits = false;
+        for (append, result) in appends.iter_mut().zip(&mut results) {
+            let Some(future) = append else { continue };
+            match future.as_mut().poll(context) {
+                Poll::Ready(done) => (*result, *append) = (Some(done), None),
+                Poll::Pending => waits = true,
+            }
+        }
+        if waits { Poll::Pending } else { Poll::Ready(()) }
+    })
+    .await;
+    results.into_iter().flatten().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(seq: u64, after: u64) -> Entry {
+        let draft = Draft { name: "n".into(), subtype: "s".into(), session: None, payload: "{}".into() };
+        Entry { seq, after, lost: false, content: Content::Event { accepted: 0, draft } }
+    }
+
+    fn planned(stored: u64, entries: Vec<Entry>, source: Source) -> (Vec<(u64, u64)>, Position, Plan) {
+        let (mut plan, mut at) = (Plan::default(), Position { stored, verified: 0 });
+        for entry in entries {
+            if plan.add(&mut at, entry, &("b".into(), "e".into()), source) {
+                break;
+            }
+        }
+        (plan.arrivals.iter().map(|a| (a.origin.seq, a.after)).collect(), at, plan)
+    }
+
+    #[test]
+    fn what_follows_a_gap_waits_and_what_is_lost_is_told_in_its_place() {
+        let (arrivals, _, plan) =
+            planned(10, vec![event(9, 8), event(12, 10), event(15, 14), event(16, 15)], Source::Stream);
+        assert_eq!((arrivals, plan.known, plan.missing), (vec![(12, 10)], 1, Some((12, 14))));
+
+        let gone = Entry { lost: true, ..event(15, 14) };
+        let (arrivals, at, plan) = planned(10, vec![gone, event(16, 15)], Source::Stream);
+        assert_eq!(arrivals, [(14, 10), (15, 14), (16, 15)]);
+        assert_eq!((at.stored, plan.lost), (16, vec![(10, 14)]));
+        let payload: serde_json::Value = serde_json::from_str(&plan.arrivals[0].draft.payload).unwrap();
+        assert_eq!((&payload["data"]["after"], &payload["data"]["through"]), (&json!(10), &json!(14)));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_asked_for_and_then_told() {
+        let bad = || Entry { content: Content::Unreadable("no JSON"), ..event(12, 10) };
+        let (arrivals, _, plan) = planned(10, vec![bad()], Source::Stream);
+        assert_eq!((arrivals, plan.missing, plan.unreadable), (vec![], Some((10, 12)), 1));
+        let (arrivals, at, plan) = planned(10, vec![bad(), event(13, 12)], Source::Answer);
+        assert_eq!((arrivals, at.stored, plan.lost), (vec![(12, 10), (13, 12)], 13, vec![(11, 12)]));
+    }
+
+    #[test]
+    fn an_answer_says_where_it_ends() {
+        let nothing = Entry { content: Content::Nothing, ..event(14, 12) };
+        let (arrivals, at, _) = planned(10, vec![event(12, 10), nothing], Source::Answer);
+        assert_eq!((arrivals, at), (vec![(12, 10)], Position { stored: 12, verified: 14 }));
+        let missing = planned(10, vec![event(12, 11)], Source::Answer);
+        assert_eq!((missing.0, missing.2.missing), (vec![], None), "no answer of ours has a gap");
+    }
+
+    #[test]
+    fn large_entries_are_read_in_small_numbers() {
+        let read = |bytes: usize, entries: usize| {
+            let draft = Draft {
+                name: "n".into(),
+                subtype: "s".into(),
+                session: None,
+                payload: format!("\"{}\"", "x".repeat(bytes)).into(),
+            };
+            let ids = (1..=entries as u64).map(|seq| {
+                let entry = Entry {
+                    seq,
+                    after: seq - 1,
+                    lost: false,
+                    content: Content::Event { accepted: 0, draft: draft.clone() },
+                };
+                let map =
+                    entry.fields().into_iter().map(|(n, v)| (n.to_owned(), redis::Value::BulkString(v))).collect();
+                StreamId { id: entry.id(), map, ..StreamId::default() }
+            });
+            HashMap::from([("k".to_owned(), ids.collect())])
+        };
+        assert_eq!(next_count(16, &read(1 << 20, 3)), 8);
+        assert_eq!(next_count(16, &read(10, 16)), 32);
+        assert_eq!(next_count(16, &read(10, 15)), 16);
+        assert_eq!(next_count(1, &read(4 << 20, 1)), 1);
+    }
+}

@@ -1,0 +1,264 @@
+//! The hooks of Claude Code that post events: where they point, what runs them, and whether that can import claude_mpm. Of
+//! Claude Code's settings only the commands are looked at.
+
+use std::collections::BTreeSet;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::check::{Check, Code, Looked, none_of};
+use super::properties::find_in;
+use crate::config::directories::UserDirs;
+use crate::hooks::claude::file::Settings;
+use crate::hooks::claude::settings::{self, Owner};
+use crate::hooks::place::Machine;
+use crate::hooks::status::Files;
+use crate::service::exec;
+
+/// How long Python may take for one import.
+const IMPORT: Duration = Duration::from_secs(5);
+/// What Python is asked: as the hooks do, but never with the current folder in the way.
+const ASK: &str = "import sys; sys.path = [p for p in sys.path if p]; import claude_mpm; print(claude_mpm.__version__)";
+
+/// One command that Claude Code runs at an event.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Hook {
+    /// The settings that name it.
+    pub file: PathBuf,
+    /// The program, the first word of the command.
+    pub program: String,
+}
+
+/// One program of hooks, looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Program {
+    /// As the settings name it.
+    pub named: String,
+    /// Where it is; `None` where there is none.
+    pub path: Option<PathBuf>,
+    /// Whether it can be run.
+    pub runs: bool,
+    /// What runs it, and whether that can import claude_mpm; `None` where it needs no Python.
+    pub python: Option<(PathBuf, Result<String, String>)>,
+}
+
+/// What was seen.
+#[derive(Debug, Clone, Default)]
+pub struct Seen {
+    /// The settings that were read.
+    pub files: Vec<PathBuf>,
+    /// Those that cannot be, and why.
+    pub unreadable: Vec<String>,
+    /// The hooks that post events.
+    pub hooks: Vec<Hook>,
+    /// Their programs, each once.
+    pub programs: Vec<Program>,
+}
+
+/// Where to look.
+#[derive(Debug, Clone, Default)]
+pub struct Place {
+    /// The user's home.
+    pub home: PathBuf,
+    /// The project, whose own settings count as well.
+    pub project: Option<PathBuf>,
+    /// The search path.
+    pub path: String,
+    /// The virtual environment of this shell.
+    pub virtual_env: Option<PathBuf>,
+    /// Where Claude Code keeps its settings, if not in the home directory.
+    pub claude: Option<PathBuf>,
+}
+
+impl Place {
+    /// Of this process.
+    pub fn this() -> Option<Self> {
+        let home = UserDirs::find()?.home;
+        Some(Self {
+            project: std::env::current_dir().ok().filter(|d| *d != home),
+            home,
+            path: std::env::var("PATH").unwrap_or_default(),
+            virtual_env: std::env::var_os("VIRTUAL_ENV").map(PathBuf::from),
+            claude: std::env::var_os("CLAUDE_CONFIG_DIR").filter(|d| !d.is_empty()).map(PathBuf::from),
+        })
+    }
+
+    /// As the hooks' own code knows it.
+    fn machine(&self) -> Machine {
+        let claude = self.claude.as_ref().map(|d| ("CLAUDE_CONFIG_DIR".to_owned(), d.display().to_string()));
+        let user = UserDirs { home: self.home.clone(), ..UserDirs::default() };
+        Machine { variables: claude.into_iter().collect(), user: Some(user), ..Machine::default() }
+    }
+}
+
+/// Looks.
+pub fn look(place: &Place) -> Seen {
+    let mut seen = Seen::default();
+    for (_, file) in Files::of(&place.machine(), place.project.as_deref()).all {
+        let entries = match Settings::read(&file).map(|s| s.text) {
+            Ok(None) => continue,
+            Ok(Some(text)) => settings::entries(&text).map_err(|e| format!("{}: {e}", file.display())),
+            Err(error) => Err(error.to_string()),
+        };
+        match entries {
+            Ok(entries) => {
+                let posting = entries.iter().filter(|e| e.owner != Owner::Other);
+                seen.hooks.extend(
+                    posting.filter_map(|e| Some(Hook { file: file.clone(), program: first_word(&e.command)? })),
+                );
+            }
+            Err(error) => seen.unreadable.push(error),
+        }
+        seen.files.push(file);
+    }
+    let named: BTreeSet<&str> = seen.hooks.iter().map(|h| h.program.as_str()).collect();
+    seen.programs = named.into_iter().take(10).map(|n| program(n, place)).collect();
+    seen
+}
+
+/// The program of a shell command: its first word that is no assignment.
+fn first_word(command: &str) -> Option<String> {
+    let is_assignment = |word: &String| {
+        let valid = |name: &str| !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+        word.split_once('=').is_some_and(|(name, _)| valid(name))
+    };
+    settings::words(command).into_iter().find(|word| !is_assignment(word))
+}
+
+fn program(named: &str, place: &Place) -> Program {
+    let home = place.home.display().to_string();
+    let project = place.project.as_ref().unwrap_or(&place.home).display().to_string();
+    let expanded =
+        [("$CLAUDE_PROJECT_DIR", &project), ("${CLAUDE_PROJECT_DIR}", &project), ("$HOME", &home), ("${HOME}", &home)]
+            .into_iter()
+            .find_map(|(name, value)| Some(format!("{value}{}", named.strip_prefix(name)?)))
+            .or_else(|| Some(format!("{home}/{}", named.strip_prefix("~/")?)))
+            .unwrap_or_else(|| named.to_owned());
+    let path = if expanded.starts_with('/') {
+        Some(PathBuf::from(&expanded)).filter(|p| p.exists())
+    } else {
+        find_in(&place.path, &expanded)
+    };
+    let runs =
+        path.as_deref().is_some_and(|p| std::fs::metadata(p).is_ok_and(|m| m.is_file() && m.mode() & 0o111 != 0));
+    let python = path.as_deref().filter(|_| runs).and_then(|p| python_of(p, place)).map(|python| {
+        let can = import(&python);
+        (python, can)
+    });
+    Program { named: named.to_owned(), path, runs, python }
+}
+
+/// The Python that runs a program, if one does: it is one, its first line names one, or it is one of Claude MPM's shell
+/// scripts, which choose one in this order: that of the package's own environment (uv, pipx), of a folder `venv` or `.venv`
+/// of a checkout, of the shell's virtual environment, the one on the search path.
+fn python_of(program: &Path, place: &Place) -> Option<PathBuf> {
+    let name = program.file_name()?.to_str()?;
+    if name.starts_with("python") {
+        return Some(program.to_owned());
+    }
+    if name == "claude-hook-handler.sh" {
+        let text = program.to_str()?;
+        let own = text.split_once("/lib/python").filter(|(root, _)| {
+            root.contains("/.local/share/uv/tools/") || root.contains("/.local/pipx/venvs/claude-mpm")
+        });
+        let own = own.map(|(root, _)| Path::new(root).join("bin/python"));
+        let checkout = program.ancestors().nth(4).filter(|_| !text.contains("/site-packages/"));
+        let checkout = checkout.into_iter().flat_map(|c| ["venv", ".venv"].map(|v| c.join(v).join("bin/python")));
+        let shells = place.virtual_env.iter().map(|v| v.join("bin/python"));
+        let candidates = own.into_iter().chain(checkout).chain(shells);
+        return candidates.into_iter().find(|p| p.exists()).or_else(|| find_in(&place.path, "python3"));
+    }
+    let mut head = [0_u8; 256];
+    let length = std::io::Read::read(&mut std::fs::File::open(program).ok()?, &mut head).ok()?;
+    let line = std::str::from_utf8(&head[..length]).ok()?.lines().next()?.strip_prefix("#!")?.trim();
+    let mut words = line.split_whitespace();
+    let first = Path::new(words.next()?);
+    let python = if first.file_name()? == "env" {
+        find_in(&place.path, words.find(|w| !w.starts_with('-'))?)?
+    } else {
+        first.to_owned()
+    };
+    python.file_name()?.to_str()?.starts_with("python").then_some(python)
+}
+
+/// The version of claude_mpm that a Python imports, or why it does not.
+fn import(python: &Path) -> Result<String, String> {
+    // -B: looking leaves no compiled files.
+    let output = exec::program(python, &["-B", "-c", ASK], IMPORT).map_err(|e| e.to_string())?;
+    if output.code == Some(0) {
+        return Ok(output.stdout.lines().last().unwrap_or_default().chars().take(40).collect());
+    }
+    let last = output.stderr.lines().last().unwrap_or("it failed without a word");
+    Err(last.chars().take(200).collect())
+}
+
+/// Judges.
+pub fn judge(seen: &Looked<Option<Seen>>) -> Vec<Check> {
+    let all = [Code::HookCommands, Code::HookPrograms, Code::HookImport];
+    let seen = match seen {
+        Ok(Some(seen)) => seen,
+        Ok(None) => return none_of(&all, "cannot tell where the home directory is"),
+        Err(why) => return none_of(&all, why),
+    };
+    let mut checks = vec![match (seen.hooks.len(), seen.unreadable.first()) {
+        (0, Some(error)) => Check::failed(Code::HookCommands, "Claude Code's settings cannot be read").seen(error),
+        (0, None) => {
+            Check::failed(Code::HookCommands, "Claude Code has no hooks that post events: nothing will come from it")
+                .next("mpm-monitor hooks install")
+        }
+        (n, _) => {
+            let files: BTreeSet<_> = seen.hooks.iter().map(|h| h.file.display().to_string()).collect();
+            let check = Check::verified(Code::HookCommands, format!("{n} hooks post events"));
+            files.into_iter().fold(check, Check::seen)
+        }
+    }];
+    if seen.programs.is_empty() {
+        checks.extend(none_of(&all[1..], "there are no such hooks"));
+        return checks;
+    }
+    let dead: Vec<&Program> = seen.programs.iter().filter(|p| !p.runs).collect();
+    let file_of = |program: &Program| {
+        let hook = seen.hooks.iter().find(|h| h.program == program.named);
+        hook.map(|h| h.file.display().to_string()).unwrap_or_default()
+    };
+    checks.push(match dead.first() {
+        None => Check::verified(Code::HookPrograms, "every one is there and can be run"),
+        Some(first) => {
+            let next = match &first.path {
+                Some(path) => format!("chmod +x {}", path.display()),
+                None if first.named.ends_with("mpm-monitor") => "mpm-monitor hooks install".to_owned(),
+                // Ours would not replace what Claude MPM put there.
+                None => "claude-mpm configure --install-hooks".to_owned(),
+            };
+            let check =
+                Check::failed(Code::HookPrograms, "hooks point to a program that cannot be run: their events are lost");
+            let told = |c: Check, p: &&Program| {
+                let why = if p.path.is_some() { "is not executable" } else { "is not there" };
+                c.seen(format!("{} {why} (named in {})", p.named, file_of(p)))
+            };
+            dead.iter().fold(check, told).next(next)
+        }
+    });
+    let pythons: Vec<_> = seen.programs.iter().filter_map(|p| p.python.as_ref()).collect();
+    checks.push(match pythons.iter().find(|(_, can)| can.is_err()) {
+        _ if pythons.is_empty() => Check::not_run(Code::HookImport, "none of them needs Python, or none can be run"),
+        None => {
+            let check = Check::verified(Code::HookImport, "the hooks' Python can import claude_mpm");
+            pythons.iter().fold(check, |c, (python, version)| {
+                c.seen(format!("{} imports claude_mpm {}", python.display(), version.as_deref().unwrap_or_default()))
+            })
+        }
+        Some((python, Err(error))) => Check::failed(
+            Code::HookImport,
+            "the hooks' Python cannot import claude_mpm: they do nothing, without a word",
+        )
+        .seen(format!("{}: {error}", python.display()))
+        .next(format!("{} -m pip install claude-mpm", python.display())),
+        Some(_) => Check::not_run(Code::HookImport, "it was not asked"),
+    });
+    checks
+}
+
+#[cfg(test)]
+#[path = "hooks_tests.rs"]
+mod tests;

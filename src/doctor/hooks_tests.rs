@@ -1,0 +1,108 @@
+use super::super::check::Outcome;
+use super::super::tests::find;
+use super::*;
+use std::os::unix::fs::PermissionsExt;
+
+fn script(path: &Path, text: &str, mode: u32) {
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(path, text).unwrap();
+    std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
+}
+
+fn settings(home: &Path, command: &str) {
+    let hook = serde_json::json!({"type": "command", "command": command});
+    let other = serde_json::json!({"type": "command", "command": "/usr/bin/true"});
+    let all = serde_json::json!({"env": {"TOKEN": "secret"}, "hooks": {"PreToolUse": [{"matcher": "*", "hooks": [hook, other]}]}});
+    std::fs::create_dir_all(home.join(".claude")).unwrap();
+    std::fs::write(home.join(".claude/settings.json"), all.to_string()).unwrap();
+}
+
+/// A Python that answers an import as told.
+fn python(path: &Path, works: bool) {
+    let text =
+        if works { "echo 6.5.83" } else { "echo \"ModuleNotFoundError: No module named 'claude_mpm'\" >&2; exit 1" };
+    script(path, &format!("#!/bin/sh\n{text}\n"), 0o755);
+}
+
+fn place(home: &Path, path: &Path) -> Place {
+    Place { home: home.to_owned(), path: path.display().to_string(), ..Place::default() }
+}
+
+fn checks(place: &Place) -> Vec<Check> {
+    judge(&Ok(Some(look(place))))
+}
+
+#[test]
+fn hooks_in_a_virtual_environment_without_one_and_in_a_broken_one() {
+    let root = tempfile::tempdir().unwrap();
+    let (home, bin) = (root.path().join("home"), root.path().join("bin"));
+    let handler = home.join(
+        ".local/share/uv/tools/claude-mpm/lib/python3.12/site-packages/claude_mpm/scripts/claude-hook-handler.sh",
+    );
+    script(&handler, "#!/bin/bash\n", 0o755);
+    settings(&home, &format!("\"{}\"", handler.display()));
+    let own = home.join(".local/share/uv/tools/claude-mpm/bin/python");
+    python(&own, true);
+    python(&bin.join("python3"), false);
+    // In one.
+    let place = place(&home, &bin);
+    let all = checks(&place);
+    assert_eq!(find(&all, Code::HookImport).evidence, [format!("{} imports claude_mpm 6.5.83", own.display())]);
+    assert_eq!(find(&all, Code::HookPrograms).outcome, Outcome::Verified);
+    // In a broken one.
+    python(&own, false);
+    let all = checks(&place);
+    let broken = find(&all, Code::HookImport);
+    assert!(broken.is_error() && broken.evidence[0].contains("No module named"), "{broken:?}");
+    assert_eq!(broken.next.clone().unwrap(), format!("{} -m pip install claude-mpm", own.display()));
+    // In none: the one on the search path.
+    std::fs::remove_file(&own).unwrap();
+    let all = checks(&place);
+    assert!(find(&all, Code::HookImport).evidence[0].starts_with(&bin.join("python3").display().to_string()));
+    // That of the shell comes before it.
+    let shells = root.path().join("venv");
+    python(&shells.join("bin/python"), true);
+    let all = checks(&Place { virtual_env: Some(shells), ..place });
+    assert_eq!(find(&all, Code::HookImport).outcome, Outcome::Verified);
+}
+
+#[test]
+fn a_dead_path_and_a_lost_mode_are_told_and_secrets_are_not() {
+    let root = tempfile::tempdir().unwrap();
+    let home = root.path().join("home");
+    settings(&home, "CLAUDE_MPM_HOOK_DEBUG=1 /opt/gone/claude-hook-fast.sh --x");
+    let place = place(&home, root.path());
+    let all = checks(&place);
+    let dead = find(&all, Code::HookPrograms);
+    assert!(dead.is_error() && dead.evidence[0].starts_with("/opt/gone/claude-hook-fast.sh is not there"), "{dead:?}");
+    assert!(!format!("{all:?}").contains("secret"));
+    let fast = home.join("claude-hook-fast.sh");
+    script(&fast, "#!/bin/bash\n", 0o644);
+    settings(&home, "~/claude-hook-fast.sh");
+    let all = checks(&place);
+    assert_eq!(find(&all, Code::HookPrograms).next.clone().unwrap(), format!("chmod +x {}", fast.display()));
+    assert_eq!(find(&all, Code::HookImport).outcome, Outcome::NotRun);
+}
+
+#[test]
+fn no_hooks_is_a_note_and_damaged_settings_are_told() {
+    let root = tempfile::tempdir().unwrap();
+    let place = place(root.path(), root.path());
+    let none = checks(&place);
+    assert!(find(&none, Code::HookCommands).outcome == Outcome::Failed && !none.iter().any(Check::is_error));
+    script(&root.path().join(".claude/settings.json"), "{", 0o600);
+    assert!(find(&checks(&place), Code::HookCommands).evidence[0].contains("settings.json: line 1"));
+}
+
+#[test]
+fn the_program_of_a_command() {
+    for (command, program) in [
+        ("/a/b --c", "/a/b"),
+        ("A=1 B='x y' \"/a b/c\" d", "/a b/c"),
+        ("/a\\ b/c d", "/a b/c"),
+        ("python3 -m claude_mpm.hooks", "python3"),
+    ] {
+        assert_eq!(first_word(command).as_deref(), Some(program), "{command}");
+    }
+    assert_eq!(first_word("  A=1 "), None);
+}

@@ -1,0 +1,190 @@
+//! The service manager and the way to it.
+
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+
+use super::check::{Check, Code, Looked, none_of};
+use super::{Fix, Subject};
+use crate::service::exec::{self, QUICK, own_runtime_dir};
+use crate::service::report::Facts;
+use crate::service::systemd::show;
+use crate::service::{Kind, Scope};
+
+/// What was seen.
+#[derive(Debug, Clone, Default)]
+pub struct Seen {
+    /// `XDG_RUNTIME_DIR`, if it is set.
+    pub named: Option<PathBuf>,
+    /// The user's runtime directory as logind makes it, if it is there.
+    pub found: Option<PathBuf>,
+    /// What happened when the bus's socket in it was connected to; `None` where there is no directory to look into.
+    pub bus: Option<Result<(), String>>,
+    /// systemd's version.
+    pub version: Option<u32>,
+    /// Who typed `sudo`.
+    pub behind_sudo: Option<String>,
+}
+
+/// Looks.
+pub fn look(kind: Kind) -> Seen {
+    let named = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|d| !d.as_os_str().is_empty());
+    let found = own_runtime_dir();
+    let bus = named.clone().or_else(|| found.clone()).map(|dir| {
+        // systemctl talks to the manager itself where there is no bus daemon.
+        let (private, bus) = (dir.join("systemd/private"), dir.join("bus"));
+        let first = UnixStream::connect(&bus).map(drop);
+        first.or_else(|e| UnixStream::connect(&private).map(drop).map_err(|_| format!("{}: {e}", bus.display())))
+    });
+    let version = || exec::tool("systemctl", &["--version"], QUICK).ok().and_then(|o| show::version(&o.stdout));
+    let version = (kind == Kind::Systemd).then(version).flatten();
+    Seen { named, found, bus, version, behind_sudo: crate::service::users::behind_sudo() }
+}
+
+/// Judges.
+pub fn judge(subject: &Subject, facts: &Looked<Facts>, seen: &Looked<Seen>) -> Vec<Check> {
+    let mut checks = vec![reachable(subject, facts)];
+    let a_users_systemd = subject.paths.kind == Kind::Systemd && subject.scope == Scope::User;
+    let codes = [Code::UserBus, Code::SessionEnvironment, Code::Linger];
+    if !a_users_systemd {
+        let why = match subject.paths.kind {
+            Kind::Launchd => "launchd has no user bus and no lingering",
+            Kind::Systemd => "the machine's manager needs no login",
+        };
+        checks.extend(none_of(&codes, why));
+    } else {
+        match seen {
+            Err(why) => checks.extend(none_of(&codes[..2], why)),
+            Ok(seen) => checks.extend([user_bus(subject, seen), session(seen)]),
+        }
+        checks.push(linger(subject, facts, seen.as_ref().ok().and_then(|s| s.version)));
+    }
+    checks.push(match facts {
+        Err(why) => Check::not_run(Code::HomebrewCopy, why),
+        Ok(Facts { homebrew: None, .. }) => Check::verified(Code::HomebrewCopy, "Homebrew runs no copy on this port"),
+        Ok(Facts { homebrew: Some(path), .. }) => {
+            Check::failed(Code::HomebrewCopy, "Homebrew runs a copy on this port, and two would fight over it")
+                .seen(path.display().to_string())
+                .next("brew services stop mpm-monitor")
+        }
+    });
+    checks
+}
+
+fn reachable(subject: &Subject, facts: &Looked<Facts>) -> Check {
+    let name = format!("the {} manager", subject.scope);
+    match facts {
+        Err(why) => Check::failed(Code::ManagerReachable, format!("{name} was not heard in time: {why}"))
+            .next(subject.status_of_manager()),
+        Ok(Facts { manager_error: Some(error), .. }) => {
+            let next = if subject.paths.kind == Kind::Systemd && subject.scope == Scope::User {
+                format!("sudo loginctl enable-linger {}", subject.user)
+            } else {
+                subject.status_of_manager()
+            };
+            Check::failed(Code::ManagerReachable, format!("{name} does not answer")).seen(error).next(next)
+        }
+        Ok(_) => Check::verified(Code::ManagerReachable, format!("{name} answers")),
+    }
+}
+
+fn user_bus(subject: &Subject, seen: &Seen) -> Check {
+    let next = format!("sudo loginctl enable-linger {}", subject.user);
+    match (&seen.bus, seen.named.as_ref().or(seen.found.as_ref())) {
+        (Some(Ok(())), Some(dir)) => Check::verified(Code::UserBus, format!("{} takes connections", dir.display())),
+        (Some(Err(error)), _) => {
+            Check::failed(Code::UserBus, "the user's manager cannot be connected to").seen(error).next(next)
+        }
+        _ => {
+            let check = Check::failed(Code::UserBus, "there is no runtime directory, so no manager of this user runs");
+            match &seen.behind_sudo {
+                Some(user) => check.seen(format!("sudo was typed by {user}, whose manager this is not")),
+                None => check,
+            }
+            .seen("XDG_RUNTIME_DIR is not set, and /run/user has no directory of this user")
+            .next(next)
+        }
+    }
+}
+
+fn session(seen: &Seen) -> Check {
+    match (&seen.named, &seen.found) {
+        (Some(dir), _) => Check::verified(Code::SessionEnvironment, format!("XDG_RUNTIME_DIR is {}", dir.display())),
+        (None, Some(dir)) => {
+            let text = "XDG_RUNTIME_DIR is not set here; mpm-monitor finds it by itself, systemctl --user does not";
+            Check::failed(Code::SessionEnvironment, text).next(format!("export XDG_RUNTIME_DIR={}", dir.display()))
+        }
+        (None, None) => Check::not_run(Code::SessionEnvironment, "there is no runtime directory that could be named"),
+    }
+}
+
+/// The versions in which a lingering manager was seen to end all the same (systemd issue 43361).
+const LINGER_FAULT: u32 = 255;
+
+fn linger(subject: &Subject, facts: &Looked<Facts>, version: Option<u32>) -> Check {
+    let user = &subject.user;
+    match facts.as_ref().map(|f| f.linger) {
+        Err(why) => Check::not_run(Code::Linger, why.as_str()),
+        Ok(None) => Check::not_run(Code::Linger, "logind does not tell"),
+        Ok(Some(true)) if version == Some(LINGER_FAULT) => {
+            Check::verified(Code::Linger, format!("{user} lingers; in systemd 255 that did not always hold"))
+                .seen("systemd issue 43361")
+        }
+        Ok(Some(true)) => Check::verified(Code::Linger, format!("{user} lingers")),
+        Ok(Some(false)) => {
+            let text = format!("it ends with {user}'s last logout and does not start before the next login");
+            Check::failed(Code::Linger, text)
+                .next(format!("sudo loginctl enable-linger {user}"))
+                .fix(Fix::EnableLinger { user: user.clone() })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::check::Outcome;
+    use super::super::tests::{find, subject};
+    use super::*;
+
+    fn all(facts: Facts, seen: Seen) -> Vec<Check> {
+        judge(&subject(), &Ok(facts), &Ok(seen))
+    }
+
+    #[test]
+    fn pain_12_a_missing_user_bus_is_found_and_the_way_to_one_named() {
+        let error = Some("there is no user manager for ann (Failed to connect to bus)".to_owned());
+        let checks = all(Facts { manager_error: error, ..Facts::default() }, Seen::default());
+        for code in [Code::ManagerReachable, Code::UserBus] {
+            let check = find(&checks, code);
+            assert_eq!(check.outcome, Outcome::Failed, "{check:?}");
+            assert_eq!(check.next.as_deref(), Some("sudo loginctl enable-linger ann"));
+        }
+        let seen = Seen { found: Some("/run/user/7".into()), bus: Some(Ok(())), ..Seen::default() };
+        let checks = all(Facts::default(), seen);
+        assert_eq!(find(&checks, Code::UserBus).outcome, Outcome::Verified);
+        let session = find(&checks, Code::SessionEnvironment);
+        assert_eq!(session.next.as_deref(), Some("export XDG_RUNTIME_DIR=/run/user/7"));
+        let seen = Seen { named: Some("/x".into()), bus: Some(Err("/x/bus: refused".into())), ..Seen::default() };
+        assert_eq!(find(&all(Facts::default(), seen), Code::UserBus).evidence, ["/x/bus: refused"]);
+    }
+
+    #[test]
+    fn pain_13_linger_is_checked_and_its_weak_version_known() {
+        let linger = |on: Option<bool>, version| {
+            let facts = Facts { linger: on, ..Facts::default() };
+            find(&all(facts, Seen { version, ..Seen::default() }), Code::Linger).clone()
+        };
+        assert_eq!(linger(Some(true), Some(252)).outcome, Outcome::Verified);
+        assert!(linger(Some(true), Some(255)).summary.contains("did not always hold"));
+        let off = linger(Some(false), None);
+        assert_eq!(off.outcome, Outcome::Failed);
+        assert_eq!(off.fixes, [Fix::EnableLinger { user: "ann".into() }]);
+        assert_eq!(linger(None, None).outcome, Outcome::NotRun);
+    }
+
+    #[test]
+    fn what_took_too_long_is_no_verdict_on_the_rest() {
+        let checks = judge(&subject(), &Err("it did not end within 6s".into()), &Err("x".into()));
+        assert_eq!(find(&checks, Code::ManagerReachable).outcome, Outcome::Failed);
+        assert!(checks[1..].iter().all(|c| c.outcome == Outcome::NotRun), "{checks:?}");
+    }
+}

@@ -1,0 +1,245 @@
+//! Files and repositories, as pages ask about them: within the roots that the settings name, and nothing else by
+//! construction.
+//!
+//! *Pure*: [`asked`] reads the path that was sent, [`rules`] says what is a root and what a secret. *Thin*: [`roots`] opens,
+//! through open folders alone, and judges what was opened by where it really is; [`read`] and [`list`] look into it; [`git`]
+//! asks git, as a supervised child, about what is committed. [`http`] gives the answers their shape.
+
+pub mod asked;
+pub mod error;
+pub mod git;
+mod http;
+pub mod list;
+pub mod read;
+pub mod roots;
+pub mod rules;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, watch};
+
+use self::asked::Asked;
+use self::error::FileError;
+use self::git::repo::{self, Repository};
+use self::git::{Commit, Git};
+pub use self::http::router;
+use self::list::Listing;
+use self::roots::Roots;
+pub use self::rules::{Rules, SECRETS};
+use super::Counters;
+use super::room::{self, Room};
+use crate::config::Settings;
+use crate::config::directories::UserDirs;
+use crate::events::hub::Hub;
+
+/// How many look at files at once: of the four threads that may block, two stay for the store.
+const READERS: usize = 2;
+/// How long a question waits for one of them, and then for the disk.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// What an answer takes while it is made, for each byte of the file: the bytes, and twice as many as JSON.
+const TIMES: u64 = 3;
+
+/// The files that clients may read.
+#[derive(Debug, Clone)]
+pub struct Files(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    settings: watch::Receiver<Arc<Settings>>,
+    hub: Arc<Hub>,
+    counters: Arc<Counters>,
+    home: Option<PathBuf>,
+    readers: Arc<Semaphore>,
+}
+
+/// A file that was read, as an answer that is encoded already, and the memory that it may take.
+#[derive(Debug)]
+pub struct Answer {
+    /// The JSON.
+    pub json: Vec<u8>,
+    /// Held as long as the answer is.
+    pub room: Room,
+}
+
+/// A file's changes.
+#[derive(Debug, Default)]
+pub struct Diff {
+    /// Whether git knows the file.
+    pub tracked: bool,
+    /// What it says.
+    pub changes: git::Changes,
+}
+
+impl Files {
+    /// With the live settings; `hub` knows where sessions run.
+    pub fn new(settings: watch::Receiver<Arc<Settings>>, hub: Arc<Hub>, counters: Arc<Counters>) -> Self {
+        let home = UserDirs::find().map(|user| user.home);
+        Self(Arc::new(Inner { settings, hub, counters, home, readers: Arc::new(Semaphore::new(READERS)) }))
+    }
+
+    /// Counts a question and how it ended; a failure of ours is logged.
+    pub fn count<T>(&self, asked: &'static str, result: &Result<T, FileError>) {
+        let code = result.as_ref().err().map_or("ok", FileError::code);
+        self.0.counters.file_request(asked, code);
+        match result {
+            Err(error) if error.status().is_server_error() => {
+                tracing::warn!(asked, code, %error, "a file was not served")
+            }
+            Err(error) => tracing::debug!(asked, code, %error, "a file was refused"),
+            Ok(_) => {}
+        }
+    }
+
+    fn roots(&self) -> Roots {
+        let (rules, own) = {
+            let settings = self.0.settings.borrow();
+            let own = [&settings.state_dir, &settings.runtime_dir].into_iter().chain(&settings.token_file);
+            (settings.files.clone(), own.cloned().collect::<Vec<_>>())
+        };
+        let events = if rules.sessions { self.0.hub.kept() } else { Vec::new() };
+        Roots::new(rules, self.0.home.clone(), &own, events)
+    }
+
+    /// Runs work that blocks, away from the thread that serves. A disk that hangs keeps one of the places, not the client.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Roots) -> Result<T, FileError> + Send + 'static,
+    ) -> Result<T, FileError> {
+        let place = tokio::time::timeout(PATIENCE, Arc::clone(&self.0.readers).acquire_owned());
+        let Ok(Ok(place)) = place.await else { return Err(FileError::Busy) };
+        let roots = self.roots();
+        let done = tokio::task::spawn_blocking(move || {
+            let _place = place;
+            work(&roots)
+        });
+        match tokio::time::timeout(PATIENCE, done).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(error)) => Err(FileError::Io(std::io::Error::other(error))),
+            Err(_) => Err(FileError::Busy),
+        }
+    }
+
+    /// Reads a file of at most `most` bytes, and as many as the settings allow; `encode` gets the bytes and makes the answer.
+    ///
+    /// # Errors
+    /// [`FileError`].
+    pub async fn read(
+        &self,
+        asked: Asked,
+        most: u64,
+        encode: impl FnOnce(&Asked, Vec<u8>) -> Result<Vec<u8>, FileError> + Send + 'static,
+    ) -> Result<Answer, FileError> {
+        let (asked, opened, limit) = self
+            .blocking(move |roots| {
+                let opened = roots.file(&asked)?;
+                let (size, limit) = (opened.is.len(), most.min(roots.rules().max_size));
+                if size > limit { Err(FileError::TooLarge { size, limit }) } else { Ok((asked, opened, limit)) }
+            })
+            .await?;
+        let room = self.room(opened.is.len()).await?;
+        let json = self.blocking(move |_| encode(&asked, read::whole(&opened.it, opened.is.len(), limit)?)).await?;
+        Ok(Answer { json, room })
+    }
+
+    async fn room(&self, size: u64) -> Result<Room, FileError> {
+        let bytes = usize::try_from(size.saturating_mul(TIMES)).unwrap_or(usize::MAX);
+        room::for_answer_of(bytes).await.map_err(FileError::Room)
+    }
+
+    /// Lists a folder.
+    ///
+    /// # Errors
+    /// [`FileError`].
+    pub async fn list(&self, asked: Asked) -> Result<Listing, FileError> {
+        self.blocking(move |roots| {
+            let folder = roots.directory(&asked)?;
+            list::list(roots, &folder, asked.path())
+        })
+        .await
+    }
+
+    /// The commits of a file or folder, newest first.
+    ///
+    /// # Errors
+    /// [`FileError`].
+    pub async fn history(&self, asked: Asked, limit: usize) -> Result<Vec<Commit>, FileError> {
+        let found = self
+            .blocking(move |roots| {
+                let real = match roots.file(&asked) {
+                    Ok(file) => file.real,
+                    Err(FileError::NotAFile) => roots.directory(&asked)?.real,
+                    Err(error) => return Err(error),
+                };
+                question(roots, real)
+            })
+            .await?;
+        let Some(question) = found else { return Ok(Vec::new()) };
+        let commits = git::history(&question.git, &question.path, limit).await?;
+        self.same(question).await?;
+        Ok(commits)
+    }
+
+    /// The changes of a file: those of a commit, or those that are not committed.
+    ///
+    /// # Errors
+    /// [`FileError`].
+    pub async fn diff(&self, asked: Asked, commit: Option<String>) -> Result<Diff, FileError> {
+        let (opened, limit, found) = self
+            .blocking(move |roots| {
+                let (opened, limit) = (roots.file(&asked)?, roots.rules().max_size);
+                let size = opened.is.len();
+                if size > limit {
+                    return Err(FileError::TooLarge { size, limit });
+                }
+                let found = question(roots, opened.real.clone())?;
+                Ok((opened, limit, found))
+            })
+            .await?;
+        let Some(question) = found else { return Ok(Diff::default()) };
+        let _room = self.room(opened.is.len()).await?;
+        let now = self.blocking(move |_| read::whole(&opened.it, opened.is.len(), limit)).await?;
+        let most = usize::try_from(limit).unwrap_or(usize::MAX);
+        let scratch = self.0.settings.borrow().state_dir.clone();
+        let bounds = (most, scratch.as_path());
+        let changes = git::changes(&question.git, &question.path, &now, commit.as_deref(), bounds).await?;
+        self.same(question).await?;
+        Ok(changes.map_or_else(Diff::default, |changes| Diff { tracked: true, changes }))
+    }
+
+    /// Looks again at what git followed: what it said while that was changed is not passed on.
+    async fn same(&self, question: Question) -> Result<(), FileError> {
+        let Question { real, repository, .. } = question;
+        let again = self.blocking(move |roots| Ok((repo::find(roots, &real)?, repository))).await?;
+        if again.0.as_ref() == Some(&again.1) {
+            return Ok(());
+        }
+        Err(FileError::Git("the repository was moved meanwhile; try again".to_owned()))
+    }
+}
+
+/// What is needed to ask git about a file.
+struct Question {
+    git: Git,
+    repository: Repository,
+    real: PathBuf,
+    /// From the top of the working tree.
+    path: String,
+}
+
+/// `None` for what is in no repository.
+fn question(roots: &Roots, real: PathBuf) -> Result<Option<Question>, FileError> {
+    let Some(repository) = repo::find(roots, &real)? else { return Ok(None) };
+    let path = match git::below(&repository.top, &real) {
+        Some(path) => path.to_owned(),
+        None if real == repository.top => ".".to_owned(),
+        None => return Ok(None),
+    };
+    let program = match &roots.rules().git {
+        Some(program) => program.clone(),
+        None => crate::service::exec::find("git").map_err(|_| FileError::GitMissing)?,
+    };
+    let git = Git { program, top: repository.top.clone() };
+    Ok(Some(Question { git, repository, real, path }))
+}

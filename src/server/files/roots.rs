@@ -1,0 +1,307 @@
+//! The folders that clients may read in, and what is opened in them. All of it blocks.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use cap_std::ambient_authority;
+use cap_std::fs::{Dir, Metadata, MetadataExt as _};
+use serde::Deserialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use super::asked::Asked;
+use super::error::FileError;
+use super::rules::{self, Rules, Secrets};
+use crate::events::model::Event;
+use crate::server::beneath;
+
+/// The most directories of sessions that are looked at; the newest count.
+const SESSIONS: usize = 256;
+
+/// What may be read now.
+#[derive(Debug)]
+pub struct Roots {
+    rules: Rules,
+    secrets: Secrets,
+    home: Option<PathBuf>,
+    /// What is the monitor's own: token, events. Real paths.
+    own: Vec<PathBuf>,
+    /// The newest events, for where sessions run.
+    events: Vec<Arc<Event>>,
+}
+
+/// A folder that may be read, open.
+#[derive(Debug)]
+struct Root {
+    dir: Dir,
+    real: PathBuf,
+}
+
+/// A file or folder within a root, open.
+#[derive(Debug)]
+pub struct Opened<T> {
+    /// It.
+    pub it: T,
+    /// What the system says of it.
+    pub is: Metadata,
+    /// Where it really is.
+    pub real: PathBuf,
+    root: Dir,
+    below: PathBuf,
+}
+
+impl Opened<Dir> {
+    /// Where a link in this folder leads, from the root, if it leads to something in there.
+    pub fn follow(&self, name: &str) -> Option<PathBuf> {
+        self.root.canonicalize(self.below.join(name)).ok()
+    }
+
+    /// What the system says of a path that [`Opened::follow`] gave.
+    pub fn look(&self, followed: &Path) -> Option<Metadata> {
+        self.root.metadata(followed).ok()
+    }
+}
+
+impl Roots {
+    /// Of this moment. `home` is the user's, `own` the paths that are the monitor's.
+    pub fn new(rules: Rules, home: Option<PathBuf>, own: &[PathBuf], events: Vec<Arc<Event>>) -> Self {
+        let own = own.iter().filter_map(|path| std::fs::canonicalize(path).ok()).collect();
+        Self { secrets: Secrets::new(&rules.deny), rules, home, own, events }
+    }
+
+    /// The rules.
+    pub fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    /// Opens a regular file.
+    ///
+    /// # Errors
+    /// [`FileError`].
+    pub fn file(&self, asked: &Asked) -> Result<Opened<File>, FileError> {
+        let (root, below) = self.locate(asked)?;
+        if below.as_os_str().is_empty() {
+            return Err(FileError::NotAFile);
+        }
+        let opened = beneath::open_regular(&root.dir, &below);
+        // A folder cannot be opened this way on every system; whether it may be known of is asked first.
+        if opened.is_err()
+            && let Ok(dir) = root.dir.open_dir(&below)
+        {
+            let is = dir.dir_metadata()?;
+            self.admit(dir, is, root, below)?;
+            return Err(FileError::NotAFile);
+        }
+        let (file, is) = opened?;
+        self.admit(file, is, root, below)
+    }
+
+    /// Opens a folder.
+    ///
+    /// # Errors
+    /// [`FileError`].
+    pub fn directory(&self, asked: &Asked) -> Result<Opened<Dir>, FileError> {
+        let (root, below) = self.locate(asked)?;
+        if below.as_os_str().is_empty() {
+            let (dir, is) = (root.dir.try_clone()?, root.dir.dir_metadata()?);
+            return self.admit(dir, is, root, below);
+        }
+        let dir = match root.dir.open_dir(&below) {
+            Ok(dir) => dir,
+            Err(error) => {
+                let error = match (error.kind(), FileError::from(error)) {
+                    (io::ErrorKind::NotADirectory, _) => FileError::NotADirectory,
+                    (_, FileError::Absent) => FileError::NoDirectory,
+                    (_, other) => other,
+                };
+                // Whether a file may be known of is asked first, as above.
+                if let Ok((file, is)) = beneath::open_regular(&root.dir, &below) {
+                    self.admit(file, is, root, below)?;
+                    return Err(FileError::NotADirectory);
+                }
+                return Err(error);
+            }
+        };
+        let is = dir.dir_metadata()?;
+        self.admit(dir, is, root, below)
+    }
+
+    /// Whether a real path is within a root, and no secret.
+    pub fn holds(&self, real: &Path) -> bool {
+        !self.is_secret(real) && self.open_root(|root| real.starts_with(&root.real).then_some(())).is_some()
+    }
+
+    /// Whether a path is one of the secrets, or the monitor's own.
+    pub fn is_secret(&self, path: &Path) -> bool {
+        self.secrets.hold(path) || self.own.iter().any(|own| path.starts_with(own))
+    }
+
+    /// What was opened, if it is where it may be read: a link within the root may lead to a secret of it.
+    fn admit<T: AsFd>(&self, it: T, is: Metadata, root: Root, below: PathBuf) -> Result<Opened<T>, FileError> {
+        let real = beneath::real_path(&it).map_err(FileError::Io)?;
+        // One that was removed meanwhile has no path to judge it by.
+        if is.nlink() == 0 {
+            return Err(FileError::Absent);
+        }
+        if !real.starts_with(&root.real) {
+            return Err(FileError::Outside);
+        }
+        if self.is_secret(&real) {
+            return Err(FileError::Secret);
+        }
+        Ok(Opened { it, is, real, root: root.dir, below })
+    }
+
+    /// The root that a path is in, and the rest of the path.
+    fn locate(&self, asked: &Asked) -> Result<(Root, PathBuf), FileError> {
+        if !self.rules.enabled {
+            return Err(FileError::Disabled);
+        }
+        let path = asked.path();
+        if self.is_secret(path) {
+            return Err(FileError::Secret);
+        }
+        self.open_root_named(|named, root| {
+            let below = path.strip_prefix(named).or_else(|_| path.strip_prefix(&root.real));
+            below.ok().map(Path::to_owned)
+        })
+        .ok_or(FileError::Outside)
+    }
+
+    fn open_root<R>(&self, wanted: impl Fn(&Root) -> Option<R>) -> Option<R> {
+        self.open_root_named(|_, root| wanted(root)).map(|(_, found)| found)
+    }
+
+    /// Opens one root after the other until one is wanted. They are opened anew for each question, so that what is asked is
+    /// what is there now.
+    fn open_root_named<R>(&self, wanted: impl Fn(&Path, &Root) -> Option<R>) -> Option<(Root, R)> {
+        let user = rustix::process::geteuid().as_raw();
+        let home = self.home.as_deref().and_then(|path| Some((path, open(path)?)));
+        let real_home = home.as_ref().map(|(_, (root, _))| root.real.clone());
+        if self.rules.home
+            && let Some((path, (root, owner))) = home
+            && rules::is_home_of_a_person(&root.real, owner, user)
+            && let Some(found) = wanted(path, &root)
+        {
+            return Some((root, found));
+        }
+        for path in &self.rules.roots {
+            if let Some((root, _)) = open(path)
+                && let Some(found) = wanted(path, &root)
+            {
+                return Some((root, found));
+            }
+        }
+        if !self.rules.sessions {
+            return None;
+        }
+        for path in places(&self.events) {
+            if let Some((root, owner)) = open(&path)
+                && rules::is_of_a_session(&root.real, owner, user, real_home.as_deref())
+                && let Some(found) = wanted(&path, &root)
+            {
+                return Some((root, found));
+            }
+        }
+        None
+    }
+}
+
+/// A folder with its owner, if it is there. Everything that is then judged is judged of the open folder.
+fn open(path: &Path) -> Option<(Root, u32)> {
+    let dir = Dir::open_ambient_dir(path, ambient_authority()).ok()?;
+    let owner = dir.dir_metadata().ok()?.uid();
+    let real = beneath::real_path(&dir).ok()?;
+    Some((Root { dir, real }, owner))
+}
+
+/// Where the sessions of these events say that they run, the newest first.
+fn places(events: &[Arc<Event>]) -> Vec<PathBuf> {
+    let mut seen = BTreeSet::new();
+    let said = events.iter().rev().filter_map(|event| said(&event.draft.payload));
+    let plain = said.filter_map(|text| Asked::read(&text, None).ok()).map(|asked| asked.path().to_owned());
+    plain.filter(|path| seen.insert(path.clone())).take(SESSIONS).collect()
+}
+
+/// The working directory that an event names.
+fn said(payload: &str) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Names<'a> {
+        #[serde(default)]
+        cwd: Value,
+        #[serde(default)]
+        working_directory: Value,
+        #[serde(borrow, default)]
+        data: Option<&'a RawValue>,
+    }
+    // An array would count as an object whose members are in order.
+    let read = |text: &str| {
+        let names: Names<'_> = serde_json::from_str(Some(text).filter(|t| t.starts_with('{'))?).ok()?;
+        let [cwd, other] = [names.cwd, names.working_directory].map(|v| v.as_str().map(str::to_owned));
+        Some((cwd.or(other), names.data.map(|d| d.get().to_owned())))
+    };
+    match read(payload)? {
+        (Some(path), _) => Some(path),
+        (None, data) => read(&data?)?.0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::events::model::Draft;
+
+    #[test]
+    fn the_home_of_the_user_is_a_root_unless_the_settings_say_no() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = dir.path().join("home");
+        std::fs::create_dir_all(home.join(".ssh")).unwrap();
+        for file in ["a", ".ssh/id"] {
+            std::fs::write(home.join(file), "x").unwrap();
+        }
+        let (deny, roots) = (vec![".ssh".to_owned()], Vec::new());
+        let mut rules = Rules { enabled: true, home: true, sessions: false, roots, deny, max_size: 9, git: None };
+        let read = |rules: &Rules, path: PathBuf| {
+            let roots = Roots::new(rules.clone(), Some(home.clone()), &[home.join("own")], Vec::new());
+            roots.file(&Asked::read(path.to_str().unwrap(), None).unwrap()).map(|f| f.is.len()).map_err(|e| e.code())
+        };
+        assert_eq!(read(&rules, home.join("a")), Ok(1));
+        assert_eq!(read(&rules, std::fs::canonicalize(&home).unwrap().join("a")), Ok(1), "by its real name, too");
+        assert_eq!(read(&rules, home.join(".ssh/id")), Err("secret"));
+        assert_eq!(read(&rules, dir.path().join("home2")), Err("outside_roots"));
+        std::fs::create_dir(home.join("own")).unwrap();
+        std::fs::write(home.join("own/events"), "x").unwrap();
+        assert_eq!(read(&rules, home.join("own/events")), Err("secret"), "what is the monitor's own");
+        rules.home = false;
+        assert_eq!(read(&rules, home.join("a")), Err("outside_roots"));
+        rules.enabled = false;
+        assert_eq!(read(&rules, home.join("a")), Err("files_disabled"));
+    }
+
+    #[test]
+    fn sessions_say_where_they_run() {
+        let event = |payload: &str| {
+            let draft = Draft { name: "n".into(), subtype: String::new(), session: None, payload: payload.into() };
+            Arc::new(Event { seq: 1, accepted: jiff::Timestamp::UNIX_EPOCH, origin: None, draft })
+        };
+        let events: Vec<_> = [
+            r#"{"cwd":"/old","data":{"cwd":"/not"}}"#,
+            r#"{"data":{"working_directory":"/inner"}}"#,
+            r#"{"cwd":null,"working_directory":"/second"}"#,
+            r#"{"cwd":"relative"}"#,
+            r#"{"cwd":"/a/../etc"}"#,
+            r#"{"cwd":7,"data":["/x"]}"#,
+            r#"["/x"]"#,
+            r#"{"cwd":"/old/"}"#,
+            r#"{"cwd":"/new"}"#,
+        ]
+        .map(event)
+        .into();
+        let all: Vec<String> = places(&events).iter().map(|p| p.display().to_string()).collect();
+        assert_eq!(all, ["/new", "/old", "/second", "/inner"]);
+    }
+}

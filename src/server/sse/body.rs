@@ -1,0 +1,296 @@
+//! The body of one reader's answer: it takes the next piece when its connection has taken the one before.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::body::Frame;
+use serde_json::json;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::ask::Ask;
+use super::chunk::{self, Chunk};
+use super::{Next, Reader, Streams};
+use crate::events::hub::Shown;
+use crate::events::store::{Page, StoreError};
+use crate::server::accept::Connection;
+use crate::server::socketio::registry::Slot;
+use crate::server::socketio::sid::Sid;
+
+/// Between two signs of life in a stream that has nothing to say: proxies and readers give up one that is silent for long.
+const BEAT: Duration = Duration::from_secs(15);
+/// How long a reader waits before it comes back, in milliseconds.
+const RETRY: u32 = 1000;
+/// The most bytes of the past taken from memory at once.
+const PIECE_BYTES: usize = 128 << 10;
+/// The most events read from the store at once, and how many the first time, when it is not known how large they are.
+const PAGES: (usize, usize) = (256, 4);
+
+type Reading = Pin<Box<dyn Future<Output = Result<Page, StoreError>> + Send>>;
+
+/// Why there is something that a reader asked for and does not get.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Why {
+    /// It is not kept any more.
+    Pruned,
+    /// The number is from another store.
+    OtherStore,
+    /// The number was never given.
+    UnknownNumber,
+    /// The store cannot be read.
+    Unreadable,
+}
+
+impl Why {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Pruned => "pruned",
+            Self::OtherStore => "other_store",
+            Self::UnknownNumber => "unknown_number",
+            Self::Unreadable => "unreadable",
+        }
+    }
+}
+
+/// See the module.
+pub struct Body {
+    streams: Arc<Streams>,
+    number: u64,
+    reader: Arc<Reader>,
+    /// It has, or did not want, everything up to here.
+    cursor: u64,
+    /// The last number that it was told as an id.
+    told: u64,
+    /// What it asked for says nothing here, which it is to be told first.
+    why: Option<Why>,
+    ready: VecDeque<Bytes>,
+    reading: Option<Reading>,
+    /// How many events are read from the store next.
+    page: usize,
+    beat: Pin<Box<Sleep>>,
+    over: bool,
+    connection: Arc<Connection>,
+    _slot: Slot,
+}
+
+impl Body {
+    /// For a reader that has just come.
+    pub fn new(streams: &Arc<Streams>, sid: Sid, ask: Ask, connection: Arc<Connection>, slot: Slot) -> Self {
+        let store = &streams.store;
+        let newest = store.last_seq().max(streams.hub.last_seq());
+        let why = ask.from.as_ref().and_then(|from| match &from.epoch {
+            Some(epoch) if epoch != store.epoch() => Some(Why::OtherStore),
+            _ => (from.seq > newest).then_some(Why::UnknownNumber),
+        });
+        // Then all that is kept is new to it.
+        let from = ask.from.map(|from| if why.is_some() { 0 } else { from.seq });
+        let (number, reader) = streams.enter(sid, from, ask.filter);
+        let cursor = reader.cursor.load(Ordering::Relaxed);
+        // Who comes back before it saw another event says this id, so that it misses none either. It has data, as some
+        // clients forget an id that comes without.
+        let place = json!({"epoch": store.epoch(), "last_seq": cursor});
+        let begin = chunk::notice("stream", Some(chunk::mark(store.epoch(), cursor)), &place);
+        let first = [format!("retry: {RETRY}\n").as_bytes(), &begin].concat();
+        Self {
+            streams: Arc::clone(streams),
+            number,
+            reader,
+            cursor,
+            told: cursor,
+            why,
+            ready: VecDeque::from([first.into()]),
+            reading: None,
+            page: PAGES.1,
+            beat: Box::pin(sleep_until(Instant::now() + BEAT)),
+            over: false,
+            connection,
+            _slot: slot,
+        }
+    }
+
+    fn put(&mut self, bytes: Bytes) {
+        self.reader.waiting.fetch_add(bytes.len(), Ordering::Relaxed);
+        self.ready.push_back(bytes);
+    }
+
+    /// It has everything up to here now.
+    fn move_to(&mut self, cursor: u64) {
+        self.cursor = cursor;
+        self.reader.cursor.store(cursor, Ordering::Relaxed);
+    }
+
+    fn take(&mut self, chunk: &Chunk) {
+        let (pieces, last) = chunk.after(self.cursor, &self.reader.filter);
+        self.told = last.unwrap_or(self.told);
+        pieces.into_iter().for_each(|piece| self.put(piece));
+        self.move_to(chunk.last().max(self.cursor));
+    }
+
+    /// Events before `oldest` that it has not seen are gone: says so.
+    fn skip_to(&mut self, oldest: u64, why: Why) {
+        let missed = oldest.saturating_sub(self.cursor + 1);
+        let told = self.why.take();
+        if missed == 0 && told.is_none() {
+            return;
+        }
+        let (from, to) = (self.cursor, self.cursor + missed);
+        let epoch = self.streams.store.epoch();
+        let reason = told.unwrap_or(why).name();
+        let data = json!({"reason": reason, "from": from, "to": to, "missed": missed, "epoch": epoch});
+        let notice = chunk::notice("gap", Some(chunk::mark(epoch, to)), &data);
+        self.put(notice);
+        self.told = to;
+        self.move_to(to);
+    }
+
+    /// Takes what the hub's memory has; false when it does not reach back so far.
+    fn take_from_memory(&mut self) -> bool {
+        let tail = self.streams.hub.resume(self.cursor, PIECE_BYTES, |tail| tail);
+        if tail.oldest.is_none_or(|oldest| oldest > self.cursor + 1) {
+            return false;
+        }
+        self.take_all(&tail.events);
+        if tail.complete {
+            self.move_to(tail.last_seq.max(self.cursor));
+        }
+        true
+    }
+
+    fn take_all(&mut self, events: &[Shown]) {
+        if !events.is_empty() {
+            self.take(&Chunk::new(events, self.streams.store.epoch()));
+        }
+    }
+
+    fn read(&self) -> Reading {
+        let (store, filter) = (Arc::clone(&self.streams.store), self.reader.filter.clone());
+        let (after, page) = (self.cursor, self.page);
+        Box::pin(async move { store.after(after, page, &filter).await })
+    }
+
+    fn took(&mut self, page: Result<Page, StoreError>) {
+        match page {
+            Ok(page) => {
+                self.skip_to(page.oldest_seq, Why::Pruned);
+                self.page = next_page(page.events.iter().map(|e| e.draft.payload.len()));
+                let epoch = self.streams.store.epoch().to_owned();
+                let events: Vec<Shown> = page.events.into_iter().map(|e| Shown::new(e, &epoch)).collect();
+                self.take_all(&events);
+                if page.complete {
+                    // All up to here was looked at, also what the filter kept back.
+                    self.move_to(page.last_seq.max(self.cursor));
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, client = %self.reader.sid, "a stream's reader cannot be sent all that it missed");
+                let oldest = self.streams.hub.resume(0, 0, |tail| tail.oldest.unwrap_or(tail.last_seq + 1));
+                self.skip_to(oldest, Why::Unreadable);
+            }
+        }
+    }
+
+    fn pulse(&mut self) {
+        let mark = if self.told < self.cursor {
+            self.told = self.cursor;
+            chunk::mark(self.streams.store.epoch(), self.cursor)
+        } else {
+            String::new()
+        };
+        self.put(format!(":\n{mark}\n").into());
+    }
+}
+
+/// As many events as fit into a piece if they are as large as these: what is read waits in memory for its reader.
+fn next_page(sizes: impl ExactSizeIterator<Item = usize>) -> usize {
+    let count = sizes.len();
+    match sizes.sum::<usize>() {
+        0 => PAGES.0,
+        bytes => (PIECE_BYTES * count / bytes).clamp(1, PAGES.0),
+    }
+}
+
+impl hyper::body::Body for Body {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let this = &mut *self;
+        loop {
+            if let Some(bytes) = this.ready.pop_front() {
+                let waiting = this.ready.iter().map(Bytes::len).sum();
+                this.reader.waiting.store(waiting, Ordering::Relaxed);
+                this.beat.as_mut().reset(Instant::now() + BEAT);
+                return Poll::Ready(Some(Ok(Frame::data(bytes))));
+            }
+            if this.over {
+                return Poll::Ready(None);
+            }
+            this.reader.wake_with(cx.waker());
+            let next = this.streams.next(this.cursor);
+            if let Next::Over(goodbye) = next {
+                this.put(goodbye);
+                this.over = true;
+                continue;
+            }
+            if let Some(reading) = &mut this.reading {
+                if let Poll::Ready(page) = reading.as_mut().poll(cx) {
+                    this.reading = None;
+                    this.took(page);
+                    continue;
+                }
+            } else if this.why.is_some() {
+                this.reading = Some(this.read());
+                continue;
+            } else {
+                match next {
+                    Next::Chunk(chunk) => {
+                        this.take(&chunk);
+                        continue;
+                    }
+                    Next::Behind => {
+                        if !this.take_from_memory() {
+                            this.reading = Some(this.read());
+                        }
+                        continue;
+                    }
+                    Next::Nothing | Next::Over(_) => {}
+                }
+            }
+            if this.beat.as_mut().poll(cx).is_ready() {
+                this.pulse();
+                continue;
+            }
+            return Poll::Pending;
+        }
+    }
+}
+
+impl Drop for Body {
+    fn drop(&mut self) {
+        self.streams.leave(self.number);
+        if self.connection.has_stalled() {
+            self.streams.counters.stalled.fetch_add(1, Ordering::Relaxed);
+            tracing::info!(client = %self.reader.sid, reason = "the client takes nothing", "client cut off");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_are_as_large_as_a_piece() {
+        assert_eq!(next_page([].into_iter()), 256);
+        assert_eq!(next_page([100; 4].into_iter()), 256);
+        assert_eq!(next_page([1 << 10; 4].into_iter()), 128);
+        assert_eq!(next_page([16 << 10; 256].into_iter()), 8);
+        assert_eq!(next_page([2 << 20, 1].into_iter()), 1);
+    }
+}

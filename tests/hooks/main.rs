@@ -1,0 +1,12 @@
+//! Our own clients against the real daemon: the hook with a monitor that is up, down, restarting, hung or full, Claude Code's
+//! settings, `emit` and `events`.
+#![cfg(target_os = "linux")]
+
+mod events;
+mod hook;
+mod session;
+mod settings;
+mod trouble;
+
+#[path = "../harness/mod.rs"]
+mod harness;

@@ -1,0 +1,397 @@
+//! Repositories that are hostile, broken, or huge, and a git that hangs.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use super::*;
+
+/// All questions about a file, and the diff of a commit.
+async fn ask_all(rig: &Rig, file: &str) -> Vec<String> {
+    let mut answers = Vec::new();
+    for commit in ["HEAD", "main", "side"] {
+        let path = format!("/api/file/diff?path={}&commit={commit}", encoded(file));
+        answers.push(rig.ask("GET", &path, "", "").await);
+    }
+    answers.push(get(rig, "/api/file/diff", file).await);
+    answers.push(post(rig, "/api/git-history", file).await);
+    answers.push(get(rig, "/api/file/read", file).await);
+    answers.push(get(rig, "/api/files", file.rsplit_once('/').unwrap().0).await);
+    answers
+}
+
+/// Each setting and file through which a repository can make git run something, with the mark that it leaves.
+fn set_traps(place: &Place, repository: &str) {
+    let marks = place.path("marks");
+    std::fs::create_dir_all(&marks).unwrap();
+    let trap = |name: &str| format!("touch {}/{name}; cat", marks.display());
+    place.write(&format!("{repository}/.gitattributes"), b"* filter=evil diff=evil merge=evil text\n");
+    place.write(&format!("{repository}/.git/info/attributes"), b"* filter=evil diff=evil\n");
+    let mut settings = vec![
+        ("core.fsmonitor", trap("fsmonitor")),
+        ("core.pager", trap("pager")),
+        ("core.editor", trap("editor")),
+        ("core.sshCommand", trap("ssh")),
+        ("core.gitProxy", trap("proxy")),
+        ("core.askPass", trap("askpass")),
+        ("core.alternateRefsCommand", trap("alternates")),
+        ("core.hooksPath", place.path(&format!("{repository}/hooks")).display().to_string()),
+        ("core.untrackedCache", "true".into()),
+        ("credential.helper", format!("!{}", trap("credential"))),
+        ("diff.external", trap("external")),
+        ("diff.evil.command", trap("driver")),
+        ("diff.evil.textconv", trap("textconv")),
+        ("diff.submodule", "diff".into()),
+        ("filter.evil.clean", trap("clean")),
+        ("filter.evil.smudge", trap("smudge")),
+        ("filter.evil.process", trap("process")),
+        ("filter.evil.required", "true".into()),
+        ("gpg.program", place.path(&format!("{repository}/hooks/gpg")).display().to_string()),
+        ("log.showSignature", "true".into()),
+        ("interactive.diffFilter", trap("interactive")),
+        ("sequence.editor", trap("sequence")),
+        ("uploadpack.packObjectsHook", trap("pack")),
+        ("gc.auto", "1".into()),
+        ("extensions.partialClone", "origin".into()),
+        ("remote.origin.promisor", "true".into()),
+        ("remote.origin.url", format!("ext::sh -c touch% {}/fetch", marks.display())),
+        ("protocol.ext.allow", "always".into()),
+        ("diff.noprefix", "true".into()),
+        ("color.ui", "always".into()),
+        ("format.pretty", "%GG".into()),
+        ("diff.orderFile", "/etc/passwd".into()),
+        ("mailmap.file", "/etc/passwd".into()),
+    ];
+    for verb in ["log", "show", "diff", "ls-files", "ls-tree", "cat-file", "rev-parse"] {
+        settings.push((Box::leak(format!("pager.{verb}").into_boxed_str()), trap(&format!("pager-{verb}"))));
+        settings.push((
+            Box::leak(format!("alias.{verb}").into_boxed_str()),
+            format!("!{}", trap(&format!("alias-{verb}"))),
+        ));
+    }
+    for (name, value) in settings {
+        place.git(repository, &["config", name, &value]);
+    }
+    for hook in
+        ["post-index-change", "pre-commit", "post-checkout", "reference-transaction", "fsmonitor-watchman", "gpg"]
+    {
+        for folder in ["hooks", ".git/hooks"] {
+            let path = place.path(&format!("{repository}/{folder}/{hook}"));
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(&path, format!("#!/bin/sh\ntouch {}/hook-{hook}\n", marks.display())).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        }
+    }
+}
+
+fn marks(place: &Place) -> Vec<String> {
+    let mut marks: Vec<String> = std::fs::read_dir(place.path("marks"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    marks.sort();
+    marks
+}
+
+#[tokio::test]
+async fn a_hostile_repository_runs_nothing() {
+    let place = Place::new();
+    let rig = start(place.settings());
+    place.repository("root/evil");
+    place.git("root/evil", &["branch", "side"]);
+    // A commit that claims to be signed, so that whoever shows signatures asks gpg.
+    let tree = place.git("root/evil", &["rev-parse", "HEAD^{tree}"]);
+    let parent = place.git("root/evil", &["rev-parse", "HEAD"]);
+    let who = "t <t@example.org> 1700000000 +0000";
+    let signed = format!(
+        "tree {}\nparent {}\nauthor {who}\ncommitter {who}\ngpgsig -----BEGIN PGP SIGNATURE-----\n \n x\n -----END PGP SIGNATURE-----\n\nsigned\n",
+        tree.trim(),
+        parent.trim()
+    );
+    place.write("signed", signed.as_bytes());
+    let signed = place.path("signed");
+    let number = place.git("root/evil", &["hash-object", "-t", "commit", "-w", signed.to_str().unwrap()]);
+    place.git("root/evil", &["update-ref", "refs/heads/main", number.trim()]);
+    // A file whose content is not there, as in a clone that fetches when it is asked.
+    place.write("root/evil/gone.txt", b"gone\n");
+    place.git("root/evil", &["add", "gone.txt"]);
+    place.git("root/evil", &["commit", "-q", "-m", "gone"]);
+    let blob = place.git("root/evil", &["rev-parse", "HEAD:gone.txt"]);
+    let object = format!("root/evil/.git/objects/{}/{}", &blob[..2], blob[2..].trim());
+    std::fs::remove_file(place.path(&object)).unwrap();
+    place.write("root/evil/gone.txt", b"other\n");
+    set_traps(&place, "root/evil");
+
+    let mut answers = ask_all(&rig, &place.root("evil/a.txt")).await;
+    answers.extend(ask_all(&rig, &place.root("evil/gone.txt")).await);
+    assert_eq!(marks(&place), Vec::<String>::new(), "git ran something of the repository's");
+    assert!(answers.iter().all(|answer| status(answer) == 200), "{answers:#?}");
+    let diff = json_of(&answers[3]);
+    assert!(diff["diff"].as_str().unwrap().ends_with("@@ -1 +1,2 @@\n hello\n+change\n"), "{diff}");
+    assert!(json_of(&answers[4])["commits"].as_array().unwrap().len() == 1, "{}", answers[4]);
+
+    // The traps are real: git by itself falls into them. The filter that answers nothing would end it before the others.
+    let _ = place.git_command("root/evil", &["add", "a.txt"]).output().unwrap();
+    place.git("root/evil", &["config", "--unset", "filter.evil.process"]);
+    place.write("root/evil/a.txt", b"hello\nagain\n");
+    for arguments in [
+        &["status"][..],
+        &["diff", "--", "a.txt"],
+        &["log", "-p", "--ext-diff", "--", "a.txt"],
+        &["log", "-p", "--no-ext-diff", "--textconv", "--", "a.txt"],
+        &["log", "main~1", "-1"],
+        &["cat-file", "blob", blob.trim()],
+        &["add", "a.txt"],
+    ] {
+        let _ = place.git_command("root/evil", arguments).output().unwrap();
+    }
+    let fell = marks(&place);
+    println!("traps that git by itself fell into: {fell:?}");
+    for wanted in ["fsmonitor", "process", "clean", "driver", "textconv", "hook-gpg", "fetch", "hook-post-index-change"]
+    {
+        assert!(fell.iter().any(|name| name == wanted), "{wanted}: {fell:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_repository_shows_nothing_from_outside_the_roots() {
+    let place = Place::new();
+    let rig = start(place.settings());
+    place.repository("outside/repo");
+    place.write("outside/repo/a.txt", SECRET.as_bytes());
+    place.git("outside/repo", &["commit", "-q", "-a", "-m", SECRET]);
+    place.git("outside/repo", &["branch", "side"]);
+    place.write("outside/repo/a.txt", b"later\n");
+    let outside = place.path("outside/repo/.git");
+    let outside = outside.to_str().unwrap();
+    for name in ["link", "file", "common", "objects", "borrow", "tree", "config"] {
+        let at = |sub: &str| place.path(&format!("root/{name}/{sub}"));
+        std::fs::create_dir_all(at("")).unwrap();
+        place.write(&format!("root/{name}/a.txt"), b"mine\n");
+        match name {
+            "link" => symlink(outside, at(".git")).unwrap(),
+            "file" => std::fs::write(at(".git"), format!("gitdir: {outside}\n")).unwrap(),
+            "tree" => {
+                place.git("root/tree", &["init", "-q", "-b", "main"]);
+                place.git("root/tree", &["config", "core.worktree", place.path("outside").to_str().unwrap()]);
+                place.write("root/tree/secret.txt", b"mine\n");
+                for (key, value) in [("GIT_DIR", at(".git")), ("GIT_WORK_TREE", at(""))] {
+                    assert!(value.exists(), "{key}");
+                }
+                let mut add = place.git_command("root/tree", &["add", "secret.txt"]);
+                assert!(add.env("GIT_DIR", at(".git")).env("GIT_WORK_TREE", at("")).status().unwrap().success());
+                let mut commit = place.git_command("root/tree", &["commit", "-q", "-m", "x"]);
+                assert!(commit.env("GIT_DIR", at(".git")).env("GIT_WORK_TREE", at("")).status().unwrap().success());
+            }
+            _ => {
+                place.git(&format!("root/{name}"), &["init", "-q", "-b", "main"]);
+                let git = at(".git");
+                match name {
+                    "common" => std::fs::write(git.join("commondir"), outside).unwrap(),
+                    "objects" => {
+                        std::fs::remove_dir_all(git.join("objects")).unwrap();
+                        symlink(format!("{outside}/objects"), git.join("objects")).unwrap();
+                    }
+                    "borrow" => {
+                        std::fs::write(git.join("objects/info/alternates"), format!("{outside}/objects\n")).unwrap()
+                    }
+                    _ => {
+                        place.git("root/config", &["config", "include.path", "/etc/passwd"]);
+                    }
+                }
+                let head = place.git("outside/repo", &["rev-parse", "HEAD"]);
+                if name != "config" {
+                    std::fs::write(git.join("refs/heads/main"), head).unwrap();
+                }
+            }
+        }
+        let file = if name == "tree" { "tree/secret.txt".to_owned() } else { format!("{name}/a.txt") };
+        let answers = ask_all(&rig, &place.root(&file)).await;
+        for answer in &answers {
+            for foreign in [SECRET, "root:x:0:0", "add a"] {
+                assert!(!answer.contains(foreign), "{name}: {foreign}: {answer}");
+            }
+        }
+        match name {
+            // git cannot read its settings, and says no.
+            "config" => assert_eq!(json_of(&answers[3])["tracked"], false, "{}", answers[3]),
+            // The working tree is where the repository is, whatever it says.
+            "tree" => assert_eq!(json_of(&answers[3])["has_uncommitted"], false, "{}", answers[3]),
+            _ => assert_eq!((status(&answers[3]), code(&answers[3]).as_str()), (403, "outside_roots"), "{name}"),
+        }
+        println!("{name}: {}", body(&answers[3]));
+    }
+    // What is above a root is no repository of it.
+    place.git("", &["init", "-q", "-b", "main"]);
+    place.git("", &["add", "-f", "root/Makefile"]);
+    place.git("", &["commit", "-q", "-m", SECRET]);
+    assert_eq!(json_of(&get(&rig, "/api/file/diff", &place.root("Makefile")).await)["tracked"], false);
+}
+
+#[tokio::test]
+async fn a_repository_of_somebody_else_is_refused_by_git_itself() {
+    let place = Place::new();
+    let rig = start(place.settings());
+    place.repository("root/theirs");
+    if !rustix::process::geteuid().is_root() {
+        // Only root can give files away; the check is git's own, and git is asked the same way.
+        return;
+    }
+    let owner = Command::new("chown").args(["-R", "12345:12345"]).arg(place.path("root/theirs")).status().unwrap();
+    assert!(owner.success());
+    let answer = json_of(&get(&rig, "/api/file/diff", &place.root("theirs/a.txt")).await);
+    assert_eq!((&answer["tracked"], &answer["success"]), (&json!(false), &json!(true)));
+    assert_eq!(json_of(&post(&rig, "/api/git-history", &place.root("theirs/a.txt")).await)["commits"], json!([]));
+}
+
+/// A program in place of git.
+fn stand_in(place: &Place, text: &str) -> Settings {
+    let program = place.path("git-stand-in");
+    std::fs::write(&program, format!("#!/bin/sh\n{text}\n")).unwrap();
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let rules = mpm_monitor::server::files::Rules { git: Some(program), ..place.rules() };
+    Settings { files: rules, ..settings() }
+}
+
+/// Whether any process of a group runs; one that was killed may wait to be collected by its new parent.
+fn group_lives(id: i32) -> bool {
+    if !cfg!(target_os = "linux") {
+        return rustix::process::test_kill_process_group(rustix::process::Pid::from_raw(id).unwrap()).is_ok();
+    }
+    let all = std::fs::read_dir("/proc").unwrap().flatten();
+    all.filter_map(|entry| std::fs::read_to_string(entry.path().join("stat")).ok()).any(|stat| {
+        let mut words = stat.rsplit(") ").next().unwrap_or_default().split(' ');
+        let (state, group) = (words.next().unwrap_or_default(), words.nth(1));
+        group == Some(&id.to_string()) && !["Z", "X"].contains(&state)
+    })
+}
+
+#[tokio::test]
+async fn a_git_that_hangs_is_ended_and_delays_nobody_else() {
+    let place = Place::new();
+    place.repository("root/proj");
+    let rig = start(stand_in(&place, &format!("echo $$ >> {}/pids; sleep 1000 & wait", place.base.display())));
+    let file = place.root("proj/a.txt");
+    let began = Instant::now();
+    let ask = async || (get(&rig, "/api/file/diff", &file).await, began.elapsed());
+    let meanwhile = async {
+        let (mut slowest, mut count) = (Duration::ZERO, 0_u32);
+        while began.elapsed() < Duration::from_secs(2) {
+            let asked = Instant::now();
+            assert_eq!(status(&rig.ask("GET", "/health", "", "").await), 200);
+            slowest = slowest.max(asked.elapsed());
+            count += 1;
+        }
+        (slowest, count)
+    };
+    let (a, b, c, d, e, f, (slowest, count)) = tokio::join!(ask(), ask(), ask(), ask(), ask(), ask(), meanwhile);
+    let all = [a, b, c, d, e, f];
+    for (answer, took) in &all {
+        let value = json_of(answer);
+        assert!(["git_timeout", "git_busy"].contains(&value["code"].as_str().unwrap()), "{answer}");
+        assert!(
+            matches!(status(answer), 503 | 504) && value["diff"] == "" && value["has_changes"] == false,
+            "{answer}"
+        );
+        assert!(*took < Duration::from_secs(15), "{took:?}");
+    }
+    assert!(all.iter().any(|(answer, _)| code(answer) == "git_timeout"));
+    println!(
+        "six questions to a git that hangs: {:?}; meanwhile {count} other requests, the slowest {slowest:?}",
+        all.iter().map(|(answer, took)| (code(answer), *took)).collect::<Vec<_>>()
+    );
+    assert!(slowest < Duration::from_secs(1), "{slowest:?}");
+    for id in std::fs::read_to_string(place.path("pids")).unwrap().lines() {
+        until("the group has ended", || !group_lives(id.parse().unwrap())).await;
+    }
+    let figures = json_of(&rig.ask("GET", "/api/status", "", "").await);
+    assert!(figures["files"]["diff"]["git_timeout"].as_u64().unwrap() >= 1, "{figures}");
+}
+
+#[tokio::test]
+async fn the_real_git_that_waits_for_a_pipe_is_ended_too() {
+    let place = Place::new();
+    let rig = start(place.settings());
+    place.repository("root/proj");
+    for name in ["HEAD", "index", "commondir", "objects/info/alternates"] {
+        let path = place.path("root/proj/.git").join(name);
+        let kept = std::fs::read(&path).ok();
+        let _ = std::fs::remove_file(&path);
+        assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+        let began = Instant::now();
+        let answer = get(&rig, "/api/file/diff", &place.root("proj/a.txt")).await;
+        let took = began.elapsed();
+        println!("{name} is a pipe: {} after {took:?}", body(&answer));
+        let wanted = if matches!(name, "HEAD" | "index") { "git_timeout" } else { "outside_roots" };
+        assert_eq!(code(&answer), wanted, "{name}: {answer}");
+        assert!(took < Duration::from_secs(12), "{name}: {took:?}");
+        std::fs::remove_file(&path).unwrap();
+        if let Some(bytes) = kept {
+            std::fs::write(&path, bytes).unwrap();
+        }
+    }
+    assert_eq!(json_of(&get(&rig, "/api/file/diff", &place.root("proj/a.txt")).await)["has_changes"], true);
+}
+
+#[tokio::test]
+async fn output_of_git_is_bounded() {
+    let place = Place::new();
+    place.repository("root/proj");
+    let rig = start(stand_in(&place, "exec cat /dev/zero"));
+    let (before, began) = (resident(), Instant::now());
+    let answer = get(&rig, "/api/file/diff", &place.root("proj/a.txt")).await;
+    let grown = resident().saturating_sub(before);
+    println!(
+        "a git that never stops talking: {:?}, {} MiB more memory: {:.100}",
+        began.elapsed(),
+        grown >> 20,
+        body(&answer)
+    );
+    assert!(grown < 64 << 20, "{grown}");
+    let rig = start(stand_in(&place, "exit 128"));
+    assert_eq!(json_of(&get(&rig, "/api/file/diff", &place.root("proj/a.txt")).await)["tracked"], false);
+    let missing = mpm_monitor::server::files::Rules { git: Some("/nonexistent/git".into()), ..place.rules() };
+    let rig = start(Settings { files: missing, ..settings() });
+    assert_eq!(code(&get(&rig, "/api/file/diff", &place.root("proj/a.txt")).await), "git_failed");
+}
+
+#[tokio::test]
+async fn a_repository_of_a_hundred_thousand_files_answers_in_time() {
+    use std::io::Write as _;
+    let place = Place::new();
+    let rig = start(place.settings());
+    std::fs::create_dir_all(place.path("root/huge")).unwrap();
+    place.git("root/huge", &["init", "-q", "-b", "main"]);
+    let mut import = place.git_command("root/huge", &["fast-import", "--quiet"]);
+    let mut import = import.stdin(Stdio::piped()).spawn().unwrap();
+    let mut input = std::io::BufWriter::new(import.stdin.take().unwrap());
+    write!(input, "blob\nmark :1\ndata 6\nhello\n\n").unwrap();
+    for n in 0..50 {
+        writeln!(input, "commit refs/heads/main\ncommitter t <t@example.org> {} +0000\ndata 1\nx", 1_700_000_000 + n)
+            .unwrap();
+        for m in 0..2000 {
+            writeln!(input, "M 100644 :1 d{n:02}/f{m:04}.txt").unwrap();
+        }
+    }
+    drop(input);
+    assert!(import.wait().unwrap().success());
+    place.git("root/huge", &["read-tree", "HEAD"]);
+    place.write("root/huge/d07/f0007.txt", b"hello\nchange\n");
+    let file = place.root("huge/d07/f0007.txt");
+    let (before, mut slowest) = (resident(), Duration::ZERO);
+    for round in 0..3 {
+        let began = Instant::now();
+        let diff = json_of(&get(&rig, "/api/file/diff", &file).await);
+        assert_eq!((&diff["tracked"], &diff["has_changes"]), (&json!(true), &json!(true)), "{diff}");
+        assert_eq!(diff["history"].as_array().unwrap().len(), 1);
+        let history = json_of(&post(&rig, "/api/git-history", &file).await);
+        assert_eq!(history["commits"].as_array().unwrap().len(), 1, "{history}");
+        let of_commit = get(&rig, "/api/file/diff", &format!("{file}&commit=main")).await;
+        assert!(status(&of_commit) == 404, "no such file: {of_commit}");
+        slowest = slowest.max(began.elapsed());
+        println!("round {round}: {:?}", began.elapsed());
+    }
+    println!("100000 files: slowest round {slowest:?}, {} KiB more memory", resident().saturating_sub(before) >> 10);
+    assert!(slowest < Duration::from_secs(12), "{slowest:?}");
+}
