@@ -84,10 +84,8 @@ pub fn run(context: &Context<'_>, found: &Found, plan: &Plan) -> anyhow::Result<
             Err(error) => return Err(undo::after_failure(context, &record, &error)),
         }
     }
-    // What belongs to none of these ports.
-    let known = |port: Option<u16>| plan.installs.contains_key(&port.unwrap_or(0));
-    for (file, _) in plan.stale.iter().filter(|(f, _)| !known(f.port)) {
-        remove(file, None, &mut notes);
+    if plan.installs.is_empty() {
+        plan.stale.iter().for_each(|(file, _)| remove(file, None, &mut notes));
     }
     if json {
         let mut object = told("migrated", &done, plan);
@@ -177,7 +175,9 @@ fn replace(
     notes: &mut Vec<String>,
 ) -> anyhow::Result<Value> {
     let port = record.port;
-    for (file, _) in plan.stale.iter().filter(|(f, _)| f.port.is_none_or(|p| p == port)) {
+    // What belongs to none of the ports goes with the first, so that its record knows of it.
+    let belongs = |p: u16| p == port || !plan.installs.contains_key(&p);
+    for (file, _) in plan.stale.iter().filter(|(f, _)| f.port.is_none_or(belongs)) {
         remove(file, Some(record), notes);
     }
     record.write(&context.paths.state)?;
@@ -185,7 +185,7 @@ fn replace(
     let proof = said["proof"].clone();
     for project in projects {
         let path = project.join(format!(".claude-mpm/monitor-daemon-{port}.pid"));
-        if std::fs::read_to_string(&path).is_ok_and(|text| text == proof["pid"].to_string()) {
+        if std::fs::read_to_string(&path).is_ok_and(|text| text.parse().ok() == proof["pid"].as_u64()) {
             continue;
         }
         notes.push(format!(

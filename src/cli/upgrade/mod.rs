@@ -234,8 +234,14 @@ fn put_in_place(plan: &Plan) -> anyhow::Result<()> {
             std::io::ErrorKind::PermissionDenied => Exit::NoPermission,
             _ => Exit::CantCreate,
         };
-        let target = plan.target.display();
-        failed(exit, format!("cannot {what} {target}: {error}; nothing was changed, the old program is in place"))
+        let (from, target) = (plan.from.display(), plan.target.display());
+        let next = match exit {
+            Exit::NoPermission => {
+                format!(" (as its owner: `sudo install -m755 {from} {target}`, then `mpm-monitor restart`)")
+            }
+            _ => String::new(),
+        };
+        failed(exit, format!("cannot {what} {target}: {error}{next}; nothing was changed, the old program is in place"))
     };
     let staged = swap::stage(&plan.from, &plan.target).map_err(|e| cannot("put the new program beside", e))?;
     // What was checked may have been exchanged since.
