@@ -58,6 +58,9 @@ pub fn values(kind: Kind) -> String {
         Kind::Dashboard => "an absolute path, \"auto\", or \"\"".to_owned(),
         Kind::Directories => "absolute paths".to_owned(),
         Kind::Origins => "web origins".to_owned(),
+        Kind::Names => "names, in which * stands for any part".to_owned(),
+        Kind::Bus => "redis://[USER:PASSWORD@]HOST[:PORT][/DB], or \"\" for none".to_owned(),
+        Kind::Name => "letters, digits, -, . and _, or \"\" for none".to_owned(),
     }
 }
 

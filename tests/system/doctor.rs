@@ -108,7 +108,7 @@ fn the_doctor_finds_what_is_broken_and_what_it_says_repairs_it() {
     let mut clinic = Clinic::new(machine);
     clinic.quiet();
     let report = clinic.doctor();
-    assert_eq!((&report["schema"], &report["totals"]["errors"], &report["totals"]["warnings"]), (&1.into(), &0.into(), &0.into()), "{report:#}");
+    assert_eq!((&report["schema_version"], &report["totals"]["errors"], &report["totals"]["warnings"]), (&1.into(), &0.into(), &0.into()), "{report:#}");
     let healthy = clinic.machine.verb("doctor", &["--port", "8765"]).ok().stdout;
     clinic.said.push(("A healthy machine".into(), healthy.trim_end().to_owned()));
 

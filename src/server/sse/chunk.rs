@@ -53,9 +53,10 @@ impl Chunk {
         let (mut from, mut to) = (0, 0);
         for placed in &self.events {
             let begin = std::mem::replace(&mut to, placed.end);
-            let Event { seq, accepted, draft } = &*placed.event;
+            let Event { seq, accepted, draft, origin } = &*placed.event;
+            let node = origin.as_ref().map(|o| &*o.node);
             let fits =
-                *seq > cursor && filter.matches(*accepted, &draft.name, &draft.subtype, draft.session.as_deref());
+                *seq > cursor && filter.matches(*accepted, &draft.name, &draft.subtype, draft.session.as_deref(), node);
             if fits {
                 last = Some(*seq);
                 continue;
