@@ -56,3 +56,19 @@ fn links_between_the_documents_lead_somewhere() {
         }
     }
 }
+
+/// `MPM_MONITOR_BLESS=1` writes it anew.
+#[test]
+fn every_code_of_the_doctor_is_documented_and_no_other() {
+    let path = root().join("docs/doctor.md");
+    let page = fs::read_to_string(&path).unwrap();
+    let (begin, end) = ("<!-- codes -->\n\n", "\n<!-- end of codes -->");
+    let (before, rest) = page.split_once(begin).unwrap();
+    let (there, after) = rest.split_once(end).unwrap();
+    let table = mpm_monitor::doctor::show::table_of_codes();
+    if std::env::var_os("MPM_MONITOR_BLESS").is_some() {
+        fs::write(&path, format!("{before}{begin}{table}{end}{after}")).unwrap();
+        return;
+    }
+    assert_eq!(there, table, "docs/doctor.md lists other codes; MPM_MONITOR_BLESS=1 writes the table anew");
+}

@@ -12,8 +12,23 @@ const SHORTEST: usize = 6;
 
 /// Parts of names whose values are secret.
 const SECRET: [&str; 17] = [
-    "token", "tokens", "secret", "secrets", "password", "passwd", "passphrase", "pass", "pwd", "credential", "credentials",
-    "auth", "authorization", "cookie", "bearer", "apikey", "pat",
+    "token",
+    "tokens",
+    "secret",
+    "secrets",
+    "password",
+    "passwd",
+    "passphrase",
+    "pass",
+    "pwd",
+    "credential",
+    "credentials",
+    "auth",
+    "authorization",
+    "cookie",
+    "bearer",
+    "apikey",
+    "pat",
 ];
 /// Names that say where a secret is, not what it is.
 const PLACES: [&str; 6] = ["file", "path", "dir", "directory", "name", "id"];
@@ -21,8 +36,22 @@ const PLACES: [&str; 6] = ["file", "path", "dir", "directory", "name", "id"];
 const WHOLE_LINE: [&str; 4] = ["auth", "authorization", "cookie", "bearer"];
 /// How keys of well-known services begin.
 const SHAPES: [&str; 16] = [
-    "sk-", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "glpat-", "xoxb-", "xoxp-", "xoxa-", "AKIA", "ASIA", "AIza",
-    "npm_", "pypi-",
+    "sk-",
+    "ghp_",
+    "gho_",
+    "ghu_",
+    "ghs_",
+    "ghr_",
+    "github_pat_",
+    "glpat-",
+    "xoxb-",
+    "xoxp-",
+    "xoxa-",
+    "AKIA",
+    "ASIA",
+    "AIza",
+    "npm_",
+    "pypi-",
 ];
 
 /// A text without its secrets, and how many were taken out.
@@ -193,8 +222,8 @@ fn sign<'a>(after: &'a str, name: &str) -> Option<(&'a str, &'a str)> {
 /// From where to where the value is secret: within its own quotes, up to the quote around the assignment, or a word.
 fn value_end(value: &str, around: Option<char>, whole: bool) -> (usize, usize) {
     let own = value.chars().next().filter(|c| matches!(c, '"' | '\''));
-    if value.starts_with("\\\"") {
-        return (2, value[2..].find("\\\"").map_or(value.len(), |at| at + 2));
+    if let Some(inner) = value.strip_prefix("\\\"") {
+        return (2, inner.find("\\\"").map_or(value.len(), |at| at + 2));
     }
     if let Some(quote) = own {
         return (1, closing(&value[1..], quote).map_or(value.len(), |at| at + 1));
@@ -205,7 +234,13 @@ fn value_end(value: &str, around: Option<char>, whole: bool) -> (usize, usize) {
     if let Some(quote) = around {
         return (0, closing(value, quote).unwrap_or(value.len()));
     }
-    let ends = |c: char| if whole { matches!(c, '"' | '\'') } else { c.is_whitespace() || matches!(c, '"' | '\'' | ',' | ';' | '&' | '<' | ')' | '}') };
+    let ends = |c: char| {
+        if whole {
+            matches!(c, '"' | '\'')
+        } else {
+            c.is_whitespace() || matches!(c, '"' | '\'' | ',' | ';' | '&' | '<' | ')' | '}')
+        }
+    };
     (0, value.find(ends).unwrap_or(value.len()))
 }
 
@@ -227,7 +262,9 @@ fn after_scheme(line: &str, count: &mut usize) -> String {
         let mut from = done;
         while let Some(at) = lower[from..].find(scheme).map(|a| a + from) {
             let start = at + scheme.len();
-            let length = line[start..].find(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | ',' | ';')).unwrap_or(line.len() - start);
+            let length = line[start..]
+                .find(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | ',' | ';'))
+                .unwrap_or(line.len() - start);
             let is_word_before = line[..at].chars().next_back().is_some_and(char::is_alphanumeric);
             if at >= done && length >= 8 && !is_word_before && !line[start..].starts_with(MARK) {
                 out.push_str(&line[done..start]);
@@ -248,7 +285,9 @@ fn urls(line: &str, count: &mut usize) -> String {
     while let Some((before, after)) = rest.split_once("://") {
         out.push_str(before);
         out.push_str("://");
-        let authority = after.find(|c: char| c.is_whitespace() || matches!(c, '/' | '?' | '#' | '"' | '\'' | '<')).unwrap_or(after.len());
+        let authority = after
+            .find(|c: char| c.is_whitespace() || matches!(c, '/' | '?' | '#' | '"' | '\'' | '<'))
+            .unwrap_or(after.len());
         rest = after;
         if let Some(at) = after[..authority].rfind('@').filter(|&at| at > 0 && &after[..at] != MARK) {
             out.push_str(MARK);

@@ -124,7 +124,8 @@ impl Snapshot {
             body[name] = value.into();
         }
         let of = |f: &NodeFigures| json!({"received": f.received, "behind": f.behind});
-        body["nodes"] = self.nodes.iter().map(|(name, f)| (name.clone(), of(f))).collect::<serde_json::Map<_, _>>().into();
+        body["nodes"] =
+            self.nodes.iter().map(|(name, f)| (name.clone(), of(f))).collect::<serde_json::Map<_, _>>().into();
         body
     }
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 use redis::aio::MultiplexedConnection;
 use redis::streams::{StreamId, StreamRangeReply, StreamReadReply};
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ErrorKind, FromRedisValue, IntoConnectionInfo, Pipeline, RedisConnectionInfo,
-    RedisError, cmd,
+    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ErrorKind, FromRedisValue, IntoConnectionInfo, Pipeline,
+    RedisConnectionInfo, RedisError, cmd,
 };
 
 use super::entry::Entry;
@@ -142,13 +142,15 @@ impl Link {
 
     /// The entries of a stream from `from` to `to`, at most `count`.
     pub async fn range(&mut self, key: &str, from: &str, to: &str, count: usize) -> Result<Vec<StreamId>, Trouble> {
-        let reply: StreamRangeReply = self.ask(cmd("XRANGE").arg(key).arg(from).arg(to).arg("COUNT").arg(count)).await?;
+        let reply: StreamRangeReply =
+            self.ask(cmd("XRANGE").arg(key).arg(from).arg(to).arg("COUNT").arg(count)).await?;
         Ok(reply.ids)
     }
 
     /// The newest entries of a stream up to `to`, newest first, at most `count`.
     pub async fn newest(&mut self, key: &str, to: &str, count: usize) -> Result<Vec<StreamId>, Trouble> {
-        let reply: StreamRangeReply = self.ask(cmd("XREVRANGE").arg(key).arg(to).arg("-").arg("COUNT").arg(count)).await?;
+        let reply: StreamRangeReply =
+            self.ask(cmd("XREVRANGE").arg(key).arg(to).arg("-").arg("COUNT").arg(count)).await?;
         Ok(reply.ids)
     }
 
@@ -203,7 +205,10 @@ mod tests {
             ("-READONLY You can't write against a read only replica.\r\n", "primary"),
             ("-WRONGTYPE Operation against a key holding the wrong kind of value\r\n", "bus.stream"),
             ("-LOADING Redis is loading the dataset in memory\r\n", "loads its data"),
-            ("-MISCONF Redis is configured to save RDB snapshots, but it's unable to persist to disk.\r\n", "cannot save"),
+            (
+                "-MISCONF Redis is configured to save RDB snapshots, but it's unable to persist to disk.\r\n",
+                "cannot save",
+            ),
             ("-MOVED 3999 127.0.0.1:6381\r\n", "cluster"),
             ("-ERR something \u{1b}[31melse\r\n", "h:1 said"),
         ] {

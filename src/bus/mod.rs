@@ -69,7 +69,8 @@ pub fn check_name(name: &str) -> Result<(), String> {
 
 /// The name of a node that was given none.
 fn default_node(host: &str, port: u16) -> String {
-    let host: String = host.chars().map(|c| if c.is_ascii_alphanumeric() || "-._".contains(c) { c } else { '-' }).collect();
+    let host: String =
+        host.chars().map(|c| if c.is_ascii_alphanumeric() || "-._".contains(c) { c } else { '-' }).collect();
     let host: String = host.chars().take(LONGEST_NAME - 6).collect();
     format!("{}-{port}", if host.is_empty() { "node" } else { &host })
 }

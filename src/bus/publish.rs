@@ -105,7 +105,11 @@ async fn session(core: &Core, stop: &mut watch::Receiver<bool>) -> Result<(), Tr
             Resumed::Parted(after) => {
                 generation = generation.next(after);
                 generation.keep(&core.around.dir).await?;
-                tracing::warn!(after, generation = generation.label(), "the bus has events of this node that its store lost; a new stream is begun");
+                tracing::warn!(
+                    after,
+                    generation = generation.label(),
+                    "the bus has events of this node that its store lost; a new stream is begun"
+                );
             }
         }
     };
@@ -309,9 +313,11 @@ async fn agrees(core: &Core, entry: &Entry) -> Result<bool, Trouble> {
         return Ok(false);
     }
     let page = core.around.store.after(entry.seq - 1, 1, &Filter::default()).await?;
-    Ok(page.events.first().filter(|event| event.seq == entry.seq).is_none_or(|event| {
-        event.origin.is_none() && event.accepted.as_microsecond() == accepted
-    }))
+    Ok(page
+        .events
+        .first()
+        .filter(|event| event.seq == entry.seq)
+        .is_none_or(|event| event.origin.is_none() && event.accepted.as_microsecond() == accepted))
 }
 
 /// The last number that means the same in the stream and in the store.

@@ -113,7 +113,9 @@ async fn session(core: &Core, streams: &mut Streams) -> Result<(), Trouble> {
         if keys.is_empty() {
             tokio::time::sleep(block).await;
         } else {
-            let at = |(stream, key): &((String, String), String)| (key.clone(), format!("{}-0", position(core, streams, stream).at()));
+            let at = |(stream, key): &((String, String), String)| {
+                (key.clone(), format!("{}-0", position(core, streams, stream).at()))
+            };
             let wanted: Vec<_> = keys.iter().map(at).collect();
             let mut read = link.read(&wanted, count, block).await?;
             count = next_count(count, &read);
@@ -256,7 +258,12 @@ async fn take(
         if let Some((after, through)) = missing {
             let known = followed.gap.as_ref().is_some_and(|g| g.through >= through);
             if !known {
-                tracing::info!(node = stream.0, after, through, "events of another node are missing; it is asked for them");
+                tracing::info!(
+                    node = stream.0,
+                    after,
+                    through,
+                    "events of another node are missing; it is asked for them"
+                );
                 Figures::add(&core.figures.gaps, 1);
                 followed.gap = Some(Gap { through, since: Instant::now(), asked: None });
             }
@@ -336,7 +343,13 @@ fn lost_draft((node, epoch): &(String, String), after: u64, through: u64, reason
     Draft { name: "system_event".into(), subtype: "bus_gap".into(), session: None, payload: payload.to_string().into() }
 }
 
-async fn tell_lost(core: &Core, stream: &(String, String), after: u64, through: u64, reason: &str) -> Result<(), Trouble> {
+async fn tell_lost(
+    core: &Core,
+    stream: &(String, String),
+    after: u64,
+    through: u64,
+    reason: &str,
+) -> Result<(), Trouble> {
     let mut plan = Plan::default();
     let mut at = Position { stored: core.around.store.reached(&stream.0, &stream.1), verified: 0 };
     plan.lose(&mut at, stream, after, through, reason);
@@ -407,7 +420,8 @@ mod tests {
 
     #[test]
     fn what_follows_a_gap_waits_and_what_is_lost_is_told_in_its_place() {
-        let (arrivals, _, plan) = planned(10, vec![event(9, 8), event(12, 10), event(15, 14), event(16, 15)], Source::Stream);
+        let (arrivals, _, plan) =
+            planned(10, vec![event(9, 8), event(12, 10), event(15, 14), event(16, 15)], Source::Stream);
         assert_eq!((arrivals, plan.known, plan.missing), (vec![(12, 10)], 1, Some((12, 14))));
 
         let gone = Entry { lost: true, ..event(15, 14) };
@@ -439,10 +453,21 @@ mod tests {
     #[test]
     fn large_entries_are_read_in_small_numbers() {
         let read = |bytes: usize, entries: usize| {
-            let draft = Draft { name: "n".into(), subtype: "s".into(), session: None, payload: format!("\"{}\"", "x".repeat(bytes)).into() };
+            let draft = Draft {
+                name: "n".into(),
+                subtype: "s".into(),
+                session: None,
+                payload: format!("\"{}\"", "x".repeat(bytes)).into(),
+            };
             let ids = (1..=entries as u64).map(|seq| {
-                let entry = Entry { seq, after: seq - 1, lost: false, content: Content::Event { accepted: 0, draft: draft.clone() } };
-                let map = entry.fields().into_iter().map(|(n, v)| (n.to_owned(), redis::Value::BulkString(v))).collect();
+                let entry = Entry {
+                    seq,
+                    after: seq - 1,
+                    lost: false,
+                    content: Content::Event { accepted: 0, draft: draft.clone() },
+                };
+                let map =
+                    entry.fields().into_iter().map(|(n, v)| (n.to_owned(), redis::Value::BulkString(v))).collect();
                 StreamId { id: entry.id(), map, ..StreamId::default() }
             });
             HashMap::from([("k".to_owned(), ids.collect())])

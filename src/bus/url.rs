@@ -32,7 +32,9 @@ impl Password {
         let meta = file.metadata().map_err(failed)?;
         if meta.mode() & 0o077 != 0 {
             let mode = meta.mode() & 0o7777;
-            return Err(format!("others than its owner may read or write the password (mode {mode:04o}); run chmod 600 on it"));
+            return Err(format!(
+                "others than its owner may read or write the password (mode {mode:04o}); run chmod 600 on it"
+            ));
         }
         if meta.uid() != 0 && meta.uid() != rustix::process::geteuid().as_raw() {
             let owner = meta.uid();
@@ -85,14 +87,18 @@ impl BusUrl {
         match scheme {
             "redis" | "valkey" => {}
             "rediss" | "valkeys" => {
-                return Err("TLS is not built in; let stunnel, WireGuard or SSH carry the connection (docs/bus.md), and write \
+                return Err(
+                    "TLS is not built in; let stunnel, WireGuard or SSH carry the connection (docs/bus.md), and write \
                             redis:// with their local end"
-                    .to_owned());
+                        .to_owned(),
+                );
             }
             _ => return Err(format!("its scheme is not redis; write {SHAPE}")),
         }
         if rest.contains(['?', '#']) {
-            return Err(format!("it has a query or fragment; write {SHAPE}, a special character of the password as %XX"));
+            return Err(format!(
+                "it has a query or fragment; write {SHAPE}, a special character of the password as %XX"
+            ));
         }
         let (authority, db) = match rest.rsplit_once('/') {
             Some((authority, db)) if !db.contains('@') => (authority, db),
@@ -108,8 +114,11 @@ impl BusUrl {
         };
         let (mut user, mut password) = (None, None);
         if let Some(who) = who {
-            let (name, secret) = who.split_once(':').ok_or("before the @ belongs user:password or :password".to_owned())?;
-            let plain = |text| unescape(text).ok_or("a % in user or password is not followed by two hexadecimal digits".to_owned());
+            let (name, secret) =
+                who.split_once(':').ok_or("before the @ belongs user:password or :password".to_owned())?;
+            let plain = |text| {
+                unescape(text).ok_or("a % in user or password is not followed by two hexadecimal digits".to_owned())
+            };
             user = Some(plain(name)?).filter(|u| !u.is_empty());
             password = Some(plain(secret)?).filter(|p| !p.is_empty()).map(Password);
         }
@@ -126,14 +135,20 @@ impl BusUrl {
         }
         let port = match port {
             "" => PORT,
-            digits => digits.parse().ok().filter(|p| *p > 0).ok_or("its port is not a number from 1 to 65535".to_owned())?,
+            digits => {
+                digits.parse().ok().filter(|p| *p > 0).ok_or("its port is not a number from 1 to 65535".to_owned())?
+            }
         };
         Ok(Self { host: host.to_owned(), port, db, user, password })
     }
 
     /// Where the server is, for people.
     pub fn place(&self) -> String {
-        if self.host.contains(':') { format!("[{}]:{}", self.host, self.port) } else { format!("{}:{}", self.host, self.port) }
+        if self.host.contains(':') {
+            format!("[{}]:{}", self.host, self.port)
+        } else {
+            format!("{}:{}", self.host, self.port)
+        }
     }
 }
 

@@ -54,7 +54,10 @@ pub fn run(args: &ReportArgs) -> anyhow::Result<Exit> {
     let name = format!("mpm-monitor-report-{}", now.strftime("%Y%m%dT%H%M%SZ"));
     let to_stdout = args.output.as_deref() == Some(Path::new("-"));
     if to_stdout && std::io::stdout().is_terminal() {
-        return Err(failed(Exit::Usage, "the bundle is binary, and standard output is a terminal; give a file by --output"));
+        return Err(failed(
+            Exit::Usage,
+            "the bundle is binary, and standard output is a terminal; give a file by --output",
+        ));
     }
     let path = args.output.clone().unwrap_or_else(|| format!("{name}.tar.gz").into());
     // Claimed first: gathering takes seconds, and would be for nothing where the file cannot be made.
@@ -93,7 +96,9 @@ pub fn run(args: &ReportArgs) -> anyhow::Result<Exit> {
 fn create(path: &Path) -> anyhow::Result<std::fs::File> {
     OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(|e| {
         let text = match e.kind() {
-            std::io::ErrorKind::AlreadyExists => format!("{} is there already, and stays; give another --output", path.display()),
+            std::io::ErrorKind::AlreadyExists => {
+                format!("{} is there already, and stays; give another --output", path.display())
+            }
             _ => format!("cannot make {}: {e}; give another --output", path.display()),
         };
         failed(Exit::CantCreate, text)
@@ -141,7 +146,11 @@ fn gather(args: &ReportArgs) -> anyhow::Result<(Vec<Part>, Vec<String>)> {
             parts.push(Part { name: "doctor.json".into(), about: "the same for programs", text: json });
         }
         Err(error) => {
-            parts.push(Part { name: "doctor.txt".into(), about: "the doctor's table", text: Err(format!("{error:#}")) });
+            parts.push(Part {
+                name: "doctor.txt".into(),
+                about: "the doctor's table",
+                text: Err(format!("{error:#}")),
+            });
         }
     }
     parts.extend(gathering.into_iter().map(Gathering::end));
@@ -153,8 +162,10 @@ fn secrets(subject: &Subject) -> Vec<String> {
     let seen = unit::look(subject);
     let receipt = seen.receipt.ok().flatten();
     let env = receipt.into_iter().flat_map(|r| r.env).filter(|(name, _)| redact::is_secret_name(name)).map(|(_, v)| v);
-    let token = seen.token.and_then(|(path, _)| std::fs::read_to_string(path).ok()).map(|t| t.trim().to_owned());
-    env.chain(token).filter(|v| !v.is_empty()).collect()
+    let bus = seen.settings.ok().and_then(|s| s.bus_password_file);
+    let files = seen.token.map(|(path, _)| path).into_iter().chain(bus);
+    let words = files.filter_map(|path| std::fs::read_to_string(path).ok()).map(|t| t.trim().to_owned());
+    env.chain(words).filter(|v| !v.is_empty()).collect()
 }
 
 fn instance(target: &Target, subject: &Subject) -> Vec<Gathering> {
@@ -175,11 +186,15 @@ fn instance(target: &Target, subject: &Subject) -> Vec<Gathering> {
     ];
     let history = subject.paths.history(subject.port);
     let ledger = history.join(crate::runtime::ledger::FILE);
-    let files = [(ledger, "ledger.json", "the crash ledger"), (subject.paths.receipt(subject.port), "receipt.json", "what install made")];
+    let files = [
+        (ledger, "ledger.json", "the crash ledger"),
+        (subject.paths.receipt(subject.port), "receipt.json", "what install made"),
+    ];
     for (path, name, about) in files {
         all.push(Gathering::begin(at(name), about, move || read(&path)));
     }
-    let mut units: Vec<PathBuf> = desired::candidates(subject.port, &subject.paths).into_iter().map(|(p, _)| p).collect();
+    let mut units: Vec<PathBuf> =
+        desired::candidates(subject.port, &subject.paths).into_iter().map(|(p, _)| p).collect();
     if subject.paths.kind == Kind::Systemd {
         let drop_ins = subject.paths.units.join(format!("{}.d", subject.unit()));
         let entries = std::fs::read_dir(drop_ins).into_iter().flatten().flatten().map(|e| e.path());

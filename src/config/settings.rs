@@ -254,7 +254,9 @@ pub fn settle(mut merged: Merged, directories: &Directories) -> Result<(Settings
         bus_url: get(values, "bus.url", |v| if let Value::Bus(u) = v { Some(Some(u.clone())) } else { Some(None) }),
         bus: BusSettings {
             node: Some(text(values, "bus.node")).filter(|name| !name.is_empty()),
-            stream: Some(text(values, "bus.stream")).filter(|name| !name.is_empty()).unwrap_or_else(|| "mpm-monitor".to_owned()),
+            stream: Some(text(values, "bus.stream"))
+                .filter(|name| !name.is_empty())
+                .unwrap_or_else(|| "mpm-monitor".to_owned()),
             stream_events: number(values, "bus.stream_events"),
             gap_wait: time(values, "bus.gap_wait"),
         },

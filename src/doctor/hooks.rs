@@ -8,14 +8,15 @@ use std::time::Duration;
 
 use super::check::{Check, Code, Looked, none_of};
 use super::properties::find_in;
+use crate::config::directories::UserDirs;
+use crate::hooks::claude::file::Settings;
+use crate::hooks::claude::settings::{self, Owner};
+use crate::hooks::place::Machine;
+use crate::hooks::status::Files;
 use crate::service::exec;
 
 /// How long Python may take for one import.
 const IMPORT: Duration = Duration::from_secs(5);
-/// Larger settings are none that a person wrote, bytes.
-const LARGEST: u64 = 4 << 20;
-/// What the command of a hook that posts events has in it.
-const MARKS: [&str; 4] = ["claude-mpm", "claude_mpm", "claude-hook", "mpm-monitor"];
 /// What Python is asked: as the hooks do, but never with the current folder in the way.
 const ASK: &str = "import sys; sys.path = [p for p in sys.path if p]; import claude_mpm; print(claude_mpm.__version__)";
 
@@ -65,114 +66,81 @@ pub struct Place {
     pub path: String,
     /// The virtual environment of this shell.
     pub virtual_env: Option<PathBuf>,
+    /// Where Claude Code keeps its settings, if not in the home directory.
+    pub claude: Option<PathBuf>,
 }
 
 impl Place {
     /// Of this process.
     pub fn this() -> Option<Self> {
-        let home = crate::config::directories::UserDirs::find()?.home;
+        let home = UserDirs::find()?.home;
         Some(Self {
             project: std::env::current_dir().ok().filter(|d| *d != home),
             home,
             path: std::env::var("PATH").unwrap_or_default(),
             virtual_env: std::env::var_os("VIRTUAL_ENV").map(PathBuf::from),
+            claude: std::env::var_os("CLAUDE_CONFIG_DIR").filter(|d| !d.is_empty()).map(PathBuf::from),
         })
+    }
+
+    /// As the hooks' own code knows it.
+    fn machine(&self) -> Machine {
+        let claude = self.claude.as_ref().map(|d| ("CLAUDE_CONFIG_DIR".to_owned(), d.display().to_string()));
+        let user = UserDirs { home: self.home.clone(), ..UserDirs::default() };
+        Machine { variables: claude.into_iter().collect(), user: Some(user), ..Machine::default() }
     }
 }
 
 /// Looks.
 pub fn look(place: &Place) -> Seen {
     let mut seen = Seen::default();
-    for folder in [Some(&place.home), place.project.as_ref()].into_iter().flatten() {
-        for name in ["settings.json", "settings.local.json"] {
-            let file = folder.join(".claude").join(name);
-            match read(&file) {
-                Ok(None) => {}
-                Ok(Some(text)) => {
-                    match commands(&text) {
-                        Some(all) => seen.hooks.extend(all.iter().filter_map(|c| ours(c, &file))),
-                        None => seen.unreadable.push(format!("{} is no JSON object", file.display())),
-                    }
-                    seen.files.push(file);
-                }
-                Err(error) => seen.unreadable.push(format!("{}: {error}", file.display())),
+    for (_, file) in Files::of(&place.machine(), place.project.as_deref()).all {
+        let entries = match Settings::read(&file).map(|s| s.text) {
+            Ok(None) => continue,
+            Ok(Some(text)) => settings::entries(&text).map_err(|e| format!("{}: {e}", file.display())),
+            Err(error) => Err(error.to_string()),
+        };
+        match entries {
+            Ok(entries) => {
+                let posting = entries.iter().filter(|e| e.owner != Owner::Other);
+                seen.hooks.extend(
+                    posting.filter_map(|e| Some(Hook { file: file.clone(), program: first_word(&e.command)? })),
+                );
             }
+            Err(error) => seen.unreadable.push(error),
         }
+        seen.files.push(file);
     }
     let named: BTreeSet<&str> = seen.hooks.iter().map(|h| h.program.as_str()).collect();
     seen.programs = named.into_iter().take(10).map(|n| program(n, place)).collect();
     seen
 }
 
-fn read(path: &Path) -> std::io::Result<Option<String>> {
-    match std::fs::metadata(path) {
-        Ok(meta) if meta.is_file() && meta.len() <= LARGEST => std::fs::read_to_string(path).map(Some),
-        Ok(_) => Err(std::io::Error::other("not a file of settings")),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(e),
-    }
-}
-
-/// All commands of hooks in Claude Code's settings; `None` where that is no JSON object.
-fn commands(settings: &str) -> Option<Vec<String>> {
-    let value: serde_json::Value = serde_json::from_str(settings).ok()?;
-    let events = value.as_object()?.get("hooks").and_then(serde_json::Value::as_object);
-    let groups = events.into_iter().flat_map(|e| e.values()).filter_map(serde_json::Value::as_array).flatten();
-    let hooks = groups.filter_map(|g| g["hooks"].as_array()).flatten();
-    Some(hooks.filter_map(|h| h["command"].as_str()).map(str::to_owned).collect())
-}
-
-fn ours(command: &str, file: &Path) -> Option<Hook> {
-    if !MARKS.iter().any(|mark| command.contains(mark)) {
-        return None;
-    }
-    Some(Hook { file: file.to_owned(), program: first_word(command)? })
-}
-
-/// The program of a shell command: its first word that is no assignment, without its quotes.
+/// The program of a shell command: its first word that is no assignment.
 fn first_word(command: &str) -> Option<String> {
-    let mut rest = command.trim_start();
-    loop {
-        let (mut word, mut quote, mut end) = (String::new(), None, rest.len());
-        let mut chars = rest.char_indices();
-        while let Some((at, c)) = chars.next() {
-            match (c, quote) {
-                (c, Some(q)) if c == q => quote = None,
-                ('\'' | '"', None) => quote = Some(c),
-                ('\\', None) => word.extend(chars.next().map(|(_, c)| c)),
-                (c, None) if c.is_whitespace() || matches!(c, ';' | '|' | '&') => {
-                    end = at;
-                    break;
-                }
-                (c, _) => word.push(c),
-            }
-        }
-        let is_assignment = word.split_once('=').is_some_and(|(name, _)| {
-            !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
-        });
-        rest = rest[end..].trim_start();
-        if word.is_empty() || !is_assignment {
-            return Some(word).filter(|w| !w.is_empty());
-        }
-    }
+    let is_assignment = |word: &String| {
+        let valid = |name: &str| !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+        word.split_once('=').is_some_and(|(name, _)| valid(name))
+    };
+    settings::words(command).into_iter().find(|word| !is_assignment(word))
 }
 
 fn program(named: &str, place: &Place) -> Program {
     let home = place.home.display().to_string();
     let project = place.project.as_ref().unwrap_or(&place.home).display().to_string();
-    let expanded = [("$CLAUDE_PROJECT_DIR", &project), ("${CLAUDE_PROJECT_DIR}", &project), ("$HOME", &home), ("${HOME}", &home)]
-        .into_iter()
-        .find_map(|(name, value)| Some(format!("{value}{}", named.strip_prefix(name)?)))
-        .or_else(|| Some(format!("{home}/{}", named.strip_prefix("~/")?)))
-        .unwrap_or_else(|| named.to_owned());
+    let expanded =
+        [("$CLAUDE_PROJECT_DIR", &project), ("${CLAUDE_PROJECT_DIR}", &project), ("$HOME", &home), ("${HOME}", &home)]
+            .into_iter()
+            .find_map(|(name, value)| Some(format!("{value}{}", named.strip_prefix(name)?)))
+            .or_else(|| Some(format!("{home}/{}", named.strip_prefix("~/")?)))
+            .unwrap_or_else(|| named.to_owned());
     let path = if expanded.starts_with('/') {
         Some(PathBuf::from(&expanded)).filter(|p| p.exists())
     } else {
         find_in(&place.path, &expanded)
     };
-    let runs = path.as_deref().is_some_and(|p| {
-        std::fs::metadata(p).is_ok_and(|m| m.is_file() && m.mode() & 0o111 != 0)
-    });
+    let runs =
+        path.as_deref().is_some_and(|p| std::fs::metadata(p).is_ok_and(|m| m.is_file() && m.mode() & 0o111 != 0));
     let python = path.as_deref().filter(|_| runs).and_then(|p| python_of(p, place)).map(|python| {
         let can = import(&python);
         (python, can)
@@ -205,7 +173,11 @@ fn python_of(program: &Path, place: &Place) -> Option<PathBuf> {
     let line = std::str::from_utf8(&head[..length]).ok()?.lines().next()?.strip_prefix("#!")?.trim();
     let mut words = line.split_whitespace();
     let first = Path::new(words.next()?);
-    let python = if first.file_name()? == "env" { find_in(&place.path, words.find(|w| !w.starts_with('-'))?)? } else { first.to_owned() };
+    let python = if first.file_name()? == "env" {
+        find_in(&place.path, words.find(|w| !w.starts_with('-'))?)?
+    } else {
+        first.to_owned()
+    };
     python.file_name()?.to_str()?.starts_with("python").then_some(python)
 }
 
@@ -230,8 +202,10 @@ pub fn judge(seen: &Looked<Option<Seen>>) -> Vec<Check> {
     };
     let mut checks = vec![match (seen.hooks.len(), seen.unreadable.first()) {
         (0, Some(error)) => Check::failed(Code::HookCommands, "Claude Code's settings cannot be read").seen(error),
-        (0, None) => Check::failed(Code::HookCommands, "Claude Code has no hooks that post events: nothing will come from it")
-            .next("claude-mpm configure --install-hooks"),
+        (0, None) => {
+            Check::failed(Code::HookCommands, "Claude Code has no hooks that post events: nothing will come from it")
+                .next("mpm-monitor hooks install")
+        }
         (n, _) => {
             let files: BTreeSet<_> = seen.hooks.iter().map(|h| h.file.display().to_string()).collect();
             let check = Check::verified(Code::HookCommands, format!("{n} hooks post events"));
@@ -252,9 +226,12 @@ pub fn judge(seen: &Looked<Option<Seen>>) -> Vec<Check> {
         Some(first) => {
             let next = match &first.path {
                 Some(path) => format!("chmod +x {}", path.display()),
+                None if first.named.ends_with("mpm-monitor") => "mpm-monitor hooks install".to_owned(),
+                // Ours would not replace what Claude MPM put there.
                 None => "claude-mpm configure --install-hooks".to_owned(),
             };
-            let check = Check::failed(Code::HookPrograms, "hooks point to a program that cannot be run: their events are lost");
+            let check =
+                Check::failed(Code::HookPrograms, "hooks point to a program that cannot be run: their events are lost");
             let told = |c: Check, p: &&Program| {
                 let why = if p.path.is_some() { "is not executable" } else { "is not there" };
                 c.seen(format!("{} {why} (named in {})", p.named, file_of(p)))
@@ -271,11 +248,12 @@ pub fn judge(seen: &Looked<Option<Seen>>) -> Vec<Check> {
                 c.seen(format!("{} imports claude_mpm {}", python.display(), version.as_deref().unwrap_or_default()))
             })
         }
-        Some((python, Err(error))) => {
-            Check::failed(Code::HookImport, "the hooks' Python cannot import claude_mpm: they do nothing, without a word")
-                .seen(format!("{}: {error}", python.display()))
-                .next(format!("{} -m pip install claude-mpm", python.display()))
-        }
+        Some((python, Err(error))) => Check::failed(
+            Code::HookImport,
+            "the hooks' Python cannot import claude_mpm: they do nothing, without a word",
+        )
+        .seen(format!("{}: {error}", python.display()))
+        .next(format!("{} -m pip install claude-mpm", python.display())),
         Some(_) => Check::not_run(Code::HookImport, "it was not asked"),
     });
     checks

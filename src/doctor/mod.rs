@@ -189,7 +189,8 @@ fn silent(subject: &Subject) -> Option<u64> {
     let address = *observe::addresses(subject.port, &subject.paths).first()?;
     let (status, body) = runtime.block_on(probe::get(address, "/metrics", observe::LOOK)).ok()?;
     let text = String::from_utf8_lossy(&body);
-    let line = text.lines().find_map(|l| l.strip_prefix("mpm_monitor_watchdog_silent_parts ")).filter(|_| status == 200)?;
+    let line =
+        text.lines().find_map(|l| l.strip_prefix("mpm_monitor_watchdog_silent_parts ")).filter(|_| status == 200)?;
     line.trim().parse().ok()
 }
 

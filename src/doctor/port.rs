@@ -199,9 +199,7 @@ fn stale_lock(seen: &Seen) -> Check {
         [first, ..] => {
             let check = Check::failed(Code::StaleLock, "a killed process left its lock file; nobody holds it")
                 .next(format!("rm {}", first.display()));
-            let told = |c: Check, p: &PathBuf| {
-                c.seen(p.display().to_string()).fix(Fix::RemoveLock { path: p.clone() })
-            };
+            let told = |c: Check, p: &PathBuf| c.seen(p.display().to_string()).fix(Fix::RemoveLock { path: p.clone() });
             seen.locks.iter().fold(check, told)
         }
     }
@@ -265,12 +263,10 @@ mod tests {
         assert_eq!(check.next.as_deref(), Some("mpm-monitor install --user --port 8766"));
         assert!(checks.iter().all(|c| !c.next.as_deref().unwrap_or("").contains("kill")));
         let theirs = all(owned(ports::Kind::ClaudeMpm { version: "6.5".into() }), Seen::default());
-        assert_eq!(
-            find(&theirs, Code::OtherMonitor).next.as_deref(),
-            Some("claude-mpm monitor stop --port 8765")
-        );
+        assert_eq!(find(&theirs, Code::OtherMonitor).next.as_deref(), Some("claude-mpm monitor stop --port 8765"));
         assert_eq!(find(&theirs, Code::PortOwner).outcome, Outcome::Verified);
-        let dashboard = all(owned(ports::Kind::Foreign), Seen { orchestrator: true, free: Some(8766), ..Seen::default() });
+        let dashboard =
+            all(owned(ports::Kind::Foreign), Seen { orchestrator: true, free: Some(8766), ..Seen::default() });
         assert!(find(&dashboard, Code::OtherMonitor).summary.contains("Orchestrator"));
     }
 

@@ -93,7 +93,8 @@ fn identity(facts: &Facts) -> Check {
     if health.instance_id.is_none() {
         return Check::not_run(Code::Identity, "the port is another monitor's");
     }
-    let check = |text: String| Check::failed(Code::Identity, text).seen(format!("pid {} answers", health.pid)).seen(&seen);
+    let check =
+        |text: String| Check::failed(Code::Identity, text).seen(format!("pid {} answers", health.pid)).seen(&seen);
     match facts.elsewhere {
         Some(scope) => Check::verified(Code::Identity, format!("pid {} is the {scope} manager's", health.pid)),
         None if facts.homebrew.is_some() => Check::not_run(Code::Identity, "Homebrew runs it"),
@@ -158,7 +159,9 @@ fn crash_loop(subject: &Subject, facts: &Facts) -> Check {
     let runs = job.and_then(|j| j.runs).unwrap_or(0);
     let throttled = job.is_some_and(|j| j.phase == Phase::Starting && j.last_exit.is_some());
     let failures = ledger.map_or(0, |l| l.consecutive_failures);
-    let many = usize::try_from(failures).is_ok_and(|n| n >= BURST);
+    // One that is ready is over it; `last-end` still tells of it.
+    let is_up = facts.health.as_ref().is_some_and(|h| h.ready == Some(true));
+    let many = usize::try_from(failures).is_ok_and(|n| n >= BURST) && !is_up;
     let check = if let Some(failure) = gave_up {
         Check::failed(Code::CrashLoop, format!("it gave up: {}", failure.reason)).seen(format!("at {}", failure.at))
     } else if limit {
@@ -172,7 +175,8 @@ fn crash_loop(subject: &Subject, facts: &Facts) -> Check {
         return Check::not_run(Code::CrashLoop, "neither the manager nor the crash ledger could be asked");
     } else {
         let restarts = job.and_then(|j| j.restarts).filter(|&n| n > 0);
-        let text = restarts.map_or("no restart after a failure".to_owned(), |n| format!("{n} restarts, and it stays up"));
+        let text =
+            restarts.map_or("no restart after a failure".to_owned(), |n| format!("{n} restarts, and it stays up"));
         return Check::verified(Code::CrashLoop, text);
     };
     let check = job.into_iter().filter(|j| j.last_exit.is_some()).fold(check, |c, j| c.seen(ended(j)));
@@ -191,7 +195,9 @@ fn last_end(subject: &Subject, facts: &Facts) -> Check {
         (Some(failure), _) => Check::failed(Code::LastEnd, "the process before this one ended badly")
             .seen(format!("{}: {}", failure.at, failure.reason))
             .next(subject.logs()),
-        (None, Some(how)) => Check::failed(Code::LastEnd, "the last process ended badly").seen(how).next(subject.logs()),
+        (None, Some(how)) => {
+            Check::failed(Code::LastEnd, "the last process ended badly").seen(how).next(subject.logs())
+        }
     }
 }
 
@@ -244,7 +250,11 @@ fn watchdog(subject: &Subject, facts: &Facts, seen: &Looked<Seen>, properties: &
         return Check::not_run(Code::Watchdog, "the manager does not tell when the last sign of life came");
     };
     let age = Duration::from_micros(seen.now_usec.saturating_sub(ping));
-    let said = format!("the last sign of life came {:.1} s ago, and {:.0} s are allowed", age.as_secs_f32(), limit.as_secs_f32());
+    let said = format!(
+        "the last sign of life came {:.1} s ago, and {:.0} s are allowed",
+        age.as_secs_f32(),
+        limit.as_secs_f32()
+    );
     // It comes at least every half of the time; twice as late leaves nothing.
     if age > limit * 3 / 4 {
         return Check::failed(Code::Watchdog, said).next(subject.logs());
@@ -271,7 +281,7 @@ fn strays(facts: &Facts, seen: &Looked<Seen>, properties: &Looked<Properties>) -
     if others.is_empty() && zombies == 0 {
         return Check::verified(Code::Strays, "none");
     }
-    let text = format!("{} other processes in its control group, {zombies} of its children are zombies", others.len());
+    let text = format!("other processes in its control group: {}; children that are zombies: {zombies}", others.len());
     let check = Check::failed(Code::Strays, text);
     others.iter().take(5).fold(check, |c, p| c.seen(format!("pid {} {}", p.pid, p.name)))
 }

@@ -1,6 +1,6 @@
 //! The report: for people a table of 80 columns, for programs one JSON object.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::check::{Check, Code, Group, Outcome, Severity};
 use crate::service::Scope;
@@ -13,7 +13,7 @@ const SENTENCE: usize = 30;
 const EVIDENCE: usize = 10;
 
 /// The checks of one instance.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Instance {
     /// Its port.
     pub port: u16,
@@ -187,7 +187,8 @@ mod tests {
     use super::*;
 
     fn report() -> Report {
-        let long = "a sentence of many words that cannot stand in one line of the table, and so has to go on in the next";
+        let long =
+            "a sentence of many words that cannot stand in one line of the table, and so has to go on in the next";
         let checks = vec![
             Check::verified(Code::ManagerReachable, "the user manager answers").seen("hidden unless asked for"),
             Check::failed(Code::Linger, long).seen(long).next(format!("sudo {}", "x".repeat(90))),
@@ -215,8 +216,13 @@ mod tests {
         let json = serde_json::to_value(report()).unwrap();
         assert_eq!(json["schema_version"], 1);
         let check = &json["instances"][0]["checks"][1];
-        assert_eq!((&check["code"], &check["outcome"], &check["severity"]), (&"linger".into(), &"failed".into(), &"warning".into()));
+        assert_eq!(
+            (&check["code"], &check["outcome"], &check["severity"]),
+            (&"linger".into(), &"failed".into(), &"warning".into())
+        );
         assert_eq!(json["instances"][0]["checks"][2]["outcome"], "not-run");
         assert_eq!(json["totals"]["warnings"], 1);
+        let read: Vec<Instance> = serde_json::from_value(json["instances"].clone()).unwrap();
+        assert_eq!(read, report().instances);
     }
 }

@@ -78,7 +78,8 @@ pub fn judge(
     let all = running.as_ref().map(|r| r.all.as_slice()).unwrap_or_default();
     let properties = properties.as_ref().ok();
     let cgroup = properties.and_then(|p| p.cgroup.as_deref());
-    let path = running.as_ref().ok().and_then(|r| r.main.path.as_deref()).or(properties.and_then(|p| p.path.as_deref()));
+    let path =
+        running.as_ref().ok().and_then(|r| r.main.path.as_deref()).or(properties.and_then(|p| p.path.as_deref()));
     vec![
         tool_paths(subject, seen, path, installed),
         tmux_cgroup(subject, all, cgroup),
@@ -100,25 +101,28 @@ pub fn judge(
 
 fn tool_paths(subject: &Subject, seen: &Seen, path: Option<&str>, installed: bool) -> Check {
     let Some(path) = path.filter(|_| installed) else {
-        return Check::not_run(Code::ToolPaths, if installed { "the service's PATH is not told" } else { "nothing is installed" });
+        return Check::not_run(
+            Code::ToolPaths,
+            if installed { "the service's PATH is not told" } else { "nothing is installed" },
+        );
     };
     let there: Vec<_> = seen.here.iter().map(|(tool, here)| (*tool, here, find_in(path, tool))).collect();
     let lacking: Vec<_> = there.iter().filter(|(_, here, found)| here.is_some() && found.is_none()).collect();
     let show = |found: &Option<PathBuf>| found.as_ref().map_or("nowhere".to_owned(), |p| p.display().to_string());
     let shown: Vec<String> = there.iter().map(|(tool, _, found)| format!("{tool}: {}", show(found))).collect();
     if lacking.is_empty() {
-        return Check::verified(Code::ToolPaths, format!("the service finds {}", shown.join(", "))).seen(format!("PATH={path}"));
+        return Check::verified(Code::ToolPaths, format!("the service finds {}", shown.join(", ")))
+            .seen(format!("PATH={path}"));
     }
-    let dirs: Vec<String> = lacking
-        .iter()
-        .filter_map(|(_, here, _)| here.as_ref()?.parent().map(|d| d.display().to_string()))
-        .collect();
+    let dirs: Vec<String> =
+        lacking.iter().filter_map(|(_, here, _)| here.as_ref()?.parent().map(|d| d.display().to_string())).collect();
     let check = Check::failed(Code::ToolPaths, "this shell finds tools that the service does not")
         .seen(format!("the service's PATH is {path}"));
-    lacking
-        .iter()
-        .fold(check, |c, (tool, here, _)| c.seen(format!("{tool} is {} here", show(here))))
-        .next(format!("{} --env PATH={}:{path}", subject.verb("install"), dirs.join(":")))
+    lacking.iter().fold(check, |c, (tool, here, _)| c.seen(format!("{tool} is {} here", show(here)))).next(format!(
+        "{} --env PATH={}:{path}",
+        subject.verb("install"),
+        dirs.join(":")
+    ))
 }
 
 fn tmux_cgroup(subject: &Subject, all: &[Proc], cgroup: Option<&str>) -> Check {
@@ -135,7 +139,9 @@ fn tmux_cgroup(subject: &Subject, all: &[Proc], cgroup: Option<&str>) -> Check {
     let Some(server) = servers.iter().find(|p| inside(p)) else {
         return match servers.len() {
             0 => Check::verified(Code::TmuxCgroup, "no tmux server runs"),
-            n => Check::verified(Code::TmuxCgroup, format!("of {n} tmux servers none is in the service's control group")),
+            n => {
+                Check::verified(Code::TmuxCgroup, format!("of {n} tmux servers none is in the service's control group"))
+            }
         };
     };
     // A scope of its own takes it over while it runs, and nothing is ended.
@@ -162,7 +168,7 @@ fn tmux_socket(seen: &Seen, all: &[Proc]) -> Check {
     let lost: Vec<&&Proc> = servers.iter().filter(|p| !reached.contains(&p.pid)).collect();
     match (lost.first(), servers.len()) {
         (None, 0) => Check::verified(Code::TmuxSocket, "no tmux server of this user runs"),
-        (None, n) => Check::verified(Code::TmuxSocket, format!("{n} servers, each behind its socket")),
+        (None, n) => Check::verified(Code::TmuxSocket, format!("of {n} running, each is behind its socket")),
         (Some(first), _) => {
             let check = Check::failed(Code::TmuxSocket, "a tmux server runs whose socket is not in the usual place")
                 .severity(Severity::Warning)

@@ -59,7 +59,9 @@ pub fn look(subject: &Subject) -> Seen {
         (path, runs)
     });
     let env = receipt.as_ref().ok().and_then(Option::as_ref).map(|r| r.env.clone()).unwrap_or_default();
-    let (settings, token, token_error) = settings(subject, &env);
+    let settings = read_settings(subject, &env).map(|(settings, _)| settings);
+    let settings = settings.map_err(|all| all.iter().map(ToString::to_string).collect::<Vec<_>>());
+    let (token, token_error) = token_of(subject, &settings);
     Seen { receipt, writable: writable.collect(), program, settings, token, token_error }
 }
 
@@ -83,13 +85,11 @@ pub fn read_settings(
     config::read(&flags, &variables, &directories)
 }
 
-/// The settings, the token file that they name with its permissions, and what is wrong with the token.
-fn settings(
+/// The token file that the settings name with its permissions, and what is wrong with the token.
+fn token_of(
     subject: &Subject,
-    env: &BTreeMap<String, String>,
-) -> (Result<Settings, Vec<String>>, Option<(PathBuf, Option<u32>)>, Option<String>) {
-    let settings = read_settings(subject, env).map(|(settings, _)| settings);
-    let settings = settings.map_err(|all| all.iter().map(ToString::to_string).collect::<Vec<_>>());
+    settings: &Result<Settings, Vec<String>>,
+) -> (Option<(PathBuf, Option<u32>)>, Option<String>) {
     let path = settings.as_ref().ok().and_then(|s| s.token_file.clone());
     // A token of the machine's is the service account's; whoever may not read it cannot judge it.
     let error = path.as_ref().and_then(|p| match config::Token::from_file(p) {
@@ -101,18 +101,12 @@ fn settings(
         let mode = std::fs::metadata(&p).ok().map(|m| m.mode() & 0o7777);
         (p, mode)
     });
-    (settings, token, error)
+    (token, error)
 }
 
 /// The checks that make sense only where something is installed.
-const OF_INSTALLED: [Code; 6] = [
-    Code::UnitMissing,
-    Code::UnitEdited,
-    Code::UnitOutdated,
-    Code::UnitReread,
-    Code::UnitMode,
-    Code::UnitEnabled,
-];
+const OF_INSTALLED: [Code; 6] =
+    [Code::UnitMissing, Code::UnitEdited, Code::UnitOutdated, Code::UnitReread, Code::UnitMode, Code::UnitEnabled];
 
 /// Judges.
 pub fn judge(subject: &Subject, facts: &Looked<Facts>, seen: &Looked<Seen>) -> Vec<Check> {
@@ -164,13 +158,12 @@ fn receipt(subject: &Subject, seen: &Seen, installed: bool) -> Check {
     match &seen.receipt {
         Ok(Some(_)) => Check::verified(Code::Receipt, "the receipt says what install made"),
         Ok(None) if installed => {
-            let text = "there is no receipt: uninstall goes by the headers of the files; a package may have installed it";
+            let text =
+                "there is no receipt: uninstall goes by the headers of the files; a package may have installed it";
             Check::failed(Code::Receipt, text).severity(Severity::Note).next(subject.verb("install"))
         }
         Ok(None) => Check::not_run(Code::Receipt, "nothing is installed"),
-        Err(Unreadable::Hidden) => {
-            Check::not_run(Code::Receipt, "it is root's to read").next(subject.doctor_as_root())
-        }
+        Err(Unreadable::Hidden) => Check::not_run(Code::Receipt, "it is root's to read").next(subject.doctor_as_root()),
         Err(Unreadable::Damaged(error)) => Check::failed(Code::Receipt, "the receipt cannot be used")
             .seen(error)
             .next(format!("rm {} && {}", path.display(), subject.verb("install"))),
@@ -251,7 +244,9 @@ fn enabled(subject: &Subject, facts: &Facts) -> Check {
     if !off {
         return Check::verified(Code::UnitEnabled, "it comes up by itself");
     }
-    Check::failed(Code::UnitEnabled, "it does not come up by itself").seen(job.enabled.clone()).next(subject.verb("install"))
+    Check::failed(Code::UnitEnabled, "it does not come up by itself")
+        .seen(job.enabled.clone())
+        .next(subject.verb("install"))
 }
 
 fn program_checks(subject: &Subject, seen: &Seen) -> [Check; 2] {
@@ -276,7 +271,9 @@ fn program_checks(subject: &Subject, seen: &Seen) -> [Check; 2] {
             let install = subject.verb("install").replacen("mpm-monitor", to, 1);
             let copy = program::advice(Path::new(&shown), subject.scope);
             let next = if subject.is_root { copy.trim_start_matches(sudo).to_owned() } else { copy };
-            Check::failed(Code::ProgramLasts, format!("the program {why}")).seen(&shown).next(format!("{next} && {install}"))
+            Check::failed(Code::ProgramLasts, format!("the program {why}"))
+                .seen(&shown)
+                .next(format!("{next} && {install}"))
         }
     };
     [there, lasts]

@@ -221,7 +221,7 @@ mod tests {
             let draft = Draft { name: "n".into(), subtype: "x".into(), session: None, payload: payload.into() };
             let origin = Origin { node: "build-2".into(), epoch: "f".into(), seq: 3 };
             let event = Event { seq: 7, accepted: jiff::Timestamp::UNIX_EPOCH, origin: Some(origin.into()), draft };
-            let shown = Shown::new(&event, "e");
+            let shown = Shown::new(event, "e");
             (String::from_utf8(shown.payload().to_vec()).unwrap(), String::from_utf8(shown.unnamed().concat()).unwrap())
         };
         let both = (r#"{"a":1,"node":"build-2","id":"e-7","seq":7}"#, r#"{"a":1,"node":"build-2","seq":7}"#);

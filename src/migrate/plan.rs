@@ -44,6 +44,7 @@ pub struct Plan {
 enum Kind {
     Daemon(command::Invocation),
     Anothers,
+    Ours,
     Stranger,
 }
 
@@ -74,6 +75,8 @@ pub fn plan(found: &Found) -> Plan {
             Kind::Anothers => plan.notes.push(format!(
                 "{path} names pid {pid}, which is another user's: that user has to migrate it; file and process are left alone"
             )),
+            // Written for Claude MPM's commands, by `compat.pid_files_in`.
+            Kind::Ours => {}
             Kind::Stranger => {
                 let why = format!("pid {pid} is another program by now ({}), which is left alone", shown(process));
                 plan.stale.push((file.clone(), why));
@@ -121,7 +124,9 @@ pub fn plan(found: &Found) -> Plan {
     for file in dead {
         let port = file.port.unwrap_or(DEFAULT_PORT);
         let wanted = found.wanted.unwrap_or(DEFAULT_PORT) == port && !found.served.contains_key(&port);
-        if wanted || plan.installs.contains_key(&port) {
+        // Which daemon one without a port in its name had been, nobody knows where there is another.
+        let had = plan.installs.contains_key(&port);
+        if if had { file.port.is_some() } else { wanted } {
             plan.installs.entry(port).or_default().insert(file.project.clone());
         }
     }
@@ -170,6 +175,10 @@ fn served(
 fn kind(process: &Process, uid: u32) -> Kind {
     if process.uid != uid {
         return Kind::Anothers;
+    }
+    let [program, verb, ..] = &process.words[..] else { return Kind::Stranger };
+    if program.rsplit('/').next() == Some("mpm-monitor") && verb == "run" {
+        return Kind::Ours;
     }
     command::monitor(&process.words).map_or(Kind::Stranger, Kind::Daemon)
 }
@@ -262,6 +271,14 @@ mod tests {
         let theirs = Process { uid: 1001, ..process(7, DAEMON) };
         let others = plan(&found(vec![file(8765, Said::Pid(7))], vec![theirs], vec![]));
         assert!(others.daemons.is_empty() && others.stale.is_empty() && others.notes[0].contains("another user's"));
+    }
+
+    #[test]
+    fn the_file_of_our_own_process_stays() {
+        let ours = process(7, "/usr/bin/mpm-monitor run --port 8765");
+        let kind = ports::Kind::MpmMonitor { version: "1".into(), instance_id: "a".into() };
+        let again = plan(&found(vec![file(8765, Said::Pid(7))], vec![ours], vec![(8765, owner(7, kind))]));
+        assert!(again.stale.is_empty() && again.installs.is_empty() && again.notes.len() == 1, "{again:?}");
     }
 
     #[test]

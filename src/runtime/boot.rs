@@ -136,7 +136,10 @@ pub fn claim(settings: &Settings, identity: &Identity) -> Result<Claim, BootErro
     };
     lock.describe(listeners.port, addresses.iter().map(ToString::to_string).collect(), identity)?;
     let dir = settings.state_dir.join(listeners.port.to_string());
-    make_private(&dir).map_err(|source| BootError::Directory { path: dir.clone(), source })?;
+    if let Err(source) = make_private(&dir) {
+        let _ = lock.release();
+        return Err(BootError::Directory { path: dir, source });
+    }
     Ok(Claim { lock, listeners, addresses, unix, dir })
 }
 

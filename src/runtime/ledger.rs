@@ -111,8 +111,8 @@ impl Ledger {
 
     /// Whether it fails so often that another try makes no sense.
     pub fn is_crash_loop(&self, now: Timestamp) -> bool {
-        let recent =
-            |at: &&Timestamp| now.duration_since(**at) < jiff::SignedDuration::try_from(INTERVAL).unwrap_or_default();
+        // In both directions: a clock that was set back makes no old end a recent one.
+        let recent = |at: &&Timestamp| now.duration_since(**at).unsigned_abs() < INTERVAL;
         self.recent_failures.iter().filter(recent).count() >= BURST
     }
 
@@ -194,6 +194,18 @@ mod tests {
 
     fn at_ten() -> Timestamp {
         "2026-11-22T10:00:00Z".parse().unwrap()
+    }
+
+    #[test]
+    fn a_clock_that_is_set_makes_no_crash_loop() {
+        let (day, mut ledger) = (jiff::SignedDuration::from_hours(24), Ledger::default());
+        for _ in 0..BURST {
+            ledger.begin(1, "boot", at_ten());
+            ledger.crash("panic", at_ten());
+        }
+        assert!(ledger.is_crash_loop(at_ten()));
+        assert!(!ledger.is_crash_loop(at_ten() + day), "set forward by a day");
+        assert!(!ledger.is_crash_loop(at_ten() - day), "set back by a day");
     }
 
     #[test]

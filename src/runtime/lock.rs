@@ -197,7 +197,7 @@ mod tests {
 
     /// Pain 7: a file left by a killed process means nothing.
     #[test]
-    fn a_stale_file_does_not_matter() {
+    fn pain_7_a_stale_file_does_not_matter() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(path_of(dir.path(), 8765), "{\"pid\": 1}").unwrap();
         assert_eq!(holder(&path_of(dir.path(), 8765)), None);

@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_killed_process_left_is_replaced_and_nothing_else_is_touched() {
+    fn pain_8_what_a_killed_process_left_is_replaced_and_nothing_else_is_touched() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("http.sock");
         drop(UnixListener::bind(&path).unwrap());

@@ -19,8 +19,8 @@ use tokio::sync::watch;
 use super::accept::{Open, Phase};
 use super::answer::{Refusal, json, json_bytes, read_body};
 use super::counters::{Path, category};
-use super::once::{Keyed, Once};
 use super::dashboard::Dashboard;
+use super::once::{Keyed, Once};
 use super::room;
 use super::socketio::{SocketIo, polling};
 use super::sse::Streams;
@@ -276,7 +276,8 @@ fn remembered(kept: &[Arc<Event>], wanted: &Wanted) -> Page {
     let last_seq = kept.last().map_or(0, |e| e.seq);
     let mut fit = kept.iter().filter(|e| {
         let Draft { name, subtype, session, .. } = &e.draft;
-        e.seq > wanted.after && wanted.filter.matches(e.accepted, name, subtype, session.as_deref(), e.origin.as_ref().map(|o| &*o.node))
+        e.seq > wanted.after
+            && wanted.filter.matches(e.accepted, name, subtype, session.as_deref(), e.origin.as_ref().map(|o| &*o.node))
     });
     let events = fit.by_ref().take(wanted.limit).map(|e| Event::clone(e)).collect();
     let oldest_seq = kept.first().map_or(last_seq + 1, |e| e.seq);

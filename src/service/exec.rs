@@ -4,15 +4,20 @@ use std::cell::Cell;
 use std::ffi::OsStr;
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process_group};
+
 use super::Scope;
 
 /// How long a tool that only asks or tells may take.
 pub const QUICK: Duration = Duration::from_secs(15);
+/// How long the outputs of a tool that was killed are waited for.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 /// How much of what a tool says is kept, bytes.
 const LONGEST: u64 = 8 << 20;
 /// Where the tools are looked for before `PATH`, which a service or `sudo` may have cut down.
@@ -203,7 +208,9 @@ fn output<A: AsRef<OsStr>>(
     timeout: Duration,
 ) -> Result<Output, ExecError> {
     let line = line(path, arguments);
-    let mut child = command.spawn().map_err(|cause| ExecError::Spawn { command: line.clone(), cause })?;
+    // A group of its own, so that what the tool started itself can be ended with it.
+    let mut child =
+        command.process_group(0).spawn().map_err(|cause| ExecError::Spawn { command: line.clone(), cause })?;
     let left = UNTIL.get().map(|until| until.saturating_duration_since(Instant::now()));
     let timeout = left.map_or(timeout, |left| left.min(timeout));
     let deadline = Instant::now() + timeout;
@@ -219,7 +226,13 @@ fn output<A: AsRef<OsStr>>(
             Ok((false, text)) => stderr.push_str(&text),
             Err(mpsc::RecvTimeoutError::Disconnected) => break,
             Err(mpsc::RecvTimeoutError::Timeout) => {
-                end(&mut child);
+                end_group(&mut child);
+                // Whoever held the pipes is gone, so that what it said until then comes now; unless somebody left the group.
+                while let Ok((is_stdout, text)) = receiver.recv_timeout(LAST_WORDS) {
+                    if !is_stdout {
+                        stderr.push_str(&text);
+                    }
+                }
                 return Err(ExecError::Timeout { command: line, timeout, stderr: stderr.trim().to_owned() });
             }
         }
@@ -255,6 +268,15 @@ impl Drop for Stream {
     fn drop(&mut self) {
         end(&mut self.0);
     }
+}
+
+/// Ends a child that leads a group, with all of the group.
+fn end_group(child: &mut Child) {
+    // Not waited for yet, so that its number is still its own.
+    if let Some(group) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
+        let _ = kill_process_group(group, Signal::KILL);
+    }
+    end(child);
 }
 
 fn end(child: &mut Child) {
@@ -314,13 +336,30 @@ mod tests {
         assert!(error.contains("exit code 3") && error.ends_with(": err"), "{error}");
     }
 
+    /// A tool that hangs may have started others, which hold its outputs open and would stay as orphans.
     #[test]
-    fn a_tool_that_hangs_is_killed() {
-        let sleep = find("sleep").unwrap();
+    fn pain_20_a_tool_that_hangs_is_killed_with_what_it_started() {
+        let sh = find("sh").unwrap();
         let started = Instant::now();
-        let error = program(&sleep, &["600"], Duration::from_millis(50)).unwrap_err();
-        assert!(matches!(error, ExecError::Timeout { .. }), "{error}");
+        let script = "sleep 600 & echo $$ $! >&2; wait";
+        let error = program(&sh, &["-c", script], Duration::from_millis(300)).unwrap_err();
+        let ExecError::Timeout { stderr, .. } = error else { panic!("{error}") };
         assert!(started.elapsed() < Duration::from_secs(60));
+        let pids: Vec<i32> = stderr.split_whitespace().map(|pid| pid.parse().unwrap()).collect();
+        assert_eq!(pids.len(), 2, "{stderr}");
+        for pid in pids {
+            let pid = Pid::from_raw(pid).unwrap();
+            // Its own child was waited for and is gone at once; who takes the other one over waits for it in its own time.
+            while rustix::process::test_kill_process(pid).is_ok() && !is_zombie(pid) {
+                assert!(started.elapsed() < Duration::from_secs(60), "{pid} is still there");
+                std::thread::yield_now();
+            }
+        }
+    }
+
+    fn is_zombie(pid: Pid) -> bool {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('Z'))
     }
 
     #[test]

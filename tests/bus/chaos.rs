@@ -76,7 +76,12 @@ fn fleet(count: usize) -> Option<(Net, Server, Vec<Node>)> {
         net.ip("link set eth0 up");
         let name = format!("n{index}");
         // So few that a node that is away for some seconds has to ask for what it missed.
-        let mut node = Node::new(&name, &format!("redis://10.77.{index}.1"), &["bus.stream_events=200", "bus.gap_wait=10m"], Some(net));
+        let mut node = Node::new(
+            &name,
+            &format!("redis://10.77.{index}.1"),
+            &["bus.stream_events=200", "bus.gap_wait=10m"],
+            Some(net),
+        );
         node.up();
         nodes.push(node);
     }
@@ -111,7 +116,8 @@ fn three_nodes_partitioned_killed_and_brought_back_end_with_the_same_events() {
     while began.elapsed() < Duration::from_secs(seconds as u64) || next < 6 {
         let what = if next < 6 { next } else { random.below(6) };
         next += 1;
-        let (victim, lasts) = (random.below(nodes.len() as u64) as usize, Duration::from_millis(300 + random.below(2500)));
+        let (victim, lasts) =
+            (random.below(nodes.len() as u64) as usize, Duration::from_millis(300 + random.below(2500)));
         let name = match what {
             0 => {
                 nodes[victim].link(false);

@@ -115,7 +115,10 @@ impl Node {
             Some(net) => Net::command(net.pid(), program()),
             None => Command::new(program()),
         };
-        command.env_clear().current_dir(self.place.dir.path()).env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        command
+            .env_clear()
+            .current_dir(self.place.dir.path())
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.env("HOME", self.place.path("home")).env("XDG_RUNTIME_DIR", self.place.path("run"));
         command.env("MPM_MONITOR_STATE_DIR", self.place.path("state"));
         command.env("MPM_MONITOR_RUNTIME_DIR", self.place.path("run"));
@@ -132,7 +135,11 @@ impl Node {
         self.running = Some(running);
         eventually(SOON, &format!("node {} to be ready", self.name), || {
             let health = self.get("/health")?.1;
-            if health["ready"] == true && health["pid"] == pid { Ok(()) } else { Err(io::Error::other(health.to_string())) }
+            if health["ready"] == true && health["pid"] == pid {
+                Ok(())
+            } else {
+                Err(io::Error::other(health.to_string()))
+            }
         });
     }
 
@@ -225,7 +232,8 @@ impl Node {
     pub fn events_of(&self, node: &str) -> Vec<Row> {
         let (mut rows, mut after) = (Vec::new(), 0);
         loop {
-            let (status, page) = self.get(&format!("/api/events?limit=1000&after={after}&node={node}")).expect("a page");
+            let (status, page) =
+                self.get(&format!("/api/events?limit=1000&after={after}&node={node}")).expect("a page");
             assert_eq!(status, 200, "{page}");
             let events = page["events"].as_array().expect("events");
             for event in events {
@@ -276,7 +284,13 @@ pub fn differs(here: &[Row], there: &[Row]) -> Option<String> {
     for (index, row) in there.iter().enumerate() {
         match here.get(index) {
             Some(copy) if copy.node_seq == Some(row.seq) && copy.marker == row.marker => {}
-            other => return Some(format!("at {index} of {}, {} here: {row:?} there, {other:?} here", there.len(), here.len())),
+            other => {
+                return Some(format!(
+                    "at {index} of {}, {} here: {row:?} there, {other:?} here",
+                    there.len(),
+                    here.len()
+                ));
+            }
         }
     }
     here.get(there.len()).map(|more| format!("{more:?} is here and not there"))
@@ -323,7 +337,8 @@ pub struct Subscriber {
 impl Subscriber {
     /// Listens from the begin.
     pub fn of(node: &Node) -> Self {
-        let (stop, seen, heard) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default(), Arc::<Mutex<Heard>>::default());
+        let (stop, seen, heard) =
+            (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default(), Arc::<Mutex<Heard>>::default());
         let socket = node.socket();
         let thread = std::thread::spawn({
             let (stop, seen, heard) = (Arc::clone(&stop), Arc::clone(&seen), Arc::clone(&heard));

@@ -19,13 +19,21 @@ fn what_the_stream_has_forgotten_comes_from_its_node() {
     b.until_same_as(&a, SOON);
     b.stop();
     a.post_many("meanwhile", 1500);
-    eventually(SOON, "all to be published", || match a.figure("unpublished") { 0 => Ok(()), n => Err(n) });
+    eventually(SOON, "all to be published", || match a.figure("unpublished") {
+        0 => Ok(()),
+        n => Err(n),
+    });
     let left: usize = server.say(&["XLEN", &stream(&server, "a")]).parse().unwrap();
     assert!(left < 1000, "{left} entries");
     b.up();
     let took = b.until_same_as(&a, SOON);
     figure("bus_refill_of_1500_events", format!("{:.2}", took.as_secs_f64()), "s");
-    assert!(b.figure("gaps") >= 1 && a.figure("answered") >= 2, "{} gaps, {} answers", b.figure("gaps"), a.figure("answered"));
+    assert!(
+        b.figure("gaps") >= 1 && a.figure("answered") >= 2,
+        "{} gaps, {} answers",
+        b.figure("gaps"),
+        a.figure("answered")
+    );
     assert_eq!(b.figure("gaps_lost"), 0);
     b.until_connected();
 }
@@ -49,7 +57,10 @@ fn a_stream_that_others_spoil_is_mended_by_its_node() {
     b.until_same_as(&a, SOON);
     b.stop();
     a.post_many("more", 5);
-    eventually(SOON, "all to be published", || match a.figure("unpublished") { 0 => Ok(()), n => Err(n) });
+    eventually(SOON, "all to be published", || match a.figure("unpublished") {
+        0 => Ok(()),
+        n => Err(n),
+    });
     assert_eq!(server.say(&["XDEL", &stream(&server, "a"), "3-0"]), "1");
     b.up();
     b.until_same_as(&a, SOON);
@@ -88,7 +99,11 @@ fn what_nobody_has_any_more_is_told_as_an_event() {
     let gap = b.get(&format!("/api/events?after={}&limit=1", gaps[0].seq - 1)).unwrap().1["events"][0].clone();
     let data = &gap["payload"]["data"];
     let through = data["through"].as_u64().unwrap();
-    assert_eq!((&data["node"], &data["after"], rows[at + 1].node_seq), (&"a".into(), &5.into(), Some(through + 1)), "{gap}");
+    assert_eq!(
+        (&data["node"], &data["after"], rows[at + 1].node_seq),
+        (&"a".into(), &5.into(), Some(through + 1)),
+        "{gap}"
+    );
     assert_eq!(rows.len() as u64 - 6, 1305 - through, "and nothing after it is missing");
 }
 
@@ -126,7 +141,10 @@ fn an_orderly_end_publishes_what_is_left() {
     a.post_many("last", 400);
     let said = a.stop();
     assert!(said.contains("cleanup completed"), "{said}");
-    eventually(SOON, "all to come across", || match b.markers_of("a").len() { 400 => Ok(()), n => Err(n) });
+    eventually(SOON, "all to come across", || match b.markers_of("a").len() {
+        400 => Ok(()),
+        n => Err(n),
+    });
 }
 
 fn copy(from: &Path, to: &Path) {
@@ -156,7 +174,10 @@ fn a_store_that_lost_its_newest_events_begins_a_new_stream() {
     copy(&state, &aside);
     a.up();
     a.post_many("lost", 5);
-    eventually(SOON, "all to come across", || match b.markers_of("a").len() { 15 => Ok(()), n => Err(n) });
+    eventually(SOON, "all to come across", || match b.markers_of("a").len() {
+        15 => Ok(()),
+        n => Err(n),
+    });
     a.stop();
     std::fs::remove_dir_all(&state).unwrap();
     std::fs::rename(&aside, &state).unwrap();
@@ -165,8 +186,10 @@ fn a_store_that_lost_its_newest_events_begins_a_new_stream() {
     a.up();
     a.post_many("new", 8);
     server.up();
-    let wanted: Vec<String> =
-        [("kept", 10), ("lost", 5), ("new", 8)].iter().flat_map(|(p, n)| (0..*n).map(move |i| format!("{p}-{i}"))).collect();
+    let wanted: Vec<String> = [("kept", 10), ("lost", 5), ("new", 8)]
+        .iter()
+        .flat_map(|(p, n)| (0..*n).map(move |i| format!("{p}-{i}")))
+        .collect();
     eventually(SOON, "the new events to come across", || {
         let here = b.markers_of("a");
         if here.len() >= wanted.len() { Ok(()) } else { Err(format!("{here:?}")) }
@@ -176,5 +199,8 @@ fn a_store_that_lost_its_newest_events_begins_a_new_stream() {
     a.stop();
     a.up();
     a.post("again");
-    eventually(Duration::from_secs(10), "one more", || match b.markers_of("a").len() { 24 => Ok(()), n => Err(n) });
+    eventually(Duration::from_secs(10), "one more", || match b.markers_of("a").len() {
+        24 => Ok(()),
+        n => Err(n),
+    });
 }

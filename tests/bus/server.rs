@@ -46,8 +46,7 @@ impl Server {
         let dir = tempfile::Builder::new().prefix("mpm-monitor-test-bus-").tempdir().expect("a temporary directory");
         let extra = extra.iter().map(|e| (*e).to_owned()).collect();
         let port = if net.is_some() { 6379 } else { http::free_port() };
-        let mut server =
-            Self { program: program.to_owned(), dir, port, extra, net: net.map(Net::pid), running: None };
+        let mut server = Self { program: program.to_owned(), dir, port, extra, net: net.map(Net::pid), running: None };
         server.up();
         server
     }
@@ -59,12 +58,23 @@ impl Server {
             Some(pid) => Net::command(pid, &self.program),
             None => Command::new(&self.program),
         };
-        command.args(["--port", &self.port.to_string(), "--save", "", "--appendonly", "yes", "--appendfsync", "everysec"]);
+        command.args([
+            "--port",
+            &self.port.to_string(),
+            "--save",
+            "",
+            "--appendonly",
+            "yes",
+            "--appendfsync",
+            "everysec",
+        ]);
         let bind = if self.net.is_some() { "0.0.0.0" } else { "127.0.0.1" };
         command.args(["--bind", bind, "--protected-mode", "no", "--daemonize", "no", "--dir"]).arg(self.dir.path());
         command.args(&self.extra);
         let mut running = Running::start(&mut command);
-        running.until(SOON, "the server", |line| line.to_lowercase().contains("ready to accept connections").then_some(()));
+        running.until(SOON, "the server", |line| {
+            line.to_lowercase().contains("ready to accept connections").then_some(())
+        });
         self.running = Some(running);
     }
 
@@ -91,9 +101,9 @@ impl Server {
     /// Says something to it, with `redis-cli`: the answer.
     #[track_caller]
     pub fn say(&self, words: &[&str]) -> String {
-        let beside = self.program.with_file_name(
-            self.program.file_name().unwrap_or_default().to_string_lossy().replace("-server", "-cli"),
-        );
+        let beside = self
+            .program
+            .with_file_name(self.program.file_name().unwrap_or_default().to_string_lossy().replace("-server", "-cli"));
         let mut command = match self.net {
             Some(pid) => Net::command(pid, &beside),
             None => Command::new(&beside),

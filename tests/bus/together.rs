@@ -41,7 +41,9 @@ fn what_is_posted_on_one_node_is_heard_on_the_other() {
         a.until_same_as(&b, SOON);
         for (subscriber, node) in [(&at_a, &a), (&at_b, &b)] {
             let last = node.get("/health").unwrap().1["last_seq"].as_u64().unwrap();
-            eventually(SOON, "the subscribers to hear all", || if subscriber.seen() == last { Ok(()) } else { Err(subscriber.seen()) });
+            eventually(SOON, "the subscribers to hear all", || {
+                if subscriber.seen() == last { Ok(()) } else { Err(subscriber.seen()) }
+            });
         }
         let mut took: Vec<Duration> = at_b
             .heard()
@@ -55,13 +57,21 @@ fn what_is_posted_on_one_node_is_heard_on_the_other() {
         figure(&format!("bus_{name}_200_a_second_p99"), format!("{:.2}", percentile(&mut took, 99)), "ms");
 
         let heard = at_a.by_node();
-        assert_eq!((heard["b"].as_slice(), heard[""].len()), (&["back".to_owned()][..], sent.len() + 1), "no event came back");
+        assert_eq!(
+            (heard["b"].as_slice(), heard[""].len()),
+            (&["back".to_owned()][..], sent.len() + 1),
+            "no event came back"
+        );
         let row = b.get("/api/events?node=a&limit=1").unwrap().1["events"][0].clone();
         assert_eq!((&row["node"], &row["node_seq"]), (&"a".into(), &1.into()), "{row}");
         assert_eq!(b.markers_of("local"), ["back"]);
         assert_eq!((a.figure("published"), a.figure("received")), (sent.len() as u64 + 1, 1));
         let metrics = b.request("GET", "/metrics", "").unwrap().1;
-        for line in ["mpm_monitor_bus_publishing 1", "mpm_monitor_bus_received_total ", "mpm_monitor_bus_behind_events{node=\"a\"} "] {
+        for line in [
+            "mpm_monitor_bus_publishing 1",
+            "mpm_monitor_bus_received_total ",
+            "mpm_monitor_bus_behind_events{node=\"a\"} ",
+        ] {
             assert!(metrics.contains(line), "{line} is not in\n{metrics}");
         }
     }
@@ -88,24 +98,25 @@ fn a_server_that_goes_hangs_or_forgets_costs_the_nodes_nothing() {
     b.until_same_as(&a, SOON);
 
     let mut times = Vec::new();
-    let mut away = |what: &str, server: &mut Server, go: &dyn Fn(&mut Server), reason: &str, back: &dyn Fn(&mut Server)| {
-        go(server);
-        let slowest = (0..100).map(|i| a.post(&format!("{what}-{i}"))).max().unwrap();
-        b.post(&format!("{what}-b"));
-        a.until_degraded(reason);
-        b.until_degraded(reason);
-        let (_, health) = a.get("/health").unwrap();
-        assert_eq!((&health["ready"], a.get("/ready").unwrap().0), (&true.into(), 200), "{health}");
-        a.post(&format!("{what}-last"));
-        back(server);
-        let began = Instant::now();
-        a.until_connected();
-        b.until_connected();
-        a.post(&format!("{what}-after"));
-        b.until_same_as(&a, SOON);
-        a.until_same_as(&b, SOON);
-        times.push((what.to_owned(), began.elapsed(), slowest));
-    };
+    let mut away =
+        |what: &str, server: &mut Server, go: &dyn Fn(&mut Server), reason: &str, back: &dyn Fn(&mut Server)| {
+            go(server);
+            let slowest = (0..100).map(|i| a.post(&format!("{what}-{i}"))).max().unwrap();
+            b.post(&format!("{what}-b"));
+            a.until_degraded(reason);
+            b.until_degraded(reason);
+            let (_, health) = a.get("/health").unwrap();
+            assert_eq!((&health["ready"], a.get("/ready").unwrap().0), (&true.into(), 200), "{health}");
+            a.post(&format!("{what}-last"));
+            back(server);
+            let began = Instant::now();
+            a.until_connected();
+            b.until_connected();
+            a.post(&format!("{what}-after"));
+            b.until_same_as(&a, SOON);
+            a.until_same_as(&b, SOON);
+            times.push((what.to_owned(), began.elapsed(), slowest));
+        };
     let kill = |server: &mut Server| server.kill();
     let up = |server: &mut Server| server.up();
     away("refused", &mut server, &kill, "refuses connections", &up);
@@ -172,7 +183,8 @@ fn what_the_server_refuses_is_told_and_the_password_never() {
     assert!(said.contains("redis://:***@127.0.0.1"), "{said}");
     assert!(!said.contains(PASSWORD), "{said}");
     for (bus, code, part) in [("rediss://h", 78, "stunnel"), ("http://h", 78, "scheme")] {
-        let refused = run(std::process::Command::new(program()).args(["config", "check", "--bus", bus]), SOON).expect(code).all();
+        let refused =
+            run(std::process::Command::new(program()).args(["config", "check", "--bus", bus]), SOON).expect(code).all();
         assert!(refused.contains(part), "{refused}");
     }
 }

@@ -2,12 +2,12 @@
 
     probe.py ready PORT [--not INSTANCE]             wait until it is ready, and is not that instance
     probe.py signal NAME PID PORT                    send the signal, wait until another instance is ready
-    probe.py storm PORT CLIENTS SECONDS              so many clients ask again and again, on new connections
-    probe.py load PORT SECONDS                       post events one after the other; which were accepted
+    probe.py storm PORT CLIENTS SECONDS [FILE]       so many clients ask again and again, on new connections
+    probe.py load PORT SECONDS [FILE]                post events one after the other; which were accepted
     probe.py accepted PORT                           all events the store has, page by page
     probe.py hold PORT                               listen there without ever answering, until killed
 
-Times are seconds of the monotonic clock, which all namespaces share.
+The last two end earlier when somebody makes FILE. Times are seconds of the monotonic clock, which all namespaces share.
 """
 
 import http.client
@@ -64,13 +64,17 @@ def send_signal(name, pid, port):
     return {"seconds": at - begin, "before": before, "health": found}
 
 
-def storm(port, clients, seconds):
+def is_over(end, file):
+    return time.monotonic() >= end or (file is not None and os.path.exists(file))
+
+
+def storm(port, clients, seconds, file=None):
     port, end = int(port), time.monotonic() + float(seconds)
     counts = {"ok": 0, "refused": 0, "other": 0}
     problems, lock, instances, slowest = set(), threading.Lock(), set(), [0.0]
 
     def client():
-        while time.monotonic() < end:
+        while not is_over(end, file):
             begin = time.monotonic()
             try:
                 status, body = request(port, "GET", "/health", timeout=30)
@@ -96,10 +100,10 @@ def storm(port, clients, seconds):
     return counts | {"problems": sorted(problems), "instances": sorted(instances), "slowest": slowest[0]}
 
 
-def load(port, seconds):
+def load(port, seconds, file=None):
     port, end, number = int(port), time.monotonic() + float(seconds), 0
     accepted, failed = [], 0
-    while time.monotonic() < end:
+    while not is_over(end, file):
         number += 1
         marker = f"load-{number}"
         body = {"namespace": "", "event": "claude_event",

@@ -1,10 +1,15 @@
 //! launchd's domains, its memory of what is disabled, and labels that are not free yet.
 
+use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
 use crate::harness::http::free_port;
 use crate::harness::launchd::{Launchd, uid};
 use crate::{health, installed, label, plist};
+
+fn contains(text: &[u8], part: &[u8]) -> bool {
+    text.windows(part.len()).any(|w| w == part)
+}
 
 fn gui() -> String {
     format!("gui/{}", uid())
@@ -16,7 +21,7 @@ fn user() -> String {
 
 /// Pain 11: an SSH session has no domain of the screen.
 #[test]
-fn without_a_screen_the_users_domain_serves_all_verbs() {
+fn pain_11_without_a_screen_the_users_domain_serves_all_verbs() {
     let (launchd, port) = (Launchd::start(), free_port());
     launchd.state().behaviour.domains.remove(&gui());
     for verb in ["install", "restart", "status", "stop", "start", "uninstall"] {
@@ -75,7 +80,7 @@ fn without_any_domain_it_is_one_sentence_and_a_next_step() {
 }
 
 #[test]
-fn a_domain_that_takes_no_jobs_is_explained() {
+fn pain_11_code_125_is_explained() {
     let (launchd, port) = (Launchd::start(), free_port());
     launchd.state().behaviour.bootstrap_fails = vec![125];
     let ran = launchd.verb("install", port, &[]);
@@ -103,7 +108,7 @@ fn a_disabled_job_is_enabled_by_install_and_by_start() {
 }
 
 #[test]
-fn a_label_that_is_still_ending_is_waited_for() {
+fn pain_11_codes_5_and_37_of_a_label_that_is_still_ending_are_waited_out() {
     for already in [5, 37] {
         let (launchd, port) = installed(&[]);
         let mut all = launchd.state();
@@ -119,7 +124,7 @@ fn a_label_that_is_still_ending_is_waited_for() {
 }
 
 #[test]
-fn a_bootstrap_that_fails_for_a_moment_is_repeated_and_one_for_ever_is_not() {
+fn pain_11_a_bootstrap_that_fails_for_a_moment_is_repeated_and_one_for_ever_is_not() {
     let (launchd, port) = (Launchd::start(), free_port());
     launchd.state().behaviour.bootstrap_fails = vec![5, 37, 36, 5];
     launchd.verb("install", port, &[]).ok();
@@ -142,11 +147,20 @@ fn a_plist_that_others_may_write_is_explained() {
 }
 
 #[test]
-fn a_launchctl_that_hangs_does_not_hang_the_verb() {
+fn pain_20_a_launchctl_that_hangs_neither_hangs_the_verb_nor_stays() {
     let (launchd, port) = installed(&[]);
     launchd.state().behaviour.slow = Duration::from_secs(3600);
     let ran = launchd.verb("status", port, &[]);
     let flat = ran.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(flat.contains("who runs it cannot be told") && flat.contains("did not end within 15s"), "{ran}");
+    let tool = launchd.path("bin/launchctl");
+    let left: Vec<_> = std::fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .filter(|p| {
+            std::fs::read(p.path().join("cmdline")).is_ok_and(|line| contains(&line, tool.as_os_str().as_bytes()))
+        })
+        .collect();
+    assert!(left.is_empty(), "it was not ended: {left:?}");
     launchd.state().behaviour.slow = Duration::ZERO;
 }

@@ -37,7 +37,7 @@ fn a_kill_is_a_restart() {
 
 /// Pain 10: never for ever.
 #[test]
-fn a_crash_loop_ends_with_a_reason() {
+fn pain_10_a_crash_loop_ends_with_a_reason() {
     let (launchd, port) = installed(&["--env", "MPM_TEST=1"]);
     launchd.verb("stop", port, &[]).ok();
     let mut all = launchd.state();
@@ -50,6 +50,10 @@ fn a_crash_loop_ends_with_a_reason() {
     let runs = launchd.state().jobs.values().next().unwrap().runs;
     assert!((5..=6).contains(&runs), "{runs} starts");
     figure("launchd_starts_of_a_crash_loop", runs, "starts");
+    let logs = fs::read_dir(launchd.path("home/Library/Logs/mpm-monitor")).unwrap().flatten();
+    let log: u64 = logs.map(|f| f.metadata().unwrap().len()).sum();
+    figure("launchd_crash_loop_log", log, "bytes");
+    assert!((1..1 << 20).contains(&log), "{log} bytes of log");
     assert_eq!(launchd.pid(&label(port)), None);
     let json = launchd.verb("status", port, &["--json"]).expect(3).json();
     assert!(json["ledger"]["gave_up"]["reason"].is_string(), "{json:#}");
@@ -95,7 +99,7 @@ fn restart_while_throttled() {
 }
 
 #[test]
-fn a_taken_port_is_a_reason_and_no_loop() {
+fn pain_9_a_taken_port_is_a_reason_and_no_loop() {
     let (launchd, port) = installed(&[]);
     launchd.verb("stop", port, &[]).ok();
     let taken = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();

@@ -5,11 +5,13 @@
 #![cfg(all(target_os = "linux", debug_assertions))]
 
 mod daemon;
+mod doctor;
 mod domains;
 mod fake;
 mod faults;
 mod install;
 mod logs;
+mod upgrade;
 mod verbs;
 
 #[path = "../harness/mod.rs"]

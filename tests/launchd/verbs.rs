@@ -61,7 +61,7 @@ fn restart_after_an_edit_loads_what_the_person_wrote() {
 
 /// Pain 4.
 #[test]
-fn an_upgrade_by_rename_is_seen_and_restart_proves_the_new_build() {
+fn pain_4_an_upgrade_by_rename_is_seen_and_restart_proves_the_new_build() {
     let (launchd, port) = installed(&[]);
     let before = health(port);
     let (old, new) = (mpm_monitor::build::ID.as_bytes(), b"00000000feedbeef");

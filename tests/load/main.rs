@@ -3,6 +3,8 @@
 
 #[cfg(target_os = "linux")]
 mod clients;
+#[cfg(target_os = "linux")]
+mod hour;
 mod kill;
 #[cfg(target_os = "linux")]
 mod stalled;

@@ -4,10 +4,13 @@
 mod access;
 mod cli;
 mod compat;
+#[cfg(target_os = "linux")]
+mod faults;
 mod launchd;
 mod life;
 #[cfg(target_os = "linux")]
 mod manager;
+mod phases;
 mod ports;
 mod tree;
 

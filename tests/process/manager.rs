@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::harness::command::Running;
 use crate::harness::daemon::{Place, SOON, ready, signal};
 use crate::harness::notify::{Message, NotifySocket};
-use crate::harness::{figure, here, http};
+use crate::harness::{eventually, figure, here, how_many, http, percentile};
 
 fn started(place: &Place, socket: &NotifySocket, port: u16, environment: &[(&str, &str)]) -> Running {
     let mut command = place.command(["run", "--port", &port.to_string()]);
@@ -30,7 +30,7 @@ fn well_formed(messages: &[Message]) {
 
 /// Pain 6: "started" that is a lie. READY=1 must mean that a client who connects now is served by this very process.
 #[test]
-fn ready_is_told_once_and_only_when_it_answers() {
+fn pain_6_ready_is_told_once_and_only_when_it_answers() {
     let place = Place::new();
     let socket = NotifySocket::in_directory(place.as_ref());
     let port = http::free_port();
@@ -56,6 +56,29 @@ fn ready_is_told_once_and_only_when_it_answers() {
     figure("process_start_to_READY_debug_build", format!("{:.1}", took.as_secs_f64() * 1000.0), "ms");
 }
 
+/// Promise P7, start after start: whoever asks at the very moment READY=1 arrives is answered by that process.
+#[test]
+fn pain_6_no_ready_comes_before_the_answer_that_it_promises() {
+    let starts = how_many("MPM_MONITOR_READY_STARTS", 25);
+    let (place, port) = (Place::new(), http::free_port());
+    let socket = NotifySocket::in_directory(place.as_ref());
+    let mut took = Vec::new();
+    for _ in 0..starts {
+        let began = Instant::now();
+        let mut daemon = started(&place, &socket, port, &[]);
+        took.push(socket.until(SOON, "READY=1", is_ready).pop().unwrap().at - began);
+        let answer = http::get(port, "/health").expect("it said that it is ready");
+        let health = answer.json();
+        assert_eq!((answer.status, &health["ready"]), (200, &true.into()), "{health}");
+        assert_eq!(health["pid"], daemon.pid(), "somebody else answers: {health}");
+        signal(daemon.pid(), "KILL");
+        assert_eq!(daemon.end(SOON), -9);
+        while socket.next(Duration::from_millis(1)).is_some() {}
+    }
+    figure("starts_whose_READY_was_true", starts, format!("of {starts}").as_str());
+    figure("start_to_READY_p50", format!("{:.1}", percentile(&mut took, 50)), "ms");
+}
+
 #[test]
 fn an_abstract_socket_is_a_socket() {
     let place = Place::new();
@@ -70,7 +93,7 @@ fn an_abstract_socket_is_a_socket() {
 
 /// Pain 15: without the time stamp in the same datagram, `Type=notify-reload` kills a service that reloads.
 #[test]
-fn a_reload_is_told_with_its_time_and_ended_with_ready_even_when_it_fails() {
+fn pain_15_a_reload_is_told_with_its_time_and_ended_with_ready_even_when_it_fails() {
     let place = Place::new();
     let socket = NotifySocket::in_directory(place.as_ref());
     let port = http::free_port();
@@ -95,6 +118,36 @@ fn a_reload_is_told_with_its_time_and_ended_with_ready_even_when_it_fails() {
         assert_eq!(status.contains("config.toml:"), fails, "the status tells nothing of why: {status}");
         well_formed(&messages);
     }
+}
+
+/// Newer systemd fails a service that has no handler for its reload signal by the time it says READY=1, and without one a
+/// reload that comes early is the end of the process.
+#[cfg(debug_assertions)]
+#[test]
+fn pain_15_a_reload_before_ready_kills_nobody() {
+    let place = Place::new();
+    let port = http::free_port();
+    let mut command = place.command(["run", "--port", &port.to_string()]);
+    let mut daemon = Running::start(command.env("MPM_MONITOR_FAILPOINT", "hang-before-ready"));
+    daemon.until(SOON, "the first word", |l| l.contains("starting").then_some(()));
+    // It says so with its handlers in place: no wait is needed.
+    assert_ne!(caught(daemon.pid()) & 1, 0, "SIGHUP is not handled");
+    for _ in 0..3 {
+        signal(daemon.pid(), "HUP");
+    }
+    let there = || std::net::TcpStream::connect(("127.0.0.1", port)).map(drop).map_err(|e| e.to_string());
+    eventually(SOON, "its sockets", there);
+    signal(daemon.pid(), "HUP");
+    signal(daemon.pid(), "KILL");
+    assert_eq!(daemon.end(SOON), -9, "it ended by itself: {:?}", daemon.seen);
+}
+
+/// The signals that a process handles: bit 0 is signal 1.
+#[cfg(debug_assertions)]
+fn caught(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let mask = status.lines().find_map(|l| l.strip_prefix("SigCgt:")).unwrap().trim();
+    u64::from_str_radix(mask, 16).unwrap()
 }
 
 fn monotonic_usec() -> u64 {
@@ -133,7 +186,7 @@ fn a_watchdog_for_another_process_is_not_fed() {
 /// Pain 16: a hang must be named before the ping is withheld.
 #[cfg(debug_assertions)]
 #[test]
-fn a_stalled_task_is_named_and_not_fed_for() {
+fn pain_16_a_stalled_task_is_named_and_not_fed_for() {
     let place = Place::new();
     let socket = NotifySocket::in_directory(place.as_ref());
     let port = http::free_port();
@@ -198,6 +251,28 @@ fn it_takes_the_sockets_that_the_manager_passes() {
     assert_eq!(health["port"], port);
     signal(daemon.pid(), "TERM");
     assert_eq!(daemon.end(SOON), 0, "{:?}", daemon.seen);
+}
+
+/// Pain 8: the path belongs to the manager, who goes on listening on it while nobody runs. To remove it would leave a
+/// socket that no client finds.
+#[test]
+fn pain_8_a_passed_unix_socket_is_never_unlinked() {
+    use std::os::unix::fs::MetadataExt;
+    let place = Place::new();
+    let path = place.path("passed.sock");
+    for end in ["TERM", "KILL"] {
+        let port = http::free_port();
+        let mut daemon = activated(&place, &format!("tcp+{}", path.display()), "http", port);
+        ready(port, daemon.pid());
+        let before = std::fs::symlink_metadata(&path).unwrap();
+        std::os::unix::net::UnixStream::connect(&path).expect("it serves there, too");
+        signal(daemon.pid(), end);
+        daemon.end(SOON);
+        let after =
+            std::fs::symlink_metadata(&path).unwrap_or_else(|e| panic!("{end} removed the manager's socket: {e}"));
+        assert_eq!((before.dev(), before.ino()), (after.dev(), after.ino()), "{end}");
+        std::fs::remove_file(&path).unwrap();
+    }
 }
 
 #[test]

@@ -1,9 +1,10 @@
 //! Who gets a port: one of ours, and never by force.
 
 use std::net::TcpListener;
+use std::process::Command;
 
 use crate::harness::command::Running;
-use crate::harness::daemon::{Place, SOON, ready};
+use crate::harness::daemon::{Place, SOON, ready, signal};
 use crate::harness::{eventually, figure, http};
 
 /// Promise P3, and the daemon of old that let five callers race.
@@ -29,7 +30,7 @@ fn of_twenty_at_once_one_serves_and_nineteen_say_so() {
 
 /// Pain 9: restart loops on a taken port, and tools that kill whoever holds it.
 #[test]
-fn a_stranger_on_the_port_is_named_and_left_alone() {
+fn pain_9_a_stranger_on_the_port_is_named_and_left_alone() {
     let place = Place::new();
     let stranger = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let port = stranger.local_addr().unwrap().port();
@@ -40,6 +41,30 @@ fn a_stranger_on_the_port_is_named_and_left_alone() {
     // Still ours, still listening.
     std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
     stranger.accept().unwrap();
+}
+
+/// Pain 7: a PID file that outlived its process, whose number is somebody else's by now. The lock is the truth, so the new
+/// process serves at once, and nobody takes the other one for a monitor, or ends it.
+#[test]
+fn pain_7_a_file_that_names_a_living_stranger_stops_nobody() {
+    let (place, port) = (Place::new(), http::free_port());
+    let mut first = place.serve(port);
+    let file = place.path(&format!("run/{port}.lock"));
+    let left = std::fs::read_to_string(&file).unwrap();
+    signal(first.pid(), "KILL");
+    first.end(SOON);
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), left, "kill -9 leaves the file");
+    let mut stranger = Command::new("sleep").arg("600").spawn().unwrap();
+    let reused = left.replace(&format!("\"pid\":{}", first.pid()), &format!("\"pid\":{}", stranger.id()));
+    assert_ne!(reused, left);
+    std::fs::write(&file, reused).unwrap();
+    let list = place.ran(["list", "--json"]).ok();
+    assert!(!list.stdout.contains(&stranger.id().to_string()), "the stranger is taken for a monitor: {list}");
+    let second = place.serve(port);
+    assert!(stranger.try_wait().unwrap().is_none(), "the stranger was harmed");
+    drop(second);
+    let _ = stranger.kill();
+    let _ = stranger.wait();
 }
 
 /// A port that is taken on one family only is taken: clients that try the other would meet the stranger.

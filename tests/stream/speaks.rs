@@ -66,7 +66,7 @@ fn events_come_as_they_happen_each_with_an_id_and_only_those_asked_for() {
     let streams: Vec<&Value> =
         clients["clients"].as_array().unwrap().iter().filter(|c| c["transport"] == "sse").collect();
     assert_eq!(streams.len(), 4, "{clients}");
-    assert_eq!(streams[1]["filter"], json!({"session": "b", "type": null, "subtype": null}));
+    assert_eq!(streams[1]["filter"], json!({"session": "b", "type": null, "subtype": null, "node": null}));
     assert_eq!((&streams[0]["backlog_bytes"], &streams[0]["last_seq"]), (&json!(0), &json!(5)));
     let status = http::get(port, "/api/status").unwrap().json();
     assert_eq!((&status["clients"]["streams"], &status["clients"]["streams_opened"]), (&json!(4), &json!(4)));

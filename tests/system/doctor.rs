@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use mpm_monitor::doctor::show::Report;
 use mpm_monitor::service::drift::stamp;
 use serde_json::Value;
 
@@ -39,10 +40,13 @@ impl Clinic {
     /// Insists that a check fails, remembers what is said of it, and gives it.
     #[track_caller]
     fn fails(&mut self, name: &str, code: &str) -> Value {
-        let check = find(&self.doctor(), code);
+        let report = self.doctor();
+        let check = find(&report, code);
         assert_eq!(check["outcome"], "failed", "{name}: {check:#}");
-        let text = self.machine.verb("doctor", &["--port", "8765"]).stdout;
-        assert!(text.lines().all(|l| l.chars().count() <= 80 || l.contains("next: ") || l.contains("/home/")), "{text}");
+        let text = human(&report);
+        // A path or a command stays whole.
+        let fits = |l: &str| l.chars().count() <= 80 || l.contains("next: ") || !l.trim().contains(' ');
+        assert!(text.lines().all(fits), "{text}");
         self.said.push((name.to_owned(), block(&text, code)));
         check
     }
@@ -93,6 +97,29 @@ fn find(report: &Value, code: &str) -> Value {
     all.find(|c| c["code"] == code).unwrap_or_else(|| panic!("no check {code}: {report:#}")).clone()
 }
 
+/// What the doctor prints for people of the same report.
+fn human(report: &Value) -> String {
+    let part = |name: &str| report[name].clone();
+    let instances = serde_json::from_value(part("instances")).expect("instances");
+    let user = serde_json::from_value(part("user")).expect("checks");
+    Report::new(instances, user).human(false, false)
+}
+
+/// The same, but for what depends on the machine that the test runs on: where its tools are, and whether it sets its clock.
+fn of_any_machine(mut report: Value) -> Value {
+    for check in report["instances"][0]["checks"].as_array_mut().unwrap() {
+        let fixed = match check["code"].as_str().unwrap() {
+            "clock" => "synchronized",
+            "tool-paths" => "the service finds git: /usr/bin/git, tmux: /usr/bin/tmux",
+            _ => continue,
+        };
+        let code = check["code"].clone();
+        let severity = check["severity"].clone();
+        *check = serde_json::json!({"code": code, "severity": severity, "outcome": "verified", "summary": fixed});
+    }
+    report
+}
+
 /// The lines of the table about one code.
 fn block(text: &str, code: &str) -> String {
     let begins = |l: &str| l.starts_with("  ") && l.get(10..).is_some_and(|l| l.starts_with(&format!("{code} ")));
@@ -102,26 +129,40 @@ fn block(text: &str, code: &str) -> String {
 }
 
 #[test]
-fn the_doctor_finds_what_is_broken_and_what_it_says_repairs_it() {
+fn the_doctor_finds_what_is_installed_wrong_and_what_it_says_repairs_it() {
     let machine = boot!(Scope::User);
     machine.install(&[]);
     let mut clinic = Clinic::new(machine);
     clinic.quiet();
     let report = clinic.doctor();
-    assert_eq!((&report["schema_version"], &report["totals"]["errors"], &report["totals"]["warnings"]), (&1.into(), &0.into(), &0.into()), "{report:#}");
+    assert_eq!(
+        (&report["schema_version"], &report["totals"]["errors"], &report["totals"]["warnings"]),
+        (&1.into(), &0.into(), &0.into()),
+        "{report:#}"
+    );
     let healthy = clinic.machine.verb("doctor", &["--port", "8765"]).ok().stdout;
+    assert_eq!(normal(&healthy), normal(&human(&report)));
+    let healthy = human(&of_any_machine(report));
     clinic.said.push(("A healthy machine".into(), healthy.trim_end().to_owned()));
 
     edited_outdated_and_lost_files(&mut clinic);
     programs(&mut clinic);
     leftovers_and_secrets(&mut clinic);
     limits(&mut clinic);
+    figure("doctor_slowest_of_all", clinic.slowest.as_millis(), "ms");
+    documented(&clinic.said, "installed");
+}
+
+#[test]
+fn the_doctor_finds_what_runs_wrong_and_what_it_says_repairs_it() {
+    let machine = boot!(Scope::User);
+    machine.install(&[]);
+    let mut clinic = Clinic::new(machine);
     crash_loop(&mut clinic);
     tmux_in_our_group(&mut clinic);
     strangers(&mut clinic);
     sessions(&mut clinic);
-    figure("doctor_slowest_of_all", clinic.slowest.as_millis(), "ms");
-    documented(&clinic.said, "broken");
+    documented(&clinic.said, "running");
 }
 
 fn edited_outdated_and_lost_files(clinic: &mut Clinic) {
@@ -144,7 +185,11 @@ fn edited_outdated_and_lost_files(clinic: &mut Clinic) {
     assert!(refused.stderr.contains("--yes"), "{refused}");
     assert_eq!(clinic.machine.property(PORT, "MainPID"), pid, "it asked nobody, and did it");
     let fixed = clinic.machine.verb("doctor", &["--port", "8765", "--fix", "--yes"]).ok();
-    assert!(fixed.stdout.contains("would write what is missing or outdated anew") && fixed.stdout.contains("  would rewrite "), "{fixed}");
+    assert!(
+        fixed.stdout.contains("would write what is missing or outdated anew")
+            && fixed.stdout.contains("  would rewrite "),
+        "{fixed}"
+    );
     assert!(fixed.stdout.contains("unit-outdated") && fixed.stdout.contains(": verified"), "{fixed}");
     assert_ne!(clinic.machine.property(PORT, "MainPID"), pid, "the old process still runs");
     assert_eq!(clinic.machine.run(&["cat", UNIT]).ok().stdout, unit);
@@ -207,6 +252,12 @@ fn leftovers_and_secrets(clinic: &mut Clinic) {
     clinic.fails("Hooks that point to a program that is gone", "hook-programs");
     clinic.machine.root(&["install", "-D", "-m755", "/usr/bin/true", "/opt/gone/claude-hook-fast.sh"]).ok();
     clinic.verified("hook-programs");
+    clinic.machine.write(
+        "/home/boxuser/.claude/settings.json",
+        r#"{"hooks":{"Stop":[{"hooks":[{"type":"command","command":"/opt/gone/mpm-monitor hook"}]}]}}"#,
+    );
+    let check = clinic.fails("Our own hook with a program that is gone", "hook-programs");
+    clinic.repair(&check);
     let handler = "/home/boxuser/src/claude_mpm/scripts/claude-hook-handler.sh";
     clinic.machine.write(handler, "#!/bin/bash\n");
     clinic.machine.run(&["chmod", "755", handler]).ok();
@@ -271,7 +322,7 @@ fn tmux_in_our_group(clinic: &mut Clinic) {
     let group = machine.property(PORT, "ControlGroup");
     let script = format!(
         "for g in /sys/fs/cgroup/systemd /sys/fs/cgroup/unified /sys/fs/cgroup; do \
-         test -e $g{group}/cgroup.procs && for p in {pid} $(pgrep -P {pid}); do echo $p > $g{group}/cgroup.procs; done; done; true"
+         test -e $g'{group}'/cgroup.procs && for p in {pid} $(pgrep -P {pid}); do echo $p > $g'{group}'/cgroup.procs; done; done; true"
     );
     machine.root(&["sh", "-c", &script]).ok();
     let check = clinic.fails("A tmux server in the service's control group", "tmux-cgroup");
@@ -324,7 +375,8 @@ srv=h.HTTPServer(('127.0.0.1',8765),H)\nprint('serving',flush=True)\nsrv.serve_f
 /// Pains 12 and 13, and a manager that hangs.
 fn sessions(clinic: &mut Clinic) {
     let program = clinic.machine.program();
-    let bare = ["env", "-u", "XDG_RUNTIME_DIR", "-u", "DBUS_SESSION_BUS_ADDRESS", &program, "doctor", "--user", "--json"];
+    let bare =
+        ["env", "-u", "XDG_RUNTIME_DIR", "-u", "DBUS_SESSION_BUS_ADDRESS", &program, "doctor", "--user", "--json"];
     let report = clinic.machine.user(&bare).ok().json();
     assert_eq!(find(&report, "session-environment")["outcome"], "failed", "{report:#}");
     assert_eq!(find(&report, "manager-reachable")["outcome"], "verified", "{report:#}");
@@ -333,24 +385,47 @@ fn sessions(clinic: &mut Clinic) {
     clinic.machine.root(&["useradd", "--create-home", "ann"]).ok();
     clinic.machine.root(&["install", "-m755", &program, "/usr/local/bin/mpm-monitor"]).ok();
     let as_ann = |machine: &Machine, more: &[&str]| {
-        let words = ["setpriv", "--reuid=ann", "--regid=ann", "--clear-groups", "env", "-i", "HOME=/home/ann", "PATH=/usr/bin:/bin", "/usr/local/bin/mpm-monitor", "doctor", "--user"];
+        let words = [
+            "setpriv",
+            "--reuid=ann",
+            "--regid=ann",
+            "--clear-groups",
+            "env",
+            "-i",
+            "HOME=/home/ann",
+            "PATH=/usr/bin:/bin",
+            "/usr/local/bin/mpm-monitor",
+            "doctor",
+            "--user",
+        ];
         machine.root(&[&words[..], more].concat())
     };
     let ran = as_ann(&clinic.machine, &["--json"]).expect(1);
     let check = find(&ran.json(), "user-bus");
     assert_eq!(check["outcome"], "failed", "{ran}");
     let text = as_ann(&clinic.machine, &[]).stdout;
-    clinic.said.push(("A user without a manager".into(), format!("{}\n{}", block(&text, "manager-reachable"), block(&text, "user-bus"))));
+    clinic.said.push((
+        "A user without a manager".into(),
+        format!("{}\n{}", block(&text, "manager-reachable"), block(&text, "user-bus")),
+    ));
     clinic.typed(check["next"].as_str().unwrap()).ok();
     eventually(SOON, "ann's manager", || {
         let ran = as_ann(&clinic.machine, &["--json"]);
         let report = ran.json();
-        let good = ["user-bus", "manager-reachable", "linger"].iter().all(|c| find(&report, c)["outcome"] == "verified");
+        let good =
+            ["user-bus", "manager-reachable", "linger"].iter().all(|c| find(&report, c)["outcome"] == "verified");
         if good { Ok(()) } else { Err(ran) }
     });
 
     // A manager that hangs: the doctor ends all the same, and what it could not ask is no verdict.
-    let manager = clinic.machine.root(&["systemctl", "show", "-p", "MainPID", "--value", &format!("user@{}.service", clinic.machine.uid)]);
+    let manager = clinic.machine.root(&[
+        "systemctl",
+        "show",
+        "-p",
+        "MainPID",
+        "--value",
+        &format!("user@{}.service", clinic.machine.uid),
+    ]);
     let pid = manager.ok().text().to_owned();
     clinic.machine.root(&["kill", "-STOP", &pid]).ok();
     let ran = clinic.machine.verb("doctor", &["--port", "8765", "--json"]);
@@ -392,7 +467,11 @@ fn the_doctor_sees_a_system_service_as_root_and_as_a_user() {
         assert!(check["next"].as_str().is_some_and(|n| n.starts_with("sudo mpm-monitor doctor --system")), "{check:#}");
     }
     let log = find(&as_user, "log-readable");
-    assert_eq!((&log["outcome"], &log["next"]), (&"failed".into(), &"sudo usermod -aG systemd-journal boxuser".into()), "{log:#}");
+    assert_eq!(
+        (&log["outcome"], &log["next"]),
+        (&"failed".into(), &"sudo usermod -aG systemd-journal boxuser".into()),
+        "{log:#}"
+    );
     let text = clinic.machine.user(&["/usr/local/bin/mpm-monitor", "doctor", "--system"]).ok().stdout;
     clinic.said.push(("A journal that this user may not read".into(), block(&text, "log-readable")));
     // Without flags all that is installed is found, also from there.
@@ -407,8 +486,12 @@ fn the_doctor_sees_a_system_service_as_root_and_as_a_user() {
 /// What was said, without what differs from run to run, is what docs/doctor.md shows.
 #[track_caller]
 fn documented(said: &[(String, String)], mark: &str) {
-    let shown: String = said.iter().map(|(name, text)| format!("### {name}\n\n```\n{}\n```\n\n", normal(text))).collect();
+    let shown: String =
+        said.iter().map(|(name, text)| format!("### {name}\n\n```\n{}\n```\n\n", normal(text))).collect();
     let path = here("docs/doctor.md");
+    // Several tests write their parts of it.
+    let lock = std::fs::File::open(&path).unwrap();
+    lock.lock().unwrap();
     let page = std::fs::read_to_string(&path).unwrap();
     let (begin, end) = (format!("<!-- {mark} -->\n\n"), format!("<!-- end of {mark} -->"));
     let (before, rest) = page.split_once(&begin).unwrap_or_else(|| panic!("docs/doctor.md has no {begin}"));
@@ -431,7 +514,8 @@ fn normal(text: &str) -> String {
             let is_time = word.len() >= 19 && word.contains('T') && word.ends_with('Z');
             let is_id = word.len() >= 12 && digits > 2 && word.chars().all(|c| c.is_ascii_hexdigit());
             let is_number = !word.is_empty() && word.chars().all(|c| c.is_ascii_digit() || c == '.');
-            let known = ["8765", "8766", "0644", "600", "256", "100", "203", "1088", "16384", "0.1.0", "0.0.9", "6.5.83"];
+            let known =
+                ["8765", "8766", "0644", "600", "256", "100", "203", "1088", "16384", "0.1.0", "0.0.9", "6.5.83"];
             out.push_str(match (is_time, is_id, is_number && !known.contains(&word)) {
                 (true, ..) => "TIME",
                 (_, true, _) => "ID",

@@ -6,9 +6,9 @@ use crate::harness::machine::{Machine, PORT, Scope};
 use crate::harness::{eventually, figure};
 
 for_both_scopes!(
-    a_crash_loop_stops_with_a_reason,
-    a_hang_before_ready_is_ended,
-    a_taken_port_is_no_restart_loop,
+    pain_10_a_crash_loop_stops_with_a_reason,
+    pain_16_a_hang_before_ready_is_ended,
+    pain_9_a_taken_port_is_no_restart_loop,
     a_failed_install_leaves_nothing,
     a_reload_of_a_bad_configuration_keeps_serving,
 );
@@ -23,7 +23,7 @@ fn until_state(machine: &Machine, wanted: &str) {
     });
 }
 
-fn a_crash_loop_stops_with_a_reason(scope: Scope) {
+fn pain_10_a_crash_loop_stops_with_a_reason(scope: Scope) {
     let machine = boot!(scope);
     machine.install(&[]);
     machine.drop_in(PORT, "[Service]\nEnvironment=MPM_MONITOR_FAILPOINT=panic-after-ready\nRestartSec=100ms\n");
@@ -32,6 +32,10 @@ fn a_crash_loop_stops_with_a_reason(scope: Scope) {
     let restarts: u32 = machine.property(PORT, "NRestarts").parse().unwrap();
     assert!((1..=5).contains(&restarts), "{restarts} restarts");
     figure(&format!("crash_loop_restarts_before_failed_{}", scope.name()), restarts, "restarts");
+    // Promise P6: a loop that is over fills no disk either.
+    let log: usize = machine.verb("logs", &["-n", "10000"]).ok().stdout.len();
+    figure(&format!("crash_loop_log_{}", scope.name()), log, "bytes");
+    assert!((1..1 << 20).contains(&log), "{log} bytes of log");
     let status = machine.verb("status", &[]).expect(3);
     assert!(status.stdout.contains("failed") && status.stdout.contains("panic"), "no reason: {status}");
     // Once the reason is gone, one command brings it back: no manual reset, no waiting for the limit to pass.
@@ -41,7 +45,7 @@ fn a_crash_loop_stops_with_a_reason(scope: Scope) {
 }
 
 /// Pain 16: a deadlock before the loop was not seen for thirty hours elsewhere.
-fn a_hang_before_ready_is_ended(scope: Scope) {
+fn pain_16_a_hang_before_ready_is_ended(scope: Scope) {
     let machine = boot!(scope);
     machine.install(&["--no-start"]);
     machine.drop_in(
@@ -55,7 +59,7 @@ fn a_hang_before_ready_is_ended(scope: Scope) {
     assert!(started.stderr.contains("not ready or not gone in time"), "no reason: {started}");
 }
 
-fn a_taken_port_is_no_restart_loop(scope: Scope) {
+fn pain_9_a_taken_port_is_no_restart_loop(scope: Scope) {
     let machine = boot!(scope);
     machine.install(&[]);
     machine.verb("stop", &[]).ok();

@@ -66,6 +66,9 @@ fn what_json_prints_is_what_the_page_says() {
     machine.root(&["systemctl", "kill", "-s", "KILL", "mpm-monitor@8765"]).ok();
     machine.client(&["probe.py", "ready", "8765"]);
     hear("status", machine.verb("status", &["--json"]).ok());
+    let program = machine.program();
+    hear("upgrade", machine.verb("upgrade", &["--from", &program, "--dry-run", "--json"]).ok());
+    hear("migrate", machine.verb("migrate", &["--dry-run", "--json"]).ok());
     hear("list", machine.program_with(&["list", "--json"]).ok());
     hear("stop", machine.verb("stop", &["--json"]).ok());
     hear("status", machine.verb("status", &["--json"]).expect(3));

@@ -33,6 +33,7 @@ mod many;
 mod migrate;
 mod place;
 mod story;
+mod tmux;
 mod traces;
 mod upgrade;
 mod verbs;

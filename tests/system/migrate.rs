@@ -25,6 +25,8 @@ fn boot() -> Option<Machine> {
     // Its hooks look for Claude Code and ask for its version before they do anything.
     machine.write("/home/boxuser/.local/bin/claude", "#!/bin/sh\necho '2.1.4 (Claude Code)'\n");
     machine.user(&["chmod", "755", "/home/boxuser/.local/bin/claude"]).ok();
+    // It looks for updates first: with nobody to ask for addresses it is told so at once.
+    machine.root(&["sh", "-c", "rm -f /etc/resolv.conf; echo nameserver 127.0.0.1 > /etc/resolv.conf"]).ok();
     machine.user(&["git", "init", "-q", "-b", "main", PROJECT]).ok();
     Some(machine)
 }

@@ -4,7 +4,7 @@ use crate::harness::machine::{PORT, Scope};
 
 /// Pain 12: `sudo install` of a user's unit puts it into root's home, where nobody finds it.
 #[test]
-fn sudo_does_not_install_a_users_unit() {
+fn pain_12_sudo_does_not_install_a_users_unit() {
     let machine = boot!(Scope::System);
     let before = machine.tree();
     let refused = machine.root(&[
@@ -22,7 +22,7 @@ fn sudo_does_not_install_a_users_unit() {
 }
 
 #[test]
-fn a_missing_runtime_directory_is_found() {
+fn pain_12_a_missing_runtime_directory_is_found() {
     let machine = boot!(Scope::User);
     let program = machine.program();
     let bare = ["env", "-u", "XDG_RUNTIME_DIR", "-u", "DBUS_SESSION_BUS_ADDRESS", program.as_str()];
@@ -40,7 +40,7 @@ fn a_user_may_not_install_for_the_system() {
 
 /// Pain 3: a unit that points into a folder that the next build or upgrade removes.
 #[test]
-fn a_program_in_a_transient_place_is_refused() {
+fn pain_3_a_program_in_a_transient_place_is_refused() {
     let machine = boot!(Scope::User);
     let transient = "/home/boxuser/project/target/debug/mpm-monitor";
     machine.user(&["install", "-D", &machine.program(), transient]).ok();
@@ -50,13 +50,60 @@ fn a_program_in_a_transient_place_is_refused() {
     assert!(refused.stderr.contains("target"), "{refused}");
 }
 
+/// Pain 12, a user without a manager of their own: reached by `su`, in a container, or logged out.
 #[test]
-fn without_linger_it_says_so_or_sets_it() {
+fn pain_12_without_a_users_manager_it_is_one_sentence_and_the_files_can_still_be_written() {
     let machine = boot!(Scope::User);
-    machine.root(&["loginctl", "disable-linger", "boxuser"]).ok();
-    let installed = machine.verb("install", &["--linger", "auto"]);
-    let lingers = machine.root(&["test", "-e", "/var/lib/systemd/linger/boxuser"]).code == 0;
-    assert!(lingers || installed.all().contains("enable-linger"), "neither set nor said: {installed}");
+    let manager = format!("user@{}.service", machine.uid);
+    machine.root(&["systemctl", "stop", &manager]).ok();
+    let before = machine.tree();
+    for verb in ["install", "start", "stop", "restart", "reload"] {
+        let refused = machine.verb(verb, &[]);
+        let said = refused.stderr.trim();
+        assert_eq!(refused.code, 7, "{refused}");
+        assert!(said.contains("loginctl enable-linger boxuser") && said.contains("`mpm-monitor run`"), "{refused}");
+        assert_eq!(said.lines().count(), 1, "{refused}");
+    }
+    assert_eq!(before.differences(&machine.tree()), [""; 0], "something was written");
+    machine.verb("status", &[]).expect(4);
+    machine.verb("install", &["--no-start"]).ok();
+    // The next login starts it.
+    machine.root(&["systemctl", "start", &manager]).ok();
+    let ready = machine.client(&["probe.py", "ready", "8765"]);
+    assert_eq!(ready["health"]["ready"], true);
+}
+
+/// Pain 13: a service that ends with the last logout, and nobody said so.
+#[test]
+fn pain_13_without_linger_it_is_set_or_said_and_required_it_is_required() {
+    let machine = boot!(Scope::User);
+    let lingers = || machine.root(&["test", "-e", "/var/lib/systemd/linger/boxuser"]).code == 0;
+    let off = || {
+        machine.root(&["loginctl", "disable-linger", "boxuser"]).ok();
+        // Without it, and without a login, logind would end the manager that is asked here some seconds later.
+        machine.root(&["systemctl", "start", &format!("user@{}.service", machine.uid)]).ok();
+    };
+    off();
+    let before = machine.tree();
+    let required = machine.verb("install", &["--linger", "yes"]);
+    assert_eq!(required.code == 0, lingers(), "it says the opposite of what is: {required}");
+    if required.code == 0 {
+        machine.verb("uninstall", &["--purge"]).ok();
+        assert!(!lingers(), "install set it, and uninstall left it");
+    } else {
+        assert!(required.stderr.contains("linger"), "{required}");
+        assert_eq!(before.differences(&machine.tree()), [""; 0], "a failed install left something");
+    }
+    off();
+    let told = machine.verb("install", &["--linger", "auto"]).ok();
+    assert_ne!(lingers(), told.all().contains("enable-linger"), "neither set nor said, or both: {told}");
+    let status = machine.verb("status", &["--json"]).ok().json();
+    assert_eq!(status["linger"], lingers(), "{status:#}");
+    off();
+    machine.verb("install", &["--linger", "no"]).ok();
+    assert!(!lingers(), "set although nobody wanted it");
+    let status = machine.verb("status", &[]).ok();
+    assert!(status.all().contains("enable-linger"), "it does not say what will happen at the logout: {status}");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use crate::harness::figure;
 use crate::harness::machine::{PORT, Scope};
 use crate::harness::tree::Tree;
 
-for_both_scopes!(uninstall_leaves_nothing_and_install_is_repeatable, what_the_user_edited_stays, tmux_survives_it_all);
+for_both_scopes!(uninstall_leaves_nothing_and_install_is_repeatable, pain_5_what_the_user_edited_stays);
 
 /// A path that holds the history, or is needed as long as there is one: the system's history has an owner.
 fn is_history(scope: Scope, path: &str) -> bool {
@@ -72,7 +72,7 @@ fn uninstall_leaves_nothing_and_install_is_repeatable(scope: Scope) {
 }
 
 /// Pain 5: an upgrade that overwrites what the user changed.
-fn what_the_user_edited_stays(scope: Scope) {
+fn pain_5_what_the_user_edited_stays(scope: Scope) {
     let machine = boot!(scope);
     machine.install(&[]);
     let unit = machine.property(PORT, "FragmentPath");
@@ -93,19 +93,4 @@ fn what_the_user_edited_stays(scope: Scope) {
     machine.verb("uninstall", &[]).ok();
     let tree = machine.tree();
     assert!(tree.0.keys().any(|p| p.ends_with("mpm-monitor@8765.service.d/test.conf")), "the user's drop-in is gone");
-}
-
-/// Pain 1, promise P8: what it watches is never harmed.
-fn tmux_survives_it_all(scope: Scope) {
-    let machine = boot!(scope);
-    machine.user(&["tmux", "new-session", "-d", "-s", "agent", "sleep 1000"]).ok();
-    let panes = || machine.user(&["tmux", "list-panes", "-a", "-F", "#{session_name} #{pane_pid}"]).ok().stdout;
-    let before = panes();
-    machine.install(&[]);
-    for _ in 0..3 {
-        machine.verb("restart", &[]).ok();
-    }
-    assert_eq!(panes(), before);
-    machine.verb("uninstall", &["--purge"]).ok();
-    assert_eq!(panes(), before);
 }

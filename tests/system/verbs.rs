@@ -4,7 +4,7 @@ use crate::harness::machine::{PORT, Scope};
 
 for_both_scopes!(
     status_tells_each_state_by_its_exit_code,
-    logs_are_found,
+    pain_19_logs_are_found,
     a_dry_run_changes_nothing,
     odd_names_are_escaped,
 );
@@ -34,7 +34,7 @@ fn status_tells_each_state_by_its_exit_code(scope: Scope) {
 }
 
 /// Pain 19.
-fn logs_are_found(scope: Scope) {
+fn pain_19_logs_are_found(scope: Scope) {
     let machine = boot!(scope);
     machine.install(&[]);
     let pid = machine.property(PORT, "MainPID");

@@ -1,6 +1,7 @@
 //! The instances that run one program: which there are, how they are set, and how each is renewed.
 
 use std::collections::BTreeSet;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -125,8 +126,12 @@ impl Instance {
     /// The arguments and the environment that its settings come from: those of its process, where they can be seen, else what
     /// its unit is known to give.
     pub fn settings(&self) -> (Vec<String>, Vec<(String, String)>) {
+        // What another user's process says of itself, root does not run a program by.
+        let own_user =
+            |dir: &Path| std::fs::metadata(dir).is_ok_and(|m| m.uid() == rustix::process::geteuid().as_raw());
+        let dir = self.job.pid.map(|pid| PathBuf::from(format!("/proc/{pid}"))).filter(|dir| own_user(dir));
         let read = |what: &str| {
-            let bytes = std::fs::read(format!("/proc/{}/{what}", self.job.pid?)).ok()?;
+            let bytes = std::fs::read(dir.as_ref()?.join(what)).ok()?;
             let words: Vec<String> =
                 bytes.split(|b| *b == 0).filter_map(|w| String::from_utf8(w.to_vec()).ok()).collect();
             (words.len() > 1).then_some(words)

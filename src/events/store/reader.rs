@@ -230,7 +230,8 @@ impl Reader {
         let mut events = newest.map_err(|e| self.broken(e))?;
         let mut bytes = events.iter().map(|e| e.draft.payload.len()).sum::<usize>();
 
-        let mut statement = tx.prepare_cached(&format!("SELECT {} FROM events ORDER BY seq DESC LIMIT ?1", columns(&tx)?))?;
+        let mut statement =
+            tx.prepare_cached(&format!("SELECT {} FROM events ORDER BY seq DESC LIMIT ?1", columns(&tx)?))?;
         let mut rows = statement.query([i64::try_from(count - events.len()).unwrap_or(i64::MAX)])?;
         while let Some(row) = rows.next()? {
             let event = event(row)?;

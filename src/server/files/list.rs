@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::UNIX_EPOCH;
 
-use cap_std::fs::Dir;
+use cap_std::fs::{Dir, Metadata};
 use serde::Serialize;
 
 use super::error::FileError;
@@ -88,9 +88,9 @@ pub fn list(roots: &Roots, folder: &Opened<Dir>, shown: &Path) -> Result<Listing
         }
         let is_directory = match entry.file_type()? {
             kind if kind.is_dir() => true,
-            kind if kind.is_symlink() => match folder.it.metadata(&name) {
-                Ok(is) => is.is_dir(),
-                Err(_) => continue,
+            kind if kind.is_symlink() => match follow(roots, folder, &name) {
+                Some(is) => is.is_dir(),
+                None => continue,
             },
             _ => false,
         };
@@ -104,15 +104,24 @@ pub fn list(roots: &Roots, folder: &Opened<Dir>, shown: &Path) -> Result<Listing
         listing.truncated |= names.len() > room;
         names.truncate(room);
         room -= names.len();
-        let entries = names.iter().filter_map(|name| entry(folder, shown, name, kind)).collect();
+        let entries = names.iter().filter_map(|name| entry(roots, folder, shown, name, kind)).collect();
         if kind == "file" { listing.files = entries } else { listing.directories = entries }
     }
     Ok(listing)
 }
 
+/// What a link leads to; `None` for one that leads out, to a secret, or nowhere.
+fn follow(roots: &Roots, folder: &Opened<Dir>, name: &str) -> Option<Metadata> {
+    let followed = folder.follow(name)?;
+    if roots.is_secret(&followed) { None } else { folder.look(&followed) }
+}
+
 /// `None` for one that has gone meanwhile.
-fn entry(folder: &Opened<Dir>, shown: &Path, name: &str, kind: &'static str) -> Option<Entry> {
-    let is = folder.it.metadata(name).ok()?;
+fn entry(roots: &Roots, folder: &Opened<Dir>, shown: &Path, name: &str, kind: &'static str) -> Option<Entry> {
+    let mut is = folder.it.symlink_metadata(name).ok()?;
+    if is.is_symlink() {
+        is = follow(roots, folder, name)?;
+    }
     let modified = is.modified().ok()?.into_std();
     let modified = match modified.duration_since(UNIX_EPOCH) {
         Ok(after) => after.as_secs_f64(),
@@ -152,6 +161,8 @@ mod tests {
         symlink("z.txt", top.join("in")).unwrap();
         symlink("nothing", top.join("broken")).unwrap();
         symlink("b", top.join("c")).unwrap();
+        symlink(".env", top.join("env")).unwrap();
+        symlink("../z.txt", top.join("b/up.txt")).unwrap();
         let rules = Rules {
             enabled: true,
             home: false,
@@ -170,6 +181,8 @@ mod tests {
         assert_eq!((listing.total_directories, listing.total_files, listing.truncated), (4, 5, false));
         let last = listing.files.last().unwrap();
         assert_eq!((last.size, last.extension.as_deref()), (5, Some("txt")));
+        let below = roots.directory(&Asked::read(top.join("b").to_str().unwrap(), None).unwrap()).unwrap();
+        assert_eq!(names(&list(&roots, &below, &top.join("b")).unwrap().files), "up.txt", "a link within the root");
         assert!(listing.directories.iter().all(|d| d.size == 0 && d.extension.is_none()));
     }
 }

@@ -201,7 +201,9 @@ impl Files {
         let _room = self.room(opened.is.len()).await?;
         let now = self.blocking(move |_| read::whole(&opened.it, opened.is.len(), limit)).await?;
         let most = usize::try_from(limit).unwrap_or(usize::MAX);
-        let changes = git::changes(&question.git, &question.path, &now, commit.as_deref(), most).await?;
+        let scratch = self.0.settings.borrow().state_dir.clone();
+        let bounds = (most, scratch.as_path());
+        let changes = git::changes(&question.git, &question.path, &now, commit.as_deref(), bounds).await?;
         self.same(question).await?;
         Ok(changes.map_or_else(Diff::default, |changes| Diff { tracked: true, changes }))
     }

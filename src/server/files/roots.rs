@@ -50,6 +50,20 @@ pub struct Opened<T> {
     pub is: Metadata,
     /// Where it really is.
     pub real: PathBuf,
+    root: Dir,
+    below: PathBuf,
+}
+
+impl Opened<Dir> {
+    /// Where a link in this folder leads, from the root, if it leads to something in there.
+    pub fn follow(&self, name: &str) -> Option<PathBuf> {
+        self.root.canonicalize(self.below.join(name)).ok()
+    }
+
+    /// What the system says of a path that [`Opened::follow`] gave.
+    pub fn look(&self, followed: &Path) -> Option<Metadata> {
+        self.root.metadata(followed).ok()
+    }
 }
 
 impl Roots {
@@ -79,11 +93,11 @@ impl Roots {
             && let Ok(dir) = root.dir.open_dir(&below)
         {
             let is = dir.dir_metadata()?;
-            self.admit(dir, is, &root)?;
+            self.admit(dir, is, root, below)?;
             return Err(FileError::NotAFile);
         }
         let (file, is) = opened?;
-        self.admit(file, is, &root)
+        self.admit(file, is, root, below)
     }
 
     /// Opens a folder.
@@ -94,7 +108,7 @@ impl Roots {
         let (root, below) = self.locate(asked)?;
         if below.as_os_str().is_empty() {
             let (dir, is) = (root.dir.try_clone()?, root.dir.dir_metadata()?);
-            return self.admit(dir, is, &root);
+            return self.admit(dir, is, root, below);
         }
         let dir = match root.dir.open_dir(&below) {
             Ok(dir) => dir,
@@ -106,14 +120,14 @@ impl Roots {
                 };
                 // Whether a file may be known of is asked first, as above.
                 if let Ok((file, is)) = beneath::open_regular(&root.dir, &below) {
-                    self.admit(file, is, &root)?;
+                    self.admit(file, is, root, below)?;
                     return Err(FileError::NotADirectory);
                 }
                 return Err(error);
             }
         };
         let is = dir.dir_metadata()?;
-        self.admit(dir, is, &root)
+        self.admit(dir, is, root, below)
     }
 
     /// Whether a real path is within a root, and no secret.
@@ -127,7 +141,7 @@ impl Roots {
     }
 
     /// What was opened, if it is where it may be read: a link within the root may lead to a secret of it.
-    fn admit<T: AsFd>(&self, it: T, is: Metadata, root: &Root) -> Result<Opened<T>, FileError> {
+    fn admit<T: AsFd>(&self, it: T, is: Metadata, root: Root, below: PathBuf) -> Result<Opened<T>, FileError> {
         let real = beneath::real_path(&it).map_err(FileError::Io)?;
         // One that was removed meanwhile has no path to judge it by.
         if is.nlink() == 0 {
@@ -139,7 +153,7 @@ impl Roots {
         if self.is_secret(&real) {
             return Err(FileError::Secret);
         }
-        Ok(Opened { it, is, real })
+        Ok(Opened { it, is, real, root: root.dir, below })
     }
 
     /// The root that a path is in, and the rest of the path.
@@ -242,10 +256,37 @@ mod tests {
     use crate::events::model::Draft;
 
     #[test]
+    fn the_home_of_the_user_is_a_root_unless_the_settings_say_no() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = dir.path().join("home");
+        std::fs::create_dir_all(home.join(".ssh")).unwrap();
+        for file in ["a", ".ssh/id"] {
+            std::fs::write(home.join(file), "x").unwrap();
+        }
+        let (deny, roots) = (vec![".ssh".to_owned()], Vec::new());
+        let mut rules = Rules { enabled: true, home: true, sessions: false, roots, deny, max_size: 9, git: None };
+        let read = |rules: &Rules, path: PathBuf| {
+            let roots = Roots::new(rules.clone(), Some(home.clone()), &[home.join("own")], Vec::new());
+            roots.file(&Asked::read(path.to_str().unwrap(), None).unwrap()).map(|f| f.is.len()).map_err(|e| e.code())
+        };
+        assert_eq!(read(&rules, home.join("a")), Ok(1));
+        assert_eq!(read(&rules, std::fs::canonicalize(&home).unwrap().join("a")), Ok(1), "by its real name, too");
+        assert_eq!(read(&rules, home.join(".ssh/id")), Err("secret"));
+        assert_eq!(read(&rules, dir.path().join("home2")), Err("outside_roots"));
+        std::fs::create_dir(home.join("own")).unwrap();
+        std::fs::write(home.join("own/events"), "x").unwrap();
+        assert_eq!(read(&rules, home.join("own/events")), Err("secret"), "what is the monitor's own");
+        rules.home = false;
+        assert_eq!(read(&rules, home.join("a")), Err("outside_roots"));
+        rules.enabled = false;
+        assert_eq!(read(&rules, home.join("a")), Err("files_disabled"));
+    }
+
+    #[test]
     fn sessions_say_where_they_run() {
         let event = |payload: &str| {
             let draft = Draft { name: "n".into(), subtype: String::new(), session: None, payload: payload.into() };
-            Arc::new(Event { seq: 1, accepted: jiff::Timestamp::UNIX_EPOCH, draft })
+            Arc::new(Event { seq: 1, accepted: jiff::Timestamp::UNIX_EPOCH, origin: None, draft })
         };
         let events: Vec<_> = [
             r#"{"cwd":"/old","data":{"cwd":"/not"}}"#,

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use axum::extract::Query;
 use axum::http::{HeaderMap, Request, StatusCode, header};
 
-use crate::events::store::Filter;
+use crate::events::store::{self, Filter};
 use crate::server::answer::Refusal;
 
 /// What `EventSource` says when it comes back.
@@ -64,8 +64,10 @@ impl Ask {
                 "session" => ask.filter.session = Some(value),
                 "type" => ask.filter.name = Some(value),
                 "subtype" => ask.filter.subtype = Some(value),
+                "node" if value == crate::bus::HERE => ask.filter.node = Some(store::Place::Here),
+                "node" => ask.filter.node = Some(store::Place::Node(value)),
                 _ => {
-                    let there_are = "after, session, type and subtype";
+                    let there_are = "after, session, type, subtype and node";
                     return Err(bad(format!("{name:?} is no parameter; there are {there_are}")));
                 }
             }
@@ -132,6 +134,9 @@ mod tests {
         assert_eq!(ask("?after=7", &[]).unwrap().from, place(7, None));
         assert_eq!(ask("?after=0a-7", &[("last-event-id", "")]).unwrap().from, place(7, Some("0a")));
         assert_eq!(ask("?after=7", &[("last-event-id", "ab-9")]).unwrap().from, place(9, Some("ab")));
+        let of = |query: &str| ask(query, &[]).unwrap().filter.node;
+        assert_eq!(of("?node=local"), Some(store::Place::Here));
+        assert_eq!(of("?node=b"), Some(store::Place::Node("b".into())));
         let all = ask("?session=s&type=t&subtype=u", &[]).unwrap().filter;
         let (session, name, subtype) = (Some("s".into()), Some("t".into()), Some("u".into()));
         assert_eq!(all, Filter { session, name, subtype, ..Filter::default() });

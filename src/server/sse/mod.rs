@@ -33,7 +33,7 @@ use super::routes::App;
 use super::socketio::polling::too_many_clients;
 use super::socketio::sid::Sid;
 use crate::events::hub::{Hub, Outlet, Shown};
-use crate::events::store::{Filter, Store};
+use crate::events::store::{Filter, Place, Store};
 
 /// Where the stream is.
 pub const PATH: &str = "/api/stream";
@@ -241,6 +241,10 @@ impl Reader {
 
     fn shown(&self) -> Value {
         let filter = &self.filter;
+        let node = filter.node.as_ref().map(|place| match place {
+            Place::Here => crate::bus::HERE,
+            Place::Node(name) => name,
+        });
         json!({
             "session_id": self.sid.as_str(),
             "transport": "sse",
@@ -248,7 +252,7 @@ impl Reader {
             "connected_at": format!("{:.6}", self.opened),
             "backlog_bytes": self.waiting.load(Ordering::Relaxed),
             "last_seq": self.cursor.load(Ordering::Relaxed),
-            "filter": {"session": filter.session, "type": filter.name, "subtype": filter.subtype},
+            "filter": {"session": filter.session, "type": filter.name, "subtype": filter.subtype, "node": node},
         })
     }
 }

@@ -164,9 +164,9 @@ impl Record<'_> {
         Event {
             seq: self.seq,
             accepted: self.accepted,
-            origin: self.origin.map(|(node, epoch, seq)| {
-                Arc::new(Origin { node: node.to_owned(), epoch: epoch.to_owned(), seq })
-            }),
+            origin: self
+                .origin
+                .map(|(node, epoch, seq)| Arc::new(Origin { node: node.to_owned(), epoch: epoch.to_owned(), seq })),
             draft: Draft {
                 name: self.name.to_owned(),
                 subtype: self.subtype.to_owned(),

@@ -25,7 +25,8 @@ async fn an_event_of_another_node_is_stored_once_and_in_its_order() {
     assert_eq!(bring(&store, "c", 1, 0).await, Ok(Stored::Now(5)));
     assert_eq!((store.reached("b", "e1"), store.reached("b", "e2"), store.reached("c", "e1")), (12, 0, 1));
     let of = |node| Filter { node: Some(node), ..Filter::default() };
-    let seqs = async |filter| store.after(0, 9, &filter).await.unwrap().events.iter().map(|e| e.seq).collect::<Vec<_>>();
+    let seqs =
+        async |filter| store.after(0, 9, &filter).await.unwrap().events.iter().map(|e| e.seq).collect::<Vec<_>>();
     // In the journal first, in the database later.
     for _ in 0..2 {
         assert_eq!(seqs(of(Place::Here)).await, [2]);
@@ -41,8 +42,12 @@ async fn an_event_of_another_node_is_stored_once_and_in_its_order() {
 async fn of_several_at_once_none_overtakes_another() {
     let dir = tempfile::tempdir().unwrap();
     let (store, _) = open(&config(&dir.path().join("events.db")));
-    let (first, again, missing, after) =
-        tokio::join!(bring(&store, "b", 1, 0), bring(&store, "b", 1, 0), bring(&store, "b", 5, 3), bring(&store, "b", 6, 5));
+    let (first, again, missing, after) = tokio::join!(
+        bring(&store, "b", 1, 0),
+        bring(&store, "b", 1, 0),
+        bring(&store, "b", 5, 3),
+        bring(&store, "b", 6, 5)
+    );
     assert_eq!(first, Ok(Stored::Now(1)));
     assert_eq!(again, Ok(Stored::Before));
     assert_eq!((missing, after), (Err("store_missing"), Err("store_missing")));

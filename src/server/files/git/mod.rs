@@ -7,7 +7,7 @@ pub mod repo;
 mod run;
 mod text;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub use self::run::Git;
 pub use self::text::{Commit, Past, is_commit_name};
@@ -50,7 +50,7 @@ async fn log(git: &Git, path: &str, limit: usize) -> Result<String, FileError> {
 }
 
 /// The changes of a file whose content is `now`: those of one commit, or those that are not committed. `None` if git does not
-/// know it.
+/// know it. `scratch` is a folder of ours, for where nothing may be written into the system's for temporary files.
 ///
 /// # Errors
 /// When git does not answer, or the committed file is larger than `most`.
@@ -59,14 +59,14 @@ pub async fn changes(
     path: &str,
     now: &[u8],
     commit: Option<&str>,
-    most: usize,
+    (most, scratch): (usize, &Path),
 ) -> Result<Option<Changes>, FileError> {
     let listed = git.run(&["ls-files", "--stage", "-z", "--", path], LIST).await?;
     if !listed.is_good() || listed.out.is_empty() {
         return Ok(None);
     }
     let past = text::past(&log(git, path, BESIDE).await?, BESIDE);
-    let (uncommitted, cut) = uncommitted(git, path, now, most).await?;
+    let (uncommitted, cut) = uncommitted(git, path, now, (most, scratch)).await?;
     let mut changes = Changes { has_uncommitted: !uncommitted.is_empty(), history: past, diff: uncommitted, cut };
     if let Some(commit) = commit {
         (changes.diff, changes.cut) = show(git, path, commit).await?;
@@ -74,7 +74,12 @@ pub async fn changes(
     Ok(Some(changes))
 }
 
-async fn uncommitted(git: &Git, path: &str, now: &[u8], most: usize) -> Result<(String, bool), FileError> {
+async fn uncommitted(
+    git: &Git,
+    path: &str,
+    now: &[u8],
+    (most, scratch): (usize, &Path),
+) -> Result<(String, bool), FileError> {
     let tree = git.run(&["ls-tree", "-z", "--full-tree", "HEAD", "--", path], LIST).await?;
     if !tree.is_good() {
         // There is no commit yet.
@@ -95,14 +100,17 @@ async fn uncommitted(git: &Git, path: &str, now: &[u8], most: usize) -> Result<(
     if entry.is_some() && committed == now {
         return Ok(Default::default());
     }
-    let said = compare(git, committed, now.to_vec()).await?;
+    let said = compare(git, committed, now.to_vec(), scratch.to_owned()).await?;
     Ok((text::named_diff(&said.text(), path, entry.map(|(mode, _)| mode)), said.cut))
 }
 
 /// Has git compare two contents, in a folder of its own, in which it knows of no repository.
-async fn compare(git: &Git, old: Vec<u8>, new: Vec<u8>) -> Result<run::Said, FileError> {
+async fn compare(git: &Git, old: Vec<u8>, new: Vec<u8>, scratch: PathBuf) -> Result<run::Said, FileError> {
     let written = tokio::task::spawn_blocking(move || {
-        let dir = tempfile::Builder::new().prefix("mpm-monitor-diff-").tempdir()?;
+        let mut make = tempfile::Builder::new();
+        make.prefix("mpm-monitor-diff-");
+        // The system unit's sandbox lets us write into our own folders alone.
+        let dir = make.tempdir().or_else(|_| make.tempdir_in(scratch))?;
         std::fs::write(dir.path().join("old"), old)?;
         std::fs::write(dir.path().join("new"), new)?;
         std::io::Result::Ok(dir)
