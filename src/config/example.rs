@@ -61,9 +61,6 @@ pub fn values(kind: Kind) -> String {
         Kind::Bus => "redis://[user:password@]host[:port][/db], or \"\" for none".to_owned(),
         Kind::Name => "letters, digits, -, . and _".to_owned(),
         Kind::Origins => "web origins".to_owned(),
-        Kind::Names => "names, in which * stands for any part".to_owned(),
-        Kind::Bus => "redis://[USER:PASSWORD@]HOST[:PORT][/DB], or \"\" for none".to_owned(),
-        Kind::Name => "letters, digits, -, . and _, or \"\" for none".to_owned(),
     }
 }
 
