@@ -97,7 +97,7 @@ pub fn run(args: &Doctor) -> anyhow::Result<Exit> {
     }
     if plans.iter().all(Vec::is_empty) || !(args.yes || agreed()?) {
         if args.json {
-            print_json(&serde_json::json!({ "before": report, "repairs": [], "after": report }))?;
+            print_json(&serde_json::json!({ "schema_version": 1, "before": report, "repairs": [], "after": report }))?;
         }
         return Ok(exit(&report));
     }
@@ -116,7 +116,7 @@ pub fn run(args: &Doctor) -> anyhow::Result<Exit> {
         done.repaired = instance.is_some_and(|i| !i.checks.iter().any(fails));
     }
     if args.json {
-        print_json(&serde_json::json!({ "before": report, "repairs": done, "after": after }))?;
+        print_json(&serde_json::json!({ "schema_version": 1, "before": report, "repairs": done, "after": after }))?;
     } else {
         print_text(&outcome(&done))?;
     }

@@ -23,11 +23,11 @@ pub struct Instance {
     pub checks: Vec<Check>,
 }
 
-/// What `doctor --json` prints; `schema` rises when a field changes its meaning.
+/// What `doctor --json` prints; `schema_version` rises when a field changes its meaning.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Report {
     /// The shape of this object: 1.
-    pub schema: u32,
+    pub schema_version: u32,
     /// The version of this program.
     pub version: &'static str,
     /// Its build.
@@ -72,7 +72,7 @@ impl Report {
             *count += 1;
             totals.fixable += usize::from(check.outcome == Outcome::Failed && !check.fixes.is_empty());
         }
-        Self { schema: 1, version: crate::build::VERSION, build: crate::build::ID, instances, user, totals }
+        Self { schema_version: 1, version: crate::build::VERSION, build: crate::build::ID, instances, user, totals }
     }
 
     /// For people. Sentences and evidence are wrapped; commands never, so that they can be copied whole.
@@ -214,7 +214,7 @@ mod tests {
     #[test]
     fn the_json_has_a_schema_and_the_codes_as_words() {
         let json = serde_json::to_value(report()).unwrap();
-        assert_eq!(json["schema"], 1);
+        assert_eq!(json["schema_version"], 1);
         let check = &json["instances"][0]["checks"][1];
         assert_eq!(
             (&check["code"], &check["outcome"], &check["severity"]),

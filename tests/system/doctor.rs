@@ -136,7 +136,7 @@ fn the_doctor_finds_what_is_installed_wrong_and_what_it_says_repairs_it() {
     clinic.quiet();
     let report = clinic.doctor();
     assert_eq!(
-        (&report["schema"], &report["totals"]["errors"], &report["totals"]["warnings"]),
+        (&report["schema_version"], &report["totals"]["errors"], &report["totals"]["warnings"]),
         (&1.into(), &0.into(), &0.into()),
         "{report:#}"
     );
