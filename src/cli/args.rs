@@ -83,11 +83,11 @@ pub enum Verb {
     )]
     Emit(super::emit::Emit),
     /// Show, search or export the events of a running monitor
-    #[command(after_help = "Example:\n  mpm-monitor events tail -f\n  mpm-monitor events search --text 'cargo test'")]
+    #[command(after_help = "Example:\n  mpm-monitor events tail -f\n  mpm-monitor events search --text cargo")]
     Events(super::events::Events),
     /// Read a Claude Code hook's input and post what it says; never delays or fails the agent
     #[command(
-        after_help = "Example:\n  echo '{\"hook_event_name\":\"Stop\",\"session_id\":\"s\"}' | mpm-monitor hook --verbose\n\n`mpm-monitor hooks install` puts it into Claude Code's settings. It always ends with 0 and prints nothing on standard output."
+        after_help = "Example:\n  mpm-monitor hook --verbose        # and a hook's input on standard input\n\n`mpm-monitor hooks install` puts it into Claude Code's settings. It always ends with 0 and prints nothing on standard output."
     )]
     Hook(super::hook::Hook),
     /// Put that hook into Claude Code's settings, take it out, tell how it is

@@ -39,8 +39,7 @@ impl<'a> Members<'a> {
     pub fn salvaged(text: &'a str) -> Self {
         let mut members = Vec::new();
         let mut rest = text.trim_start().strip_prefix('{').unwrap_or_default();
-        loop {
-            let Some((name, after)) = value(rest) else { break };
+        while let Some((name, after)) = value(rest) {
             let Ok(name) = serde_json::from_str::<String>(name.get()) else { break };
             let Some(after) = after.trim_start().strip_prefix(':') else { break };
             let Some((value, after)) = value(after) else { break };

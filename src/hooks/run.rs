@@ -61,14 +61,22 @@ impl Orders {
                 wrong.push(name);
                 continue;
             };
-            let taken = match &*name {
-                "--deadline" => deadline(&value).map(|d| orders.deadline = d),
-                "--host" => Some(orders.said.host = Some(value.clone())),
-                "--port" => value.parse().ok().filter(|p| *p > 0).map(|p: u16| orders.said.port = Some(p)),
-                "--unix-socket" => Some(orders.said.unix_socket = Some(PathBuf::from(&value))),
-                _ => Some(orders.said.token_file = Some(PathBuf::from(&value))),
-            };
-            if taken.is_none() {
+            let (path, said) = (PathBuf::from(&value), &mut orders.said);
+            let mut taken = true;
+            match &*name {
+                "--deadline" => match deadline(&value) {
+                    Some(deadline) => orders.deadline = deadline,
+                    None => taken = false,
+                },
+                "--port" => match value.parse::<u16>() {
+                    Ok(port) if port > 0 => said.port = Some(port),
+                    _ => taken = false,
+                },
+                "--host" => said.host = Some(value.clone()),
+                "--unix-socket" => said.unix_socket = Some(path),
+                _ => said.token_file = Some(path),
+            }
+            if !taken {
                 wrong.push(format!("{name} {value}"));
             }
         }
@@ -96,7 +104,8 @@ pub fn run(mut orders: Orders, began: Instant, is_set: bool) {
     let end = began + orders.deadline;
     let (done, wait) = mpsc::channel();
     let work = std::thread::Builder::new().name("hook".into()).spawn(move || {
-        let _ = done.send(work(&orders, end));
+        work(&orders, end);
+        let _ = done.send(());
     });
     if work.is_ok() {
         // Its end without a word is a panic, which has told about itself.
@@ -199,7 +208,7 @@ fn behind_others(spool: &Spool, events: &[Made], client: &mut Client<'_>, until:
 fn deliver(spool: &Spool, client: &mut Client<'_>, until: Instant, delivered: &mut usize) -> std::io::Result<bool> {
     let Some(mut delivery) = spool.deliver(until)? else { return Ok(false) };
     while Instant::now() < until {
-        let Some(record) = delivery.next()? else { return Ok(true) };
+        let Some(record) = delivery.next_record()? else { return Ok(true) };
         delivery.mark(&record, State::Maybe)?;
         match client.post(&record.key, &record.body, record.state == State::Maybe, until) {
             Sent::Accepted | Sent::Useless(_) => {

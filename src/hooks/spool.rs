@@ -259,12 +259,12 @@ impl Delivery {
     ///
     /// # Errors
     /// What the system says.
-    pub fn next(&mut self) -> io::Result<Option<Record>> {
+    pub fn next_record(&mut self) -> io::Result<Option<Record>> {
         loop {
             if self.current.is_none() && !self.begin()? {
                 return Ok(None);
             }
-            if let Some(record) = self.next_here()? {
+            if let Some(record) = self.next_record_here()? {
                 return Ok(Some(record));
             }
             self.current = None;
@@ -276,7 +276,7 @@ impl Delivery {
     ///
     /// # Errors
     /// What the system says.
-    pub fn next_here(&mut self) -> io::Result<Option<Record>> {
+    pub fn next_record_here(&mut self) -> io::Result<Option<Record>> {
         let Some(reader) = &mut self.current else { return Ok(None) };
         loop {
             let at = reader.stream_position()?;

@@ -85,7 +85,10 @@ fn batch(delivery: &mut Delivery) -> std::io::Result<Vec<Record>> {
     let (mut records, mut bytes) = (Vec::new(), 0);
     while records.len() < BATCH.0 && bytes < BATCH.1 {
         // At the end of a file the marks must be there before it goes.
-        let Some(record) = (if records.is_empty() { delivery.next()? } else { delivery.next_here()? }) else { break };
+        let Some(record) = (if records.is_empty() { delivery.next_record()? } else { delivery.next_record_here()? })
+        else {
+            break;
+        };
         bytes += record.body.len();
         records.push(record);
     }

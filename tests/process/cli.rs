@@ -8,7 +8,7 @@ use crate::harness::command::run;
 use crate::harness::daemon::{Place, SOON};
 use crate::harness::here;
 
-const VERBS: [&str; 15] = [
+const VERBS: [&str; 19] = [
     "install",
     "uninstall",
     "start",
@@ -22,6 +22,10 @@ const VERBS: [&str; 15] = [
     "report",
     "config",
     "run",
+    "emit",
+    "events",
+    "hook",
+    "hooks",
     "completions",
     "man",
 ];

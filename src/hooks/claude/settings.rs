@@ -298,10 +298,11 @@ pub fn without_ours(text: &str) -> Result<String, SettingsError> {
                 }
                 emptied = true;
             }
-            if emptied && groups.elements().is_empty() {
-                if let Some(prop) = hooks.get(&event) {
-                    prop.remove();
-                }
+            if emptied
+                && groups.elements().is_empty()
+                && let Some(prop) = hooks.get(&event)
+            {
+                prop.remove();
             }
             removed |= emptied;
         }

@@ -18,7 +18,7 @@ fn keys(spool: &Spool, most: usize) -> Vec<String> {
     let mut delivery = spool.deliver(soon()).unwrap().unwrap();
     let mut keys = Vec::new();
     while keys.len() < most {
-        let Some(record) = delivery.next().unwrap() else { break };
+        let Some(record) = delivery.next_record().unwrap() else { break };
         delivery.mark(&record, State::Done).unwrap();
         keys.push(record.key);
     }
@@ -47,12 +47,12 @@ fn one_delivers_and_what_was_sent_is_known_to_the_next() {
     put(&spool, "b");
     let mut delivery = spool.deliver(soon()).unwrap().unwrap();
     assert!(spool.deliver(soon()).unwrap().is_none(), "one at a time");
-    let record = delivery.next().unwrap().unwrap();
+    let record = delivery.next_record().unwrap().unwrap();
     delivery.mark(&record, State::Maybe).unwrap();
     // It is killed here.
     drop(delivery);
     let mut delivery = spool.deliver(soon()).unwrap().unwrap();
-    let states = [delivery.next(), delivery.next()].map(|r| r.unwrap().unwrap().state);
+    let states = [delivery.next_record(), delivery.next_record()].map(|r| r.unwrap().unwrap().state);
     assert_eq!(states, [State::Maybe, State::New]);
 }
 
