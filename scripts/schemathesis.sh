@@ -41,10 +41,13 @@ HOME="$place/home" MPM_MONITOR_STATE_DIR="$place/state" MPM_MONITOR_RUNTIME_DIR=
     >"$place/log" 2>&1 &
 monitor=$!
 status=0
-"$st" --config-file scripts/schemathesis.toml run docs/openapi.json --url "http://127.0.0.1:$port" --wait-for-schema 20 --workers 1 --no-color \
+# It leaves what it found in the folder it runs in.
+here=$(pwd)
+case $st in /*) ;; *) st=$here/$st ;; esac
+(cd "$place" && "$st" --config-file "$here/scripts/schemathesis.toml" run "$here/docs/openapi.json" --url "http://127.0.0.1:$port" --wait-for-schema 20 --workers 1 --no-color \
     --phases "$phases" --max-examples "$examples" --seed "${MPM_MONITOR_SEED:-1}" --request-timeout 10 \
     --generation-database none --exclude-path /api/stream --suppress-health-check all --warnings off \
-    --continue-on-failure </dev/null || status=$?
+    --continue-on-failure </dev/null) || status=$?
 [ "$status" -eq 0 ] || { tail -n 20 "$place/log" >&2; die "the program and docs/openapi.json differ"; }
 kill -0 "$monitor" 2>/dev/null || die "the program has ended: $(tail -n 5 "$place/log")"
 if grep -i 'panic' "$place/log" >&2; then die "it panicked"; fi

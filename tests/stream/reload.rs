@@ -332,7 +332,7 @@ fn a_page_in_a_browser_loads_itself_again() {
     browser.ask(&serde_json::json!({"open": format!("http://127.0.0.1:{}/", served.port)}));
     let mut title = |wanted: &str| {
         eventually(PATIENCE, "the page", || {
-            let state = browser.eval("[document.title, document.body.dataset.state ?? '']");
+            let state = browser.eval("[document.title, document.body?.dataset.state ?? '']");
             if state == serde_json::json!([wanted, "live"]) { Ok(()) } else { Err(state) }
         });
     };
