@@ -196,7 +196,7 @@ fn without_a_place_to_keep_anything_it_still_does_no_harm() {
     let port = http::free_port();
     let input = call("nowhere", 0)[0].to_string();
     std::fs::write(place.path("file"), "").unwrap();
-    for (name, value) in [("HOME", "/nonexistent/home"), ("HOME", "file"), ("HOME", "/proc/self/nothing")] {
+    for (name, value) in [("HOME", "/proc/nowhere/home"), ("HOME", "file"), ("HOME", "/proc/self/nothing")] {
         let mut command = command(&place, port, &[]);
         command.env_remove("MPM_MONITOR_STATE_DIR").env(name, value);
         let ran = fed(&mut command, input.as_bytes()).unnoticed(DEADLINE);
