@@ -209,10 +209,20 @@ fn state_dir(subject: &Subject, seen: &Seen) -> Check {
     Check::verified(Code::StateDir, format!("{state} is the service's"))
 }
 
+/// So many seconds, as exact as a person would say it.
+fn about(seconds: u64) -> Duration {
+    let unit = match seconds {
+        86_400.. => 3600,
+        3600.. => 60,
+        _ => 1,
+    };
+    Duration::from_secs((seconds + unit / 2) / unit * unit)
+}
+
 fn clock(subject: &Subject, seen: &Seen) -> Check {
     let sudo = subject.sudo();
     if let Some((path, time)) = seen.newest.as_ref().filter(|(_, t)| *t > seen.now + AHEAD) {
-        let behind = humantime::format_duration(Duration::from_secs((*time - seen.now).unsigned_abs()));
+        let behind = humantime::format_duration(about((*time - seen.now).unsigned_abs()));
         return Check::failed(Code::Clock, format!("the clock is {behind} behind a file that was written already"))
             .seen(harmless(path.display().to_string()))
             .next(format!("{sudo}timedatectl set-ntp true"));
