@@ -3,7 +3,9 @@
 use clap::{Command, CommandFactory};
 use mpm_monitor::cli::args::Cli;
 
+#[cfg(target_os = "linux")]
 use crate::harness::command::{Ran, run};
+#[cfg(target_os = "linux")]
 use crate::harness::daemon::{Place, SOON};
 use crate::harness::here;
 
