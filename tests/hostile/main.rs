@@ -20,7 +20,7 @@ use crate::harness::{eventually, figure, http as client};
 use std::time::Duration;
 
 /// For what must happen soon, on a machine that does other things as well.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(90);
 
 /// A monitor that is about to be attacked.
 #[derive(Debug)]
