@@ -83,7 +83,7 @@ pub enum Verb {
     )]
     Emit(super::emit::Emit),
     /// Show, search or export the events of a running monitor
-    #[command(after_help = "Example:\n  mpm-monitor events tail -f\n  mpm-monitor events search --text cargo")]
+    #[command(after_help = "Example:\n  mpm-monitor events tail -f\n  mpm-monitor events search cargo")]
     Events(super::events::Events),
     /// Read a Claude Code hook's input and post what it says; never delays or fails the agent
     #[command(

@@ -63,7 +63,7 @@ pub enum EventsVerb {
     )]
     Tail(Tail),
     /// Show the events that fit, oldest first
-    #[command(after_help = "Example:\n  mpm-monitor events search --since '1 hour ago' --text 'cargo test'")]
+    #[command(after_help = "Example:\n  mpm-monitor events search --since '1 hour ago' 'cargo test'")]
     Search(Search),
     /// Write events as JSON lines
     #[command(
@@ -143,7 +143,7 @@ pub struct Search {
     #[arg(long, value_name = "WHEN")]
     pub until: Option<String>,
     /// Only those with this text in them, whatever its case
-    #[arg(long, value_name = "TEXT")]
+    #[arg(value_name = "TEXT")]
     pub text: Option<String>,
     /// At most so many, the newest
     #[arg(short = 'n', long, value_name = "N")]

@@ -169,6 +169,7 @@ pub const KEYS: &[Key] = &[
         "projects in which `claude-mpm monitor status` and `stop` find this process",
     ),
     key("files.enabled", Kind::Bool, "true", true, "whether clients may read files and ask git at all"),
+    key("files.other_users", Kind::Bool, "false", true, "other users of this machine, too, without the token"),
     key("files.home", Kind::Bool, "true", true, "they may in the home of the service's user, if it is a person's"),
     key("files.sessions", Kind::Bool, "true", true, "and where agent sessions run, in folders of the service's user"),
     key("files.roots", Kind::Directories, "", true, "and in these folders"),

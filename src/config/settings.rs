@@ -264,6 +264,7 @@ pub fn settle(mut merged: Merged, directories: &Directories) -> Result<(Settings
         drain_timeout: time(values, "server.drain_timeout"),
         files: Rules {
             enabled: truth(values, "files.enabled"),
+            other_users: truth(values, "files.other_users"),
             home: truth(values, "files.home"),
             sessions: truth(values, "files.sessions"),
             roots: list(values, "files.roots").iter().map(PathBuf::from).collect(),

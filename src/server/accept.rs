@@ -13,6 +13,7 @@ use hyper_util::rt::TokioTimer;
 use tokio::sync::{Notify, watch};
 
 use super::io::ClientIo;
+use super::peer::Pair;
 use super::site::Site;
 use super::stream::{Ends, Listener, Stream};
 use crate::config::Settings;
@@ -78,6 +79,8 @@ impl Open {
 pub struct Connection {
     /// Who is at its ends.
     pub ends: Ends,
+    /// By what the kernel finds it, where it is a TCP connection.
+    pub pair: Option<Pair>,
     stalled: AtomicBool,
     open: Arc<Open>,
     phase: watch::Receiver<Phase>,
@@ -174,7 +177,7 @@ fn is_exhausted(error: &io::Error) -> bool {
 fn admit(stream: Stream, site: &Arc<Site>, open: &Arc<Open>, phase: &watch::Receiver<Phase>) {
     let settings = site.settings();
     site.counters.connections.fetch_add(1, Ordering::Relaxed);
-    let Ok(ends) = stream.ends() else { return };
+    let Ok((ends, pair)) = stream.ends() else { return };
     if !knows(ends, &settings) {
         site.counters.denied("user_not_allowed");
         return turn_away(stream, open, STRANGER);
@@ -185,8 +188,13 @@ fn admit(stream: Stream, site: &Arc<Site>, open: &Arc<Open>, phase: &watch::Rece
     }
     stream.tune();
     open.count.fetch_add(1, Ordering::AcqRel);
-    let connection =
-        Arc::new(Connection { ends, stalled: AtomicBool::new(false), open: Arc::clone(open), phase: phase.clone() });
+    let connection = Arc::new(Connection {
+        ends,
+        pair,
+        stalled: AtomicBool::new(false),
+        open: Arc::clone(open),
+        phase: phase.clone(),
+    });
     tokio::spawn(serve(stream, connection, Arc::clone(site), settings.header_timeout));
 }
 

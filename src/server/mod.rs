@@ -18,6 +18,7 @@ pub mod metrics;
 pub mod once;
 pub mod openapi;
 pub mod page;
+pub mod peer;
 pub mod project;
 pub mod room;
 pub mod routes;

@@ -14,7 +14,9 @@ use tower::ServiceExt;
 use super::accept::Connection;
 use super::access::{self, Access};
 use super::answer::Refusal;
+use super::files::{self, error::FileError};
 use super::guard::{self, Allowed};
+use super::peer::Asker;
 use super::routes::{self, App};
 use super::{Context, Counters};
 use crate::config::Settings;
@@ -74,13 +76,16 @@ impl Site {
             Ok(()) if head.method == Method::POST && head.uri.path() == routes::EVENTS => {
                 routes::post_event(&self.app, &head.headers, body).await
             }
-            Ok(()) => {
-                head.extensions.insert(connection);
-                head.extensions.insert(access);
-                let request = Request::from_parts(head, Body::new(body));
-                let Ok(response) = self.router.clone().oneshot(request).await;
-                response
-            }
+            Ok(()) => match self.admit(head.uri.path(), &connection, access).await {
+                Ok(()) => {
+                    head.extensions.insert(connection);
+                    head.extensions.insert(access);
+                    let request = Request::from_parts(head, Body::new(body));
+                    let Ok(response) = self.router.clone().oneshot(request).await;
+                    response
+                }
+                Err(error) => files::turned_away(&self.app.files, error),
+            },
         };
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             guard::share(response.headers_mut(), &allowed);
@@ -90,6 +95,15 @@ impl Site {
             }
         }
         Ok(response)
+    }
+
+    /// Files are for fewer clients than everything else.
+    async fn admit(&self, path: &str, connection: &Connection, access: Access) -> Result<(), FileError> {
+        if !files::is_asked(path) {
+            return Ok(());
+        }
+        let asker = Asker::new(Some(connection.ends), connection.pair, access, &self.settings());
+        self.app.files.admit(asker).await
     }
 
     fn refuse(&self, refusal: Refusal) -> Response {

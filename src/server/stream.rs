@@ -12,6 +12,8 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf, Ready};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
+use super::peer::Pair;
+
 /// A listening socket of the runtime.
 #[derive(Debug)]
 pub enum Listener {
@@ -82,14 +84,17 @@ macro_rules! either {
 }
 
 impl Stream {
-    /// Who is at the ends.
+    /// Who is at the ends, and by what the kernel finds a TCP connection.
     ///
     /// # Errors
     /// When the client has gone already.
-    pub fn ends(&self) -> io::Result<Ends> {
+    pub fn ends(&self) -> io::Result<(Ends, Option<Pair>)> {
         Ok(match self {
-            Self::Tcp(stream) => Ends::Tcp { local: stream.local_addr()?.ip(), peer: stream.peer_addr()?.ip() },
-            Self::Unix(stream) => Ends::Unix { uid: stream.peer_cred()?.uid() },
+            Self::Tcp(stream) => {
+                let (local, peer) = (stream.local_addr()?, stream.peer_addr()?);
+                (Ends::Tcp { local: local.ip(), peer: peer.ip() }, Some(Pair { local, peer }))
+            }
+            Self::Unix(stream) => (Ends::Unix { uid: stream.peer_cred()?.uid() }, None),
         })
     }
 

@@ -79,13 +79,13 @@ fn search_and_export_find_what_fits() {
     assert_eq!(search(&["--subtype", "stop", "--session", "s-0"]).stdout.lines().count(), 200);
     assert_eq!(search(&["--type", "tool_event", "-n", "7"]).stdout.lines().count(), 7);
     assert_eq!(search(&["--since", "1 hour ago", "--until", "30 min ago"]).stdout, "");
-    let one = search(&["--text", "g\u{c4}NSEF\u{fc}\u{df}"]);
+    let one = search(&["g\u{c4}NSEF\u{fc}\u{df}"]);
     assert_eq!(one.stdout.lines().count(), 1);
-    for text in [&one, &search(&["--text", "2J", "--json"])] {
+    for text in [&one, &search(&["2J", "--json"])] {
         assert!(text.stdout.trim_end().chars().all(|c| !c.is_control()), "{text}");
     }
     assert!(search(&[]).stdout.lines().all(|line| line.chars().count() <= 80));
-    assert!(search(&["--text", "nowhere"]).stderr.contains("no event fits"));
+    assert!(search(&["nowhere"]).stderr.contains("no event fits"));
 
     let file = place.path("all.jsonl");
     let export =

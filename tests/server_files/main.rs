@@ -7,6 +7,7 @@ mod limits;
 mod server_support;
 mod shapes;
 mod talk;
+mod users;
 
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;

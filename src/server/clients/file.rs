@@ -28,9 +28,17 @@ impl Handler for File {
             socket.emit(ANSWER, &failed(said.get("file_path"), &access::refusal(false).message, "token_required"));
             return Handled::done();
         }
+        let asker = socket.session().asker(&self.parts.settings.borrow());
         let (parts, from) = (self.parts.clone(), socket.keep());
         Handled::Later(Box::pin(async move {
-            answer(&parts, &from, said).await;
+            match parts.files.admit(asker).await {
+                Ok(()) => answer(&parts, &from, said).await,
+                refused => {
+                    parts.files.count("read_file", &refused);
+                    let why = refused.map_or_else(|e| (e.to_string(), e.code()), |()| Default::default());
+                    from.socket().emit(ANSWER, &failed(said.get("file_path"), &why.0, why.1));
+                }
+            }
             Some(Arguments::default())
         }))
     }

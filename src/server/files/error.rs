@@ -14,6 +14,11 @@ pub enum FileError {
     /// `files.enabled` says no.
     #[error("files are not served here (files.enabled is false)")]
     Disabled,
+    /// The client is another user of this machine.
+    #[error(
+        "Access denied: you are another user than the one whose files these are; the token helps, or files.other_users"
+    )]
+    OtherUser,
     /// The text is no path.
     #[error("Invalid file path")]
     Path(#[from] AskedError),
@@ -77,6 +82,7 @@ impl FileError {
     pub const fn code(&self) -> &'static str {
         match self {
             Self::Disabled => "files_disabled",
+            Self::OtherUser => "other_user",
             Self::Path(error) => error.code(),
             Self::Outside => "outside_roots",
             Self::Secret => "secret",
@@ -100,7 +106,7 @@ impl FileError {
     pub const fn status(&self) -> StatusCode {
         match self {
             Self::Path(_) | Self::NotAFile | Self::NotADirectory => StatusCode::BAD_REQUEST,
-            Self::Disabled | Self::Outside | Self::Secret | Self::Forbidden => StatusCode::FORBIDDEN,
+            Self::Disabled | Self::OtherUser | Self::Outside | Self::Secret | Self::Forbidden => StatusCode::FORBIDDEN,
             Self::Absent | Self::NoDirectory => StatusCode::NOT_FOUND,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::NotText => StatusCode::UNSUPPORTED_MEDIA_TYPE,

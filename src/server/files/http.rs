@@ -36,6 +36,16 @@ pub fn router() -> Router<Arc<App>> {
         .route("/api/git-history", post(history))
 }
 
+/// Whether a request is for one of them.
+pub fn is_asked(path: &str) -> bool {
+    matches!(path, "/api/file" | "/api/files" | "/api/file/read" | "/api/file/diff" | "/api/git-history")
+}
+
+/// What a client that may not ask at all gets, whatever it asks for.
+pub fn turned_away(files: &Files, error: FileError) -> Response {
+    finish(files, "admission", Err(error), &Value::Null)
+}
+
 /// Counts how a question ended, and gives a failure the shape that its route has for it.
 fn finish(files: &Files, asked: &'static str, result: Result<Response, FileError>, rest: &Value) -> Response {
     files.count(asked, &result);

@@ -165,6 +165,7 @@ mod tests {
         symlink("../z.txt", top.join("b/up.txt")).unwrap();
         let rules = Rules {
             enabled: true,
+            other_users: false,
             home: false,
             sessions: false,
             roots: vec![top.clone()],

@@ -24,11 +24,12 @@ use self::asked::Asked;
 use self::error::FileError;
 use self::git::repo::{self, Repository};
 use self::git::{Commit, Git};
-pub use self::http::router;
+pub use self::http::{is_asked, router, turned_away};
 use self::list::Listing;
 use self::roots::Roots;
 pub use self::rules::{Rules, SECRETS};
 use super::Counters;
+use super::peer::Asker;
 use super::room::{self, Room};
 use crate::config::Settings;
 use crate::config::directories::UserDirs;
@@ -77,6 +78,21 @@ impl Files {
     pub fn new(settings: watch::Receiver<Arc<Settings>>, hub: Arc<Hub>, counters: Arc<Counters>) -> Self {
         let home = UserDirs::find().map(|user| user.home);
         Self(Arc::new(Inner { settings, hub, counters, home, readers: Arc::new(Semaphore::new(READERS)) }))
+    }
+
+    /// Whether this client may ask at all: what only one user may read is not for everybody who can connect to loopback.
+    ///
+    /// # Errors
+    /// [`FileError::OtherUser`].
+    pub async fn admit(&self, asker: Asker) -> Result<(), FileError> {
+        let all = self.0.settings.borrow().files.other_users;
+        if all || asker == Asker::Known {
+            return Ok(());
+        }
+        match self.blocking(move |_| Ok(asker.is_ours())).await? {
+            true => Ok(()),
+            false => Err(FileError::OtherUser),
+        }
     }
 
     /// Counts a question and how it ended; a failure of ours is logged.

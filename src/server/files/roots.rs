@@ -264,7 +264,16 @@ mod tests {
             std::fs::write(home.join(file), "x").unwrap();
         }
         let (deny, roots) = (vec![".ssh".to_owned()], Vec::new());
-        let mut rules = Rules { enabled: true, home: true, sessions: false, roots, deny, max_size: 9, git: None };
+        let mut rules = Rules {
+            enabled: true,
+            other_users: false,
+            home: true,
+            sessions: false,
+            roots,
+            deny,
+            max_size: 9,
+            git: None,
+        };
         let read = |rules: &Rules, path: PathBuf| {
             let roots = Roots::new(rules.clone(), Some(home.clone()), &[home.join("own")], Vec::new());
             roots.file(&Asked::read(path.to_str().unwrap(), None).unwrap()).map(|f| f.is.len()).map_err(|e| e.code())

@@ -17,6 +17,8 @@ pub const SECRETS: &str = ".ssh, .gnupg, .aws, .azure, .kube, .docker, .password
 pub struct Rules {
     /// Whether anything may be read at all.
     pub enabled: bool,
+    /// Whether other users of this machine may read, too, over loopback.
+    pub other_users: bool,
     /// Whether the home of the service's user is among the roots.
     pub home: bool,
     /// Whether the directories of known sessions are.

@@ -5,6 +5,7 @@ use axum::http::header::{AUTHORIZATION, COOKIE, HeaderMap, ORIGIN, USER_AGENT};
 use axum::http::{HeaderName, Uri};
 
 use crate::server::access::Access;
+use crate::server::peer::Pair;
 use crate::server::stream::Ends;
 
 /// The headers that are kept. Others say nothing about who a client is.
@@ -17,6 +18,8 @@ const TRANSPORT: [&str; 6] = ["EIO", "transport", "sid", "t", "j", "b64"];
 pub struct Handshake {
     /// Who is at the ends of the connection that the request came over.
     pub ends: Option<Ends>,
+    /// By what the kernel finds that connection.
+    pub pair: Option<Pair>,
     /// What the request alone entitles to.
     pub access: Access,
     headers: Box<[(HeaderName, Box<str>)]>,
@@ -29,7 +32,13 @@ impl Handshake {
         let text = |name: &HeaderName| Some((name.clone(), headers.get(name)?.to_str().ok()?.into()));
         let own = |pair: &&str| !TRANSPORT.contains(&pair.split('=').next().unwrap_or_default());
         let query: Vec<&str> = uri.query().unwrap_or_default().split('&').filter(own).collect();
-        Self { ends, access, headers: KEPT.iter().filter_map(text).collect(), query: query.join("&").into() }
+        Self {
+            ends,
+            pair: None,
+            access,
+            headers: KEPT.iter().filter_map(text).collect(),
+            query: query.join("&").into(),
+        }
     }
 
     /// A header of the request, if it is one of `authorization`, `cookie`, `origin` and `user-agent`.
@@ -46,7 +55,7 @@ impl Handshake {
 impl Default for Handshake {
     /// One of which nothing is known.
     fn default() -> Self {
-        Self { ends: None, access: Access::NONE, headers: Box::default(), query: Box::default() }
+        Self { ends: None, pair: None, access: Access::NONE, headers: Box::default(), query: Box::default() }
     }
 }
 

@@ -63,9 +63,13 @@ pub async fn serve(sio: Arc<SocketIo>, request: Request<Body>) -> Response {
 
 /// What is kept of the request that opens a session.
 pub fn handshake(request: &Request<Body>) -> Handshake {
-    let ends = request.extensions().get::<Arc<Connection>>().map(|connection| connection.ends);
+    let connection = request.extensions().get::<Arc<Connection>>();
+    let ends = connection.map(|connection| connection.ends);
     let access = request.extensions().get().copied().unwrap_or(Access::NONE);
-    Handshake::new(ends, access, request.uri(), request.headers())
+    let pair = connection.and_then(|connection| connection.pair);
+    let mut handshake = Handshake::new(ends, access, request.uri(), request.headers());
+    handshake.pair = pair;
+    handshake
 }
 
 fn open(sio: &Arc<SocketIo>, handshake: Handshake) -> Response {

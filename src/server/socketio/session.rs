@@ -33,7 +33,9 @@ use super::outgoing::Outgoing;
 use super::registry::Slot;
 use super::sid::Sid;
 use super::{frame, packet};
+use crate::config::Settings;
 use crate::server::access::Access;
+use crate::server::peer::Asker;
 use crate::server::stream::Stream;
 
 /// A client that takes nothing for so long, although something waits for it, is cut off.
@@ -286,6 +288,16 @@ impl Session {
     /// What the client may do.
     pub fn access(&self) -> Access {
         self.lock().access
+    }
+
+    /// Who asks over it. A client that polls is looked up by the connection that it began on, as long as that is kept.
+    pub fn asker(&self, settings: &Settings) -> Asker {
+        let inner = self.lock();
+        let pair = match &inner.link {
+            Link::Socket(stream) => stream.ends().ok().and_then(|(_, pair)| pair),
+            _ => self.handshake.pair,
+        };
+        Asker::new(self.handshake.ends, pair, inner.access, settings)
     }
 
     /// Remembers what the client may do, once it has said more than its request did.

@@ -121,6 +121,7 @@ mod tests {
         let base = fs::canonicalize(dir.path()).unwrap();
         let rules = Rules {
             enabled: true,
+            other_users: false,
             home: false,
             sessions: false,
             roots: vec![base.join("root")],
