@@ -169,7 +169,11 @@ fn three_nodes_partitioned_killed_and_brought_back_end_with_the_same_events() {
         for there in nodes.iter().filter(|n| n.name != here.name) {
             eventually(Duration::from_secs(20), &format!("{} to have the newest of {}", here.name, there.name), || {
                 let (got, own) = (here.newest_of(&there.name)?, there.newest_of("local")?);
-                if got == own { Ok(()) } else { Err(std::io::Error::other(format!("{got:?}, not {own:?}"))) }
+                if got == own {
+                    return Ok(());
+                }
+                let said = format!("{got:?}, not {own:?}; the bus here {:?}, there {:?}", here.bus(), there.bus());
+                Err(std::io::Error::other(said))
             });
         }
     }

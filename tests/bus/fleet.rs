@@ -253,14 +253,26 @@ impl Node {
         }
     }
 
-    /// The number that the newest event of a node has there, looked for among the last ones only.
+    /// The number that the newest event of a node has there, looked for among the last ones first.
     pub fn newest_of(&self, node: &str) -> io::Result<Option<u64>> {
         let last = self.get("/health")?.1["last_seq"].as_u64().unwrap_or_default();
+        let number = |event: &Value| event[if node == "local" { "seq" } else { "node_seq" }].as_u64();
         let mut newest = None;
-        for after in [last.saturating_sub(2000), last.saturating_sub(1000)] {
-            let page = self.get(&format!("/api/events?limit=1000&after={after}&node={node}"))?.1;
-            let number = |event: &Value| event[if node == "local" { "seq" } else { "node_seq" }].as_u64();
-            newest = page["events"].as_array().and_then(|events| events.last()).and_then(number).or(newest);
+        for start in [last.saturating_sub(2000), 0] {
+            let mut after = start;
+            // A page may be full before the newest one came.
+            while newest.is_none() || after < last {
+                let page = self.get(&format!("/api/events?limit=1000&after={after}&node={node}"))?.1;
+                newest = page["events"].as_array().and_then(|events| events.last()).and_then(number).or(newest);
+                let next = page["next"].as_u64().unwrap_or(last);
+                if next <= after {
+                    break;
+                }
+                after = next;
+            }
+            if newest.is_some() {
+                break;
+            }
         }
         Ok(newest)
     }
