@@ -207,6 +207,8 @@ fn without_a_place_to_keep_anything_it_still_does_no_harm() {
     fed(&mut command, input.as_bytes()).unnoticed(DEADLINE);
     let mut bare = Command::new(program());
     bare.args(["hook", "--port", &port.to_string()]).env_clear().current_dir("/");
+    // Or it would keep the event where the user's own programs keep theirs.
+    bare.env("HOME", place.path("home"));
     fed(&mut bare, input.as_bytes()).unnoticed(DEADLINE);
 }
 
