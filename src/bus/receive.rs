@@ -253,23 +253,20 @@ async fn take(
         tracing::warn!(node = stream.0, after, through, "events of another node are lost");
         Figures::add(&core.figures.gaps_lost, 1);
     }
-    if let Some(followed) = streams.get_mut(stream) {
-        followed.verified = at.verified;
-        if let Some((after, through)) = missing {
-            let known = followed.gap.as_ref().is_some_and(|g| g.through >= through);
-            if !known {
-                tracing::info!(
-                    node = stream.0,
-                    after,
-                    through,
-                    "events of another node are missing; it is asked for them"
-                );
-                Figures::add(&core.figures.gaps, 1);
-                followed.gap = Some(Gap { through, since: Instant::now(), asked: None });
-            }
+    if let (Some(followed), Some((after, through))) = (streams.get_mut(stream), missing) {
+        let known = followed.gap.as_ref().is_some_and(|g| g.through >= through);
+        if !known {
+            tracing::info!(node = stream.0, after, through, "events of another node are missing; it is asked for them");
+            Figures::add(&core.figures.gaps, 1);
+            followed.gap = Some(Gap { through, since: Instant::now(), asked: None });
         }
     }
-    bring(core, &stream.0, arrivals).await
+    bring(core, &stream.0, arrivals).await?;
+    // Not before: what could not be stored would be passed over for good.
+    if let Some(followed) = streams.get_mut(stream) {
+        followed.verified = at.verified;
+    }
+    Ok(())
 }
 
 /// What to do with some entries.
