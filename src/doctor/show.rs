@@ -4,9 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::check::{Check, Code, Group, Outcome, Severity};
 use crate::service::Scope;
+use crate::service::report::wrap;
 
-/// The columns of the table.
-const WIDTH: usize = 80;
 /// Where the sentence begins: after state and code.
 const SENTENCE: usize = 30;
 /// Where what was seen begins.
@@ -150,26 +149,6 @@ impl Style {
             text.push_str(&format!("{}next: {next}\n", " ".repeat(EVIDENCE)));
         }
     }
-}
-
-/// Appends words, wrapped so that no line is wider than the table, from `column` on and then from `indent`; a word that is
-/// longer stays whole.
-fn wrap(words: &str, column: usize, indent: usize, text: &mut String) {
-    let mut column = column;
-    for (i, word) in words.split_whitespace().enumerate() {
-        let width = word.chars().count();
-        if i > 0 && column + 1 + width > WIDTH {
-            text.push('\n');
-            text.push_str(&" ".repeat(indent));
-            column = indent;
-        } else if i > 0 {
-            text.push(' ');
-            column += 1;
-        }
-        text.push_str(word);
-        column += width;
-    }
-    text.push('\n');
 }
 
 /// The table of all codes, as `docs/doctor.md` has it.

@@ -138,9 +138,9 @@ impl Shown {
     }
 }
 
-/// Appends an object with `id` and `seq` as its last fields, and `node` before them if it came from another node. A poster's own field of that name stays (the pass-through
-/// dialect promises unchanged data), and so does a payload that is no object. Returns where the `id` is, with the comma that
-/// goes with it.
+/// Appends an object with `id` and `seq` as its last fields, and `node` before them if it came from another node. A poster's
+/// own field of that name stays (the pass-through dialect promises unchanged data), and so does a payload that is no object.
+/// Returns where the `id` is, with the comma that goes with it.
 fn splice(json: &mut BytesMut, payload: &str, event: &Event, epoch: &str) -> Range<usize> {
     let seq = event.seq;
     let Some(open) = payload.strip_suffix('}').filter(|p| p.starts_with('{')) else {

@@ -27,7 +27,7 @@ use super::sse::Streams;
 use super::{Context, Counters};
 use crate::build;
 use crate::events::ingest;
-use crate::events::model::{Draft, Event};
+use crate::events::model::Event;
 use crate::events::store::{Filter, Page, Place, StoreError};
 
 /// Where events are posted and read.
@@ -274,11 +274,7 @@ async fn page(app: &App, uri: &Uri) -> Result<Bytes, Refusal> {
 /// The page as far as the newest events go, which are in memory: better than none while the disk cannot be read.
 fn remembered(kept: &[Arc<Event>], wanted: &Wanted) -> Page {
     let last_seq = kept.last().map_or(0, |e| e.seq);
-    let mut fit = kept.iter().filter(|e| {
-        let Draft { name, subtype, session, .. } = &e.draft;
-        e.seq > wanted.after
-            && wanted.filter.matches(e.accepted, name, subtype, session.as_deref(), e.origin.as_ref().map(|o| &*o.node))
-    });
+    let mut fit = kept.iter().filter(|e| e.seq > wanted.after && wanted.filter.fits(e));
     let events = fit.by_ref().take(wanted.limit).map(|e| Event::clone(e)).collect();
     let oldest_seq = kept.first().map_or(last_seq + 1, |e| e.seq);
     Page { events, last_seq, oldest_seq, complete: fit.next().is_none() }
@@ -325,6 +321,7 @@ fn render(page: &Page, after: u64, epoch: &str, source: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::events::model::Draft;
 
     fn ask(pairs: &[(&str, &str)]) -> Result<Wanted, &'static str> {
         wanted(pairs.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect()).map_err(|r| r.code)

@@ -349,17 +349,27 @@ impl Report {
     }
 }
 
-/// One row, wrapped at words so that no line is longer than 80 columns; a word that is longer stays whole.
+/// One row, wrapped at words.
 fn row(key: &str, value: &str) -> String {
     let indent = if key.is_empty() { 0 } else { 14 };
     let mut text = if key.is_empty() { String::new() } else { format!("  {key:<12}") };
-    let mut column = indent;
-    for (i, word) in value.split_whitespace().enumerate() {
+    wrap(value, indent, 14, &mut text);
+    text
+}
+
+/// The columns of a terminal that every line fits into.
+pub(crate) const WIDTH: usize = 80;
+
+/// Appends words, wrapped so that no line is longer than [`WIDTH`], from `column` on and then from `indent`; a word that is
+/// longer stays whole.
+pub(crate) fn wrap(words: &str, column: usize, indent: usize, text: &mut String) {
+    let mut column = column;
+    for (i, word) in words.split_whitespace().enumerate() {
         let width = word.chars().count();
-        if i > 0 && column + 1 + width > 80 {
+        if i > 0 && column + 1 + width > WIDTH {
             text.push('\n');
-            text.push_str(&" ".repeat(14));
-            column = 14;
+            text.push_str(&" ".repeat(indent));
+            column = indent;
         } else if i > 0 {
             text.push(' ');
             column += 1;
@@ -368,7 +378,6 @@ fn row(key: &str, value: &str) -> String {
         column += width;
     }
     text.push('\n');
-    text
 }
 
 #[cfg(test)]

@@ -8,20 +8,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::fleet::{Net, Node, Row, Subscriber, differs, event, request};
-use crate::harness::{eventually, figure, how_many, skip};
+use crate::harness::{Random, eventually, figure, how_many, skip};
 use crate::server::{Server, kinds};
-
-/// A small generator of numbers; the seed is printed, so that a run can be repeated.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % bound
-    }
-}
 
 /// Posts to a node, over its deaths, until it is told to stop: the markers that were acknowledged.
 struct Poster {

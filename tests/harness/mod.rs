@@ -81,3 +81,16 @@ pub fn percentile(durations: &mut [Duration], percent: usize) -> f64 {
     let at = (durations.len() * percent / 100).min(durations.len() - 1);
     durations[at].as_secs_f64() * 1000.0
 }
+
+/// A small generator of numbers (xorshift); who uses it prints the seed, which is not 0, so that a run can be repeated.
+pub struct Random(pub u64);
+
+impl Random {
+    /// The next number below `bound`.
+    pub fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % bound
+    }
+}

@@ -4,6 +4,8 @@ use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
+use socket2::{Domain, Socket, Type};
+
 /// How long a client waits for anything.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -17,6 +19,18 @@ fn invalid(what: impl Into<String>) -> io::Error {
 /// What the kernel says.
 pub fn connect(port: u16) -> io::Result<TcpStream> {
     connect_to(IpAddr::from(Ipv4Addr::LOCALHOST), port)
+}
+
+/// The same with a small receive buffer, which must be set before it connects.
+///
+/// # Errors
+/// What the kernel says.
+pub fn narrow(port: u16) -> io::Result<TcpStream> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    socket.set_recv_buffer_size(4096)?;
+    socket.connect(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into())?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    Ok(socket.into())
 }
 
 /// The same, to one of its addresses.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::harness::command::Running;
 use crate::harness::daemon::{Place, SOON, ready, signal};
 use crate::harness::wire::{Poster, Sio, connect};
-use crate::harness::{figure, how_many, http};
+use crate::harness::{Random, figure, how_many, http};
 
 /// Connections that post, and Socket.IO clients that send.
 const POSTERS: usize = 3;
@@ -18,18 +18,6 @@ const SENDERS: usize = 2;
 const WINDOW: u64 = 8;
 /// The longest that a life lasts after it was ready.
 const LIFE: Duration = Duration::from_millis(120);
-
-/// A small generator of numbers; the seed is printed, so that a failure can be repeated.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % bound
-    }
-}
 
 /// What a client has sent, and how much of it from the start was acknowledged, each event by its marker.
 #[derive(Default)]

@@ -1,13 +1,11 @@
 //! Clients that stop reading: the others get everything, they themselves are reset, and nobody waits for them.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use socket2::{Domain, Socket, Type};
-
 use crate::harness::daemon::{Place, metric, resident, signal};
-use crate::harness::wire::{Poster, Sio, connect, to_end};
+use crate::harness::wire::{Poster, Sio, connect, narrow, to_end};
 use crate::harness::{eventually, figure, http};
 
 const HEALTHY: usize = 100;
@@ -19,15 +17,6 @@ const SLACK: Duration = Duration::from_secs(10);
 /// deadline that ends it.
 const EVENTS: usize = 150;
 const EVENT_BYTES: usize = 16 << 10;
-
-/// A client with a small receive buffer, which must be set before it connects.
-fn narrow(port: u16) -> io::Result<TcpStream> {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
-    socket.set_recv_buffer_size(4096)?;
-    socket.connect(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into())?;
-    socket.set_read_timeout(Some(Duration::from_secs(30)))?;
-    Ok(socket.into())
-}
 
 fn publish(port: u16, from: usize) {
     let mut poster = Poster::new(port).unwrap();

@@ -1,16 +1,13 @@
 //! Readers that read slowly or not at all.
 
-use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::thread;
 use std::time::{Duration, Instant};
-
-use socket2::{Domain, Socket, Type};
 
 use crate::PATIENCE;
 use crate::harness::daemon::{Place, metric, resident};
 use crate::harness::sse::Sse;
-use crate::harness::wire::{Poster, to_end};
+use crate::harness::wire::{Poster, narrow, to_end};
 use crate::harness::{eventually, figure, http};
 
 const HEALTHY: usize = 100;
@@ -19,15 +16,6 @@ const STALLED: usize = 10;
 const DEADLINE: Duration = Duration::from_secs(10);
 const EVENTS: usize = 150;
 const EVENT_BYTES: usize = 16 << 10;
-
-/// A connection with a small receive buffer, which must be set before it connects.
-fn narrow(port: u16) -> io::Result<TcpStream> {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
-    socket.set_recv_buffer_size(4096)?;
-    socket.connect(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into())?;
-    socket.set_read_timeout(Some(PATIENCE))?;
-    Ok(socket.into())
-}
 
 /// Reads all that was published, in order, with a pause after each if it is to be slow.
 fn hears_all(mut sse: Sse, from: u64, pace: Option<Duration>) -> Sse {

@@ -51,7 +51,7 @@ pub enum Place {
 
 impl Filter {
     /// Whether an event is let through.
-    pub fn matches(
+    fn matches(
         &self,
         accepted: Timestamp,
         name: &str,
@@ -68,6 +68,13 @@ impl Filter {
                 Place::Here => node.is_none(),
                 Place::Node(wanted) => node == Some(wanted),
             })
+    }
+
+    /// Whether an event that is at hand is let through.
+    pub fn fits(&self, event: &Event) -> bool {
+        let Draft { name, subtype, session, .. } = &event.draft;
+        let node = event.origin.as_ref().map(|origin| &*origin.node);
+        self.matches(event.accepted, name, subtype, session.as_deref(), node)
     }
 
     fn lets(&self, record: &Record<'_>) -> bool {

@@ -31,12 +31,12 @@ impl Handler for File {
         let asker = socket.session().asker(&self.parts.settings.borrow());
         let (parts, from) = (self.parts.clone(), socket.keep());
         Handled::Later(Box::pin(async move {
-            match parts.files.admit(asker).await {
+            let admitted = parts.files.admit(asker).await;
+            match &admitted {
                 Ok(()) => answer(&parts, &from, said).await,
-                refused => {
-                    parts.files.count("read_file", &refused);
-                    let why = refused.map_or_else(|e| (e.to_string(), e.code()), |()| Default::default());
-                    from.socket().emit(ANSWER, &failed(said.get("file_path"), &why.0, why.1));
+                Err(error) => {
+                    parts.files.count("read_file", &admitted);
+                    from.socket().emit(ANSWER, &failed(said.get("file_path"), &error.to_string(), error.code()));
                 }
             }
             Some(Arguments::default())

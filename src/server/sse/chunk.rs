@@ -53,12 +53,9 @@ impl Chunk {
         let (mut from, mut to) = (0, 0);
         for placed in &self.events {
             let begin = std::mem::replace(&mut to, placed.end);
-            let Event { seq, accepted, draft, origin } = &*placed.event;
-            let node = origin.as_ref().map(|o| &*o.node);
-            let fits =
-                *seq > cursor && filter.matches(*accepted, &draft.name, &draft.subtype, draft.session.as_deref(), node);
-            if fits {
-                last = Some(*seq);
+            let event = &placed.event;
+            if event.seq > cursor && filter.fits(event) {
+                last = Some(event.seq);
                 continue;
             }
             if from < begin {
