@@ -114,7 +114,7 @@ async fn session(core: &Core, stop: &mut watch::Receiver<bool>) -> Result<(), Tr
         }
     };
     let own = Own::new(core, generation.label());
-    own.register(core, &mut link, progress.seen).await?;
+    own.register(core, &mut link, progress.after).await?;
     core.figures.publishing.store(true, Ordering::Relaxed);
     let (mut next_look, mut renewed) = (Instant::now(), Instant::now());
     let mut told = false;
@@ -126,7 +126,7 @@ async fn session(core: &Core, stop: &mut watch::Receiver<bool>) -> Result<(), Tr
         }
         if renewed.elapsed() >= RENEW {
             take_lease(core, &mut link).await?;
-            own.register(core, &mut link, progress.seen).await?;
+            own.register(core, &mut link, progress.after).await?;
             renewed = Instant::now();
         }
         let stopping = *stop.borrow();
@@ -212,11 +212,12 @@ impl Own {
         Self { events: key("events"), asks: key("asks"), label }
     }
 
-    /// Tells the others of the stream, and keeps it from being forgotten.
-    async fn register(&self, core: &Core, link: &mut Link, seen: u64) -> Result<(), Trouble> {
+    /// Tells the others of the stream and up to which number it has events, and keeps it from being forgotten. What is not in
+    /// the stream up to there, as it began later, they can ask for.
+    async fn register(&self, core: &Core, link: &mut Link, after: u64) -> Result<(), Trouble> {
         let streams = core.key(&["streams"]);
         let mut commands = pipe();
-        commands.cmd("HSET").arg(&streams).arg(format!("{} {}", core.node, self.label)).arg(seen).ignore();
+        commands.cmd("HSET").arg(&streams).arg(format!("{} {}", core.node, self.label)).arg(after).ignore();
         commands.cmd("EXPIRE").arg(&self.events).arg(KEEP.as_secs()).ignore();
         commands.cmd("EXPIRE").arg(&streams).arg(KEEP.as_secs()).ignore();
         link.ask_all(&commands).await

@@ -1,8 +1,8 @@
 //! Reads the streams of the other nodes into the own store.
 //!
 //! How far each was read is what the store has of it ([`Store::reached`](crate::events::store::Store::reached)); nothing else is
-//! kept. Where an entry says that something is missing before it, its node is asked, and nothing of that node is taken until
-//! the answer is there or `bus.gap_wait` has passed: then the gap is told, as an event.
+//! kept. Where an entry says that something is missing before it, or its node says that it has more than its stream, the node is
+//! asked, and nothing of it is taken until the answer is there or `bus.gap_wait` has passed: then the gap is told, as an event.
 
 use std::collections::{BTreeMap, HashMap};
 use std::future::poll_fn;
@@ -76,7 +76,21 @@ type Streams = BTreeMap<(String, String), Followed>;
 struct Followed {
     /// Its node has nothing more up to here.
     verified: u64,
+    /// Its node says that it has events up to here.
+    registered: u64,
     gap: Option<Gap>,
+}
+
+impl Followed {
+    /// Notes that what is after the first number and up to the second is missing.
+    fn misses(&mut self, core: &Core, node: &str, after: u64, through: u64) {
+        if self.gap.as_ref().is_some_and(|gap| gap.through >= through) {
+            return;
+        }
+        tracing::info!(node, after, through, "events of another node are missing; it is asked for them");
+        Figures::add(&core.figures.gaps, 1);
+        self.gap = Some(Gap { through, since: Instant::now(), asked: None });
+    }
 }
 
 /// Something is missing.
@@ -120,8 +134,9 @@ async fn session(core: &Core, streams: &mut Streams) -> Result<(), Trouble> {
             let mut read = link.read(&wanted, count, block).await?;
             count = next_count(count, &read);
             for (stream, key) in keys {
-                if let Some(entries) = read.remove(&key) {
-                    take(core, streams, &stream, &entries, Source::Stream).await?;
+                match read.remove(&key) {
+                    Some(entries) => take(core, streams, &stream, &entries, Source::Stream).await?,
+                    None => compare(core, streams, &stream),
                 }
             }
         }
@@ -136,6 +151,17 @@ async fn session(core: &Core, streams: &mut Streams) -> Result<(), Trouble> {
 fn position(core: &Core, streams: &Streams, stream: &(String, String)) -> Position {
     let stored = core.around.store.reached(&stream.0, &stream.1);
     Position { stored, verified: streams.get(stream).map_or(0, |s| s.verified) }
+}
+
+/// The stream has nothing new. What its node has registered before that was read, and is not here, is not in the stream: the
+/// server lost it, and the node began again after it. A node that nothing is known of yet begins with what the stream has.
+fn compare(core: &Core, streams: &mut Streams, stream: &(String, String)) {
+    let at = position(core, streams, stream).at();
+    if let Some(followed) = streams.get_mut(stream)
+        && (1..followed.registered).contains(&at)
+    {
+        followed.misses(core, &stream.0, at, followed.registered);
+    }
 }
 
 /// So many entries that an answer stays of a bearable size.
@@ -153,7 +179,7 @@ fn next_count(count: usize, read: &HashMap<String, Vec<StreamId>>) -> usize {
 async fn look(core: &Core, link: &mut Link, streams: &mut Streams) -> Result<(), Trouble> {
     let registered: HashMap<String, u64> = link.ask(cmd("HGETALL").arg(core.key(&["streams"]))).await?;
     let mut behind = BTreeMap::<&str, u64>::new();
-    for (name, seen) in &registered {
+    for (name, has) in &registered {
         let Some((node, epoch)) = name.split_once(' ') else { continue };
         if node == core.node || check_name(node).is_err() || check_name(epoch).is_err() {
             continue;
@@ -168,7 +194,10 @@ async fn look(core: &Core, link: &mut Link, streams: &mut Streams) -> Result<(),
             streams.insert(stream.clone(), Followed::default());
         }
         let at = position(core, streams, &stream).at();
-        *behind.entry(node).or_default() += seen.saturating_sub(at);
+        *behind.entry(node).or_default() += has.saturating_sub(at);
+        if let Some(followed) = streams.get_mut(&stream) {
+            followed.registered = *has;
+        }
     }
     for (node, behind) in behind {
         core.figures.of_node(node, |f| f.behind = behind);
@@ -254,12 +283,7 @@ async fn take(
         Figures::add(&core.figures.gaps_lost, 1);
     }
     if let (Some(followed), Some((after, through))) = (streams.get_mut(stream), missing) {
-        let known = followed.gap.as_ref().is_some_and(|g| g.through >= through);
-        if !known {
-            tracing::info!(node = stream.0, after, through, "events of another node are missing; it is asked for them");
-            Figures::add(&core.figures.gaps, 1);
-            followed.gap = Some(Gap { through, since: Instant::now(), asked: None });
-        }
+        followed.misses(core, &stream.0, after, through);
     }
     bring(core, &stream.0, arrivals).await?;
     // Not before: what could not be stored would be passed over for good.

@@ -107,6 +107,34 @@ fn what_nobody_has_any_more_is_told_as_an_event() {
     assert_eq!(rows.len() as u64 - 6, 1305 - through, "and nothing after it is missing");
 }
 
+/// A server comes back empty, and while nobody publishes for a node it stores more events of others than the stream is to hold.
+/// What the node puts into the new stream begins after its own events then; the others are told of them all the same.
+#[test]
+fn what_never_came_into_the_stream_comes_from_its_node() {
+    let Some(server) = Server::start(&[]) else { return };
+    let a = Node::serving("a", &server.url(), &["bus.stream_events=20"]);
+    let b = Node::serving("b", &server.url(), &[]);
+    a.until_connected();
+    b.until_connected();
+    a.post_many("before", 5);
+    b.post("begin");
+    b.until_same_as(&a, SOON);
+    a.until_same_as(&b, SOON);
+    // Another holds the name, so that a reads and does not write.
+    server.say(&["SET", "mpm-monitor:lease:a", "of another"]);
+    a.until_degraded("another monitor");
+    a.post_many("last", 5);
+    let empty = "redis.call('FLUSHALL'); return redis.call('SET', KEYS[1], 'of another')";
+    assert_eq!(server.say(&["EVAL", empty, "1", "mpm-monitor:lease:a"]), "OK");
+    b.post_many("others", 50);
+    a.until_same_as(&b, SOON);
+    server.say(&["DEL", "mpm-monitor:lease:a"]);
+    a.until_connected();
+    let took = b.until_same_as(&a, SOON);
+    figure("bus_refill_of_what_was_never_streamed", format!("{:.2}", took.as_secs_f64()), "s");
+    assert_eq!((b.figure("gaps"), b.figure("gaps_lost")), (1, 0));
+}
+
 /// After `bus.gap_wait` for a node that does not come back, what it has in the stream goes on.
 #[test]
 fn a_node_that_does_not_answer_holds_nothing_up_for_ever() {
