@@ -128,6 +128,11 @@ impl Link {
         command.query_async(&mut self.conn).await.map_err(|e| self.trouble(&e))
     }
 
+    /// Several commands at once: the answer of each.
+    pub async fn ask_each<T: FromRedisValue>(&mut self, commands: &Pipeline) -> Result<Vec<T>, Trouble> {
+        commands.query_async(&mut self.conn).await.map_err(|e| self.trouble(&e))
+    }
+
     /// All or nothing.
     pub async fn ask_all(&mut self, commands: &Pipeline) -> Result<(), Trouble> {
         commands.exec_async(&mut self.conn).await.map_err(|e| self.trouble(&e))

@@ -12,6 +12,7 @@ mod generation;
 mod link;
 mod publish;
 mod receive;
+mod streams;
 pub mod url;
 
 use std::collections::BTreeMap;

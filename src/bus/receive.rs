@@ -20,7 +20,8 @@ use tokio::sync::watch;
 
 use super::entry::{Content, Entry, Position, Verdict};
 use super::link::{Link, Trouble};
-use super::{Core, Figures, check_name, pause};
+use super::streams::{self, Stream, Streams};
+use super::{Core, Figures, pause};
 use crate::events::model::{Draft, Origin};
 use crate::events::store::{Arrival, Store, StoreError, Stored};
 
@@ -30,10 +31,10 @@ const BLOCK: Duration = Duration::from_millis(500);
 const BLOCK_SHORT: Duration = Duration::from_millis(25);
 /// How often it is looked for new nodes.
 const LOOK: Duration = Duration::from_secs(1);
+/// How often what is left of nodes that are gone is swept away.
+const SWEEP: Duration = Duration::from_secs(60);
 /// How often a question is asked again.
 const ASK_AGAIN: Duration = Duration::from_secs(2);
-/// The most streams that are read.
-const MOST_STREAMS: usize = 256;
 /// The fewest and the most entries of each stream that are read at once.
 const COUNT: (usize, usize) = (1, 256);
 /// From here on fewer are read at once.
@@ -46,7 +47,7 @@ const ANSWER: usize = 300;
 /// Works until it is told to stop.
 pub(super) async fn run(core: Arc<Core>, mut stop: watch::Receiver<bool>) {
     let mut failures = 0;
-    let mut streams = Streams::new();
+    let mut streams = Streams::default();
     loop {
         let began = Instant::now();
         let ended = tokio::select! {
@@ -68,75 +69,40 @@ pub(super) async fn run(core: Arc<Core>, mut stop: watch::Receiver<bool>) {
     }
 }
 
-/// The streams that are read, by node and epoch.
-type Streams = BTreeMap<(String, String), Followed>;
-
-/// A stream that is read.
-#[derive(Debug, Default)]
-struct Followed {
-    /// Its node has nothing more up to here.
-    verified: u64,
-    /// Its node says that it has events up to here.
-    registered: u64,
-    gap: Option<Gap>,
-}
-
-impl Followed {
-    /// Notes that what is after the first number and up to the second is missing.
-    fn misses(&mut self, core: &Core, node: &str, after: u64, through: u64) {
-        if self.gap.as_ref().is_some_and(|gap| gap.through >= through) {
-            return;
-        }
-        tracing::info!(node, after, through, "events of another node are missing; it is asked for them");
-        Figures::add(&core.figures.gaps, 1);
-        self.gap = Some(Gap { through, since: Instant::now(), asked: None });
-    }
-}
-
-/// Something is missing.
-#[derive(Debug)]
-struct Gap {
-    through: u64,
-    since: Instant,
-    asked: Option<Instant>,
-}
-
 /// One connection, until it breaks.
 async fn session(core: &Core, streams: &mut Streams) -> Result<(), Trouble> {
     let mut link = Link::connect(&core.url, BLOCK).await?;
-    for followed in streams.values_mut() {
-        // A question may have gone with the server's data.
-        if let Some(gap) = &mut followed.gap {
-            gap.asked = None;
-        }
-    }
-    let (mut looked, mut count, mut told) = (None::<Instant>, 16, false);
+    streams.ask_again();
+    let (mut looked, mut swept, mut count, mut told) = (None::<Instant>, None::<Instant>, 16, false);
+    let due = |last: Option<Instant>, every| last.is_none_or(|at| at.elapsed() >= every);
     loop {
-        if looked.is_none_or(|at| at.elapsed() >= LOOK) {
-            look(core, &mut link, streams).await?;
+        if due(swept, SWEEP) {
+            streams::sweep(core, &mut link).await?;
+            swept = Some(Instant::now());
+        }
+        if due(looked, LOOK) {
+            streams.look(core, &mut link).await?;
             looked = Some(Instant::now());
         }
         refill(core, &mut link, streams).await?;
-        let waits = streams.values().any(|s| s.gap.is_some());
-        let block = if waits { BLOCK_SHORT } else { BLOCK };
-        let keys: Vec<((String, String), String)> = streams
-            .iter()
-            .filter(|(_, followed)| followed.gap.is_none())
-            .map(|((node, epoch), _)| ((node.clone(), epoch.clone()), core.key(&["events", node, epoch])))
-            .collect();
-        if keys.is_empty() {
+        let block = if streams.waiting().is_empty() { BLOCK } else { BLOCK_SHORT };
+        let wanted = streams.wanted();
+        if wanted.is_empty() {
             tokio::time::sleep(block).await;
         } else {
-            let at = |(stream, key): &((String, String), String)| {
-                (key.clone(), format!("{}-0", position(core, streams, stream).at()))
+            let at = |stream: &Stream| {
+                (
+                    core.key(&["events", &stream.node, &stream.epoch]),
+                    format!("{}-0", streams.position(core, stream).at()),
+                )
             };
-            let wanted: Vec<_> = keys.iter().map(at).collect();
-            let mut read = link.read(&wanted, count, block).await?;
+            let keys: Vec<_> = wanted.iter().map(at).collect();
+            let mut read = link.read(&keys, count, block).await?;
             count = next_count(count, &read);
-            for (stream, key) in keys {
-                match read.remove(&key) {
-                    Some(entries) => take(core, streams, &stream, &entries, Source::Stream).await?,
-                    None => compare(core, streams, &stream),
+            for (stream, (key, _)) in wanted.iter().zip(&keys) {
+                match read.remove(key) {
+                    Some(entries) => take(core, streams, stream, &entries, Source::Stream).await?,
+                    None => streams.has_nothing_new(core, stream),
                 }
             }
         }
@@ -145,22 +111,6 @@ async fn session(core: &Core, streams: &mut Streams) -> Result<(), Trouble> {
             core.figures.receiving.store(true, Ordering::Relaxed);
             core.tell(|t| t.receive = None);
         }
-    }
-}
-
-fn position(core: &Core, streams: &Streams, stream: &(String, String)) -> Position {
-    let stored = core.around.store.reached(&stream.0, &stream.1);
-    Position { stored, verified: streams.get(stream).map_or(0, |s| s.verified) }
-}
-
-/// The stream has nothing new. What its node has registered before that was read, and is not here, is not in the stream: the
-/// server lost it, and the node began again after it. A node that nothing is known of yet begins with what the stream has.
-fn compare(core: &Core, streams: &mut Streams, stream: &(String, String)) {
-    let at = position(core, streams, stream).at();
-    if let Some(followed) = streams.get_mut(stream)
-        && (1..followed.registered).contains(&at)
-    {
-        followed.misses(core, &stream.0, at, followed.registered);
     }
 }
 
@@ -175,51 +125,17 @@ fn next_count(count: usize, read: &HashMap<String, Vec<StreamId>>) -> usize {
     }
 }
 
-/// Finds the streams of the other nodes, and how far they have come.
-async fn look(core: &Core, link: &mut Link, streams: &mut Streams) -> Result<(), Trouble> {
-    let registered: HashMap<String, u64> = link.ask(cmd("HGETALL").arg(core.key(&["streams"]))).await?;
-    let mut behind = BTreeMap::<&str, u64>::new();
-    for (name, has) in &registered {
-        let Some((node, epoch)) = name.split_once(' ') else { continue };
-        if node == core.node || check_name(node).is_err() || check_name(epoch).is_err() {
-            continue;
-        }
-        let stream = (node.to_owned(), epoch.to_owned());
-        if !streams.contains_key(&stream) {
-            if streams.len() >= MOST_STREAMS {
-                tracing::warn!(node, most = MOST_STREAMS, "there are more streams on the bus than are read");
-                continue;
-            }
-            tracing::info!(node, epoch, "a node on the bus");
-            streams.insert(stream.clone(), Followed::default());
-        }
-        let at = position(core, streams, &stream).at();
-        *behind.entry(node).or_default() += has.saturating_sub(at);
-        if let Some(followed) = streams.get_mut(&stream) {
-            followed.registered = *has;
-        }
-    }
-    for (node, behind) in behind {
-        core.figures.of_node(node, |f| f.behind = behind);
-    }
-    // What is not registered any more has expired.
-    streams.retain(|(node, epoch), _| registered.contains_key(&format!("{node} {epoch}")));
-    Ok(())
-}
-
 /// Asks for what is missing, takes what was answered, and gives up what nobody has.
 async fn refill(core: &Core, link: &mut Link, streams: &mut Streams) -> Result<(), Trouble> {
-    let waiting: Vec<(String, String)> =
-        streams.iter().filter(|(_, f)| f.gap.is_some()).map(|(stream, _)| stream.clone()).collect();
-    for stream in waiting {
-        let (node, epoch) = &stream;
+    for stream in streams.waiting() {
+        let Stream { node, epoch } = &stream;
         let answer = core.key(&["refill", &core.node, node, epoch]);
         let entries = link.range(&answer, "-", "+", ANSWER).await?;
         if !entries.is_empty() {
             take(core, streams, &stream, &entries, Source::Answer).await?;
             link.ask::<()>(cmd("DEL").arg(&answer)).await?;
         }
-        let at = position(core, streams, &stream).at();
+        let at = streams.position(core, &stream).at();
         let Some(followed) = streams.get_mut(&stream) else { continue };
         let Some(gap) = &mut followed.gap else { continue };
         if at >= gap.through {
@@ -239,9 +155,9 @@ async fn refill(core: &Core, link: &mut Link, streams: &mut Streams) -> Result<(
         }
     }
     let told: BTreeMap<String, String> = streams
-        .iter()
-        .filter(|(_, followed)| followed.gap.is_some())
-        .map(|((node, _), _)| (node.clone(), format!("events of node {node} are missing and asked for")))
+        .waiting()
+        .into_iter()
+        .map(|Stream { node, .. }| (node.clone(), format!("events of node {node} are missing and asked for")))
         .collect();
     core.tell(|t| t.waiting = told);
     Ok(())
@@ -260,11 +176,11 @@ enum Source {
 async fn take(
     core: &Core,
     streams: &mut Streams,
-    stream: &(String, String),
+    stream: &Stream,
     entries: &[StreamId],
     source: Source,
 ) -> Result<(), Trouble> {
-    let mut at = position(core, streams, stream);
+    let mut at = streams.position(core, stream);
     let mut plan = Plan::default();
     for raw in entries {
         let Some(entry) = Entry::read(raw) else {
@@ -279,13 +195,13 @@ async fn take(
     Figures::add(&core.figures.duplicates, known);
     Figures::add(&core.figures.unreadable, unreadable);
     for (after, through) in lost {
-        tracing::warn!(node = stream.0, after, through, "events of another node are lost");
+        tracing::warn!(node = stream.node, after, through, "events of another node are lost");
         Figures::add(&core.figures.gaps_lost, 1);
     }
     if let (Some(followed), Some((after, through))) = (streams.get_mut(stream), missing) {
-        followed.misses(core, &stream.0, after, through);
+        followed.misses(core, &stream.node, after, through);
     }
-    bring(core, &stream.0, arrivals).await?;
+    bring(core, &stream.node, arrivals).await?;
     // Not before: what could not be stored would be passed over for good.
     if let Some(followed) = streams.get_mut(stream) {
         followed.verified = at.verified;
@@ -305,7 +221,7 @@ struct Plan {
 
 impl Plan {
     /// Adds an entry to it; true if what follows has to wait.
-    fn add(&mut self, at: &mut Position, entry: Entry, stream: &(String, String), source: Source) -> bool {
+    fn add(&mut self, at: &mut Position, entry: Entry, stream: &Stream, source: Source) -> bool {
         let verdict = at.judge(&entry);
         if let Content::Unreadable(_) = entry.content
             && source == Source::Stream
@@ -341,18 +257,18 @@ impl Plan {
     }
 
     /// In the place of what is lost stands an event that says so; with the last of the lost numbers, so that it is told once.
-    fn lose(&mut self, at: &mut Position, stream: &(String, String), after: u64, through: u64, reason: &str) {
+    fn lose(&mut self, at: &mut Position, stream: &Stream, after: u64, through: u64, reason: &str) {
         self.lost.push((after, through));
         self.arrivals.push(arrival(stream, through, at.stored, lost_draft(stream, after, through, reason)));
         at.stored = through;
     }
 }
 
-fn arrival((node, epoch): &(String, String), seq: u64, after: u64, draft: Draft) -> Arrival {
+fn arrival(Stream { node, epoch }: &Stream, seq: u64, after: u64, draft: Draft) -> Arrival {
     Arrival { origin: Arc::new(Origin { node: node.clone(), epoch: epoch.clone(), seq }), after, draft }
 }
 
-fn lost_draft((node, epoch): &(String, String), after: u64, through: u64, reason: &str) -> Draft {
+fn lost_draft(Stream { node, epoch }: &Stream, after: u64, through: u64, reason: &str) -> Draft {
     let payload = json!({
         "type": "system_event",
         "subtype": "bus_gap",
@@ -364,19 +280,13 @@ fn lost_draft((node, epoch): &(String, String), after: u64, through: u64, reason
     Draft { name: "system_event".into(), subtype: "bus_gap".into(), session: None, payload: payload.to_string().into() }
 }
 
-async fn tell_lost(
-    core: &Core,
-    stream: &(String, String),
-    after: u64,
-    through: u64,
-    reason: &str,
-) -> Result<(), Trouble> {
+async fn tell_lost(core: &Core, stream: &Stream, after: u64, through: u64, reason: &str) -> Result<(), Trouble> {
     let mut plan = Plan::default();
-    let mut at = Position { stored: core.around.store.reached(&stream.0, &stream.1), verified: 0 };
+    let mut at = Position { stored: core.around.store.reached(&stream.node, &stream.epoch), verified: 0 };
     plan.lose(&mut at, stream, after, through, reason);
-    tracing::warn!(node = stream.0, after, through, "events of another node are lost: {reason}");
+    tracing::warn!(node = stream.node, after, through, "events of another node are lost: {reason}");
     Figures::add(&core.figures.gaps_lost, 1);
-    bring(core, &stream.0, plan.arrivals).await
+    bring(core, &stream.node, plan.arrivals).await
 }
 
 /// Stores arrivals, in order, and lets the subscribers keep up.
@@ -430,9 +340,10 @@ mod tests {
     }
 
     fn planned(stored: u64, entries: Vec<Entry>, source: Source) -> (Vec<(u64, u64)>, Position, Plan) {
+        let stream = Stream { node: "b".into(), epoch: "e".into() };
         let (mut plan, mut at) = (Plan::default(), Position { stored, verified: 0 });
         for entry in entries {
-            if plan.add(&mut at, entry, &("b".into(), "e".into()), source) {
+            if plan.add(&mut at, entry, &stream, source) {
                 break;
             }
         }

@@ -3,8 +3,10 @@
 #![cfg(target_os = "linux")]
 
 mod chaos;
+mod crowd;
 mod fleet;
 mod gaps;
+mod rights;
 mod server;
 mod together;
 
