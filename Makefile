@@ -26,7 +26,7 @@ lint:
 mac:
 	@scripts/setup.sh mac
 	@scripts/check-mac.sh aarch64-apple-darwin
-	@scripts/check-mac.sh x86_64-apple-darwin
+	@scripts/check-mac.sh x86_64-apple-darwin --lib --bins
 
 # The packages for Debian and Fedora, of a release build, into target/packages/.
 packages:

@@ -1,11 +1,15 @@
 #!/bin/sh
-# Type-checks and lints all targets for macOS, on Debian: its browsers' compiler comes with the standard library's
-# source, so that the library can be built for a Mac. `scripts/setup.sh mac` installs both.
+# Type-checks and lints for macOS, on Debian: its browsers' compiler comes with the standard library's source, so that the
+# library can be built for a Mac. `scripts/setup.sh mac` installs both.
 #
-#   scripts/check-mac.sh [aarch64-apple-darwin|x86_64-apple-darwin]
+#   scripts/check-mac.sh [aarch64-apple-darwin|x86_64-apple-darwin [TARGETS]]
+#
+# TARGETS are those of cargo; all of them by default. What differs between the two Macs is in the program, if anywhere.
 set -eu
 cd "$(dirname "$0")/.."
 triple=${1:-aarch64-apple-darwin}
+[ $# -eq 0 ] || shift
+[ $# -gt 0 ] || set -- --all-targets
 # Exactly the compiler that the source belongs to, whatever else is installed.
 PATH=/usr/bin:$PATH
 RUSTC=/usr/bin/rustc
@@ -34,4 +38,4 @@ if ! [ -x "$RUSTC" ] || ! [ -d /usr/lib/rustlib/src/rust/library ]; then
     echo "error: run 'scripts/setup.sh mac' first" >&2
     exit 1
 fi
-exec /usr/bin/cargo clippy --locked --quiet -Zbuild-std=std,panic_abort,test --all-targets --target "$triple" -- -D warnings
+exec /usr/bin/cargo clippy --locked --quiet -Zbuild-std=std,panic_abort,test "$@" --target "$triple" -- -D warnings
