@@ -149,6 +149,7 @@ codes! {
     HookCommands "hook-commands" Hooks Note "Claude Code has hooks that post events";
     HookPrograms "hook-programs" Hooks Error "the programs of these hooks can be run";
     HookImport "hook-import" Hooks Error "the hooks' Python can import claude_mpm";
+    HookSpool "hook-spool" Hooks Warning "no event of our hook waits for long, and none found no room";
 }
 
 impl Serialize for Code {

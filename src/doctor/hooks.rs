@@ -1,10 +1,12 @@
-//! The hooks of Claude Code that post events: where they point, what runs them, and whether that can import claude_mpm. Of
-//! Claude Code's settings only the commands are looked at.
+//! The hooks of Claude Code that post events: where they point, what runs them, whether that can import claude_mpm, and whether
+//! what they post is taken. Of Claude Code's settings only the commands are looked at.
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
 
 use super::check::{Check, Code, Looked, none_of};
 use super::properties::find_in;
@@ -12,9 +14,12 @@ use crate::config::directories::UserDirs;
 use crate::hooks::claude::file::Settings;
 use crate::hooks::claude::settings::{self, Owner};
 use crate::hooks::place::Machine;
+use crate::hooks::spool::{Spool, Waiting};
 use crate::hooks::status::Files;
 use crate::service::exec;
 
+/// How long an event may wait: the monitor looks every few seconds.
+const WAITS: SignedDuration = SignedDuration::from_secs(30);
 /// How long Python may take for one import.
 const IMPORT: Duration = Duration::from_secs(5);
 /// What Python is asked: as the hooks do, but never with the current folder in the way.
@@ -53,6 +58,10 @@ pub struct Seen {
     pub hooks: Vec<Hook>,
     /// Their programs, each once.
     pub programs: Vec<Program>,
+    /// The spools of our hook, and what is in them.
+    pub spools: Vec<(PathBuf, Waiting)>,
+    /// When it was looked.
+    pub at: Timestamp,
 }
 
 /// Where to look.
@@ -68,13 +77,16 @@ pub struct Place {
     pub virtual_env: Option<PathBuf>,
     /// Where Claude Code keeps its settings, if not in the home directory.
     pub claude: Option<PathBuf>,
+    /// The folder of our hook's spools.
+    pub spools: PathBuf,
 }
 
 impl Place {
     /// Of this process.
     pub fn this() -> Option<Self> {
-        let home = UserDirs::find()?.home;
+        let UserDirs { home, state, .. } = UserDirs::find()?;
         Some(Self {
+            spools: state.join("spool"),
             project: std::env::current_dir().ok().filter(|d| *d != home),
             home,
             path: std::env::var("PATH").unwrap_or_default(),
@@ -113,6 +125,10 @@ pub fn look(place: &Place) -> Seen {
     }
     let named: BTreeSet<&str> = seen.hooks.iter().map(|h| h.program.as_str()).collect();
     seen.programs = named.into_iter().take(10).map(|n| program(n, place)).collect();
+    let spools = std::fs::read_dir(&place.spools).into_iter().flatten().flatten().take(100).map(|entry| entry.path());
+    seen.spools = spools.map(|dir| (dir.clone(), Spool::new(dir).waiting())).collect();
+    seen.spools.sort_by(|(a, _), (b, _)| a.cmp(b));
+    seen.at = Timestamp::now();
     seen
 }
 
@@ -194,7 +210,7 @@ fn import(python: &Path) -> Result<String, String> {
 
 /// Judges.
 pub fn judge(seen: &Looked<Option<Seen>>) -> Vec<Check> {
-    let all = [Code::HookCommands, Code::HookPrograms, Code::HookImport];
+    let all = [Code::HookCommands, Code::HookPrograms, Code::HookImport, Code::HookSpool];
     let seen = match seen {
         Ok(Some(seen)) => seen,
         Ok(None) => return none_of(&all, "cannot tell where the home directory is"),
@@ -213,7 +229,8 @@ pub fn judge(seen: &Looked<Option<Seen>>) -> Vec<Check> {
         }
     }];
     if seen.programs.is_empty() {
-        checks.extend(none_of(&all[1..], "there are no such hooks"));
+        checks.extend(none_of(&all[1..3], "there are no such hooks"));
+        checks.push(judge_spools(seen));
         return checks;
     }
     let dead: Vec<&Program> = seen.programs.iter().filter(|p| !p.runs).collect();
@@ -256,7 +273,37 @@ pub fn judge(seen: &Looked<Option<Seen>>) -> Vec<Check> {
         .next(format!("{} -m pip install claude-mpm", python.display())),
         Some(_) => Check::not_run(Code::HookImport, "it was not asked"),
     });
+    checks.push(judge_spools(seen));
     checks
+}
+
+fn judge_spools(seen: &Seen) -> Check {
+    let plural = |n: u64| if n == 1 { "1 event".to_owned() } else { format!("{n} events") };
+    let full: Vec<_> = seen.spools.iter().filter(|(_, waiting)| waiting.dropped > 0).collect();
+    if let Some((dir, _)) = full.first() {
+        let check = Check::failed(
+            Code::HookSpool,
+            "events of our hook found no room, while no monitor took them: they are lost",
+        );
+        let told = |c: Check, (dir, waiting): &&(PathBuf, Waiting)| {
+            c.seen(format!("{}: {} lost, {} waiting", dir.display(), plural(waiting.dropped), waiting.events))
+        };
+        // The count stays until somebody has taken note of it.
+        return full.iter().fold(check, told).next(format!("rm '{}'", dir.join("dropped").display()));
+    }
+    let is_long = |since: Timestamp| seen.at.duration_since(since) > WAITS;
+    let stuck: Vec<_> =
+        seen.spools.iter().filter_map(|(dir, w)| Some((dir, w, w.since.filter(|s| is_long(*s))?))).collect();
+    if stuck.is_empty() {
+        return Check::verified(Code::HookSpool, "what our hook posted was taken");
+    }
+    let check = Check::failed(Code::HookSpool, "events of our hook wait: no monitor takes them");
+    stuck
+        .iter()
+        .fold(check, |c, (dir, waiting, since)| {
+            c.seen(format!("{}: {} since {since:.0}", dir.display(), plural(waiting.events)))
+        })
+        .next("mpm-monitor hooks status")
 }
 
 #[cfg(test)]

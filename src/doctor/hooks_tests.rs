@@ -1,6 +1,7 @@
 use super::super::check::Outcome;
 use super::super::tests::find;
 use super::*;
+use crate::hooks::key;
 use std::os::unix::fs::PermissionsExt;
 
 fn script(path: &Path, text: &str, mode: u32) {
@@ -25,7 +26,8 @@ fn python(path: &Path, works: bool) {
 }
 
 fn place(home: &Path, path: &Path) -> Place {
-    Place { home: home.to_owned(), path: path.display().to_string(), ..Place::default() }
+    let spools = home.join("spool");
+    Place { home: home.to_owned(), path: path.display().to_string(), spools, ..Place::default() }
 }
 
 fn checks(place: &Place) -> Vec<Check> {
@@ -92,6 +94,28 @@ fn no_hooks_is_a_note_and_damaged_settings_are_told() {
     assert!(find(&none, Code::HookCommands).outcome == Outcome::Failed && !none.iter().any(Check::is_error));
     script(&root.path().join(".claude/settings.json"), "{", 0o600);
     assert!(find(&checks(&place), Code::HookCommands).evidence[0].contains("settings.json: line 1"));
+}
+
+#[test]
+fn events_that_nobody_takes_and_events_that_found_no_room_are_told() {
+    let root = tempfile::tempdir().unwrap();
+    let place = place(root.path(), root.path());
+    let spool = |checks: &[Check]| find(checks, Code::HookSpool).clone();
+    assert_eq!(spool(&checks(&place)).outcome, Outcome::Verified);
+    let queue = place.spools.join("8765/queue");
+    // One that was delivered long ago, and one that was made this moment.
+    let old = "01919191-9191-7191-9191-919191919191";
+    script(&queue, &format!("-{old} {{}}\n+{} {{}}\n", key::fresh()), 0o600);
+    assert_eq!(spool(&checks(&place)).outcome, Outcome::Verified);
+    script(&queue, &format!("?{old} {{}}\n+{} {{}}\n", key::fresh()), 0o600);
+    let waits = spool(&checks(&place));
+    assert_eq!(waits.outcome, Outcome::Failed);
+    assert!(waits.evidence[0].ends_with("8765: 2 events since 2024-08-27T02:02:02Z"), "{waits:?}");
+    let dropped = place.spools.join("8765/dropped");
+    script(&dropped, "1\n", 0o600);
+    let lost = spool(&checks(&place));
+    assert!(lost.evidence[0].ends_with("8765: 1 event lost, 2 waiting"), "{lost:?}");
+    assert_eq!(lost.next.unwrap(), format!("rm '{}'", dropped.display()));
 }
 
 #[test]

@@ -10,7 +10,10 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
+use jiff::Timestamp;
 use rustix::fs::{FlockOperation, flock};
+
+use super::key;
 
 /// The most bytes of each of the two files; what no longer fits is counted and let go.
 pub const MOST: u64 = 8 << 20;
@@ -62,6 +65,8 @@ pub struct Waiting {
     pub bytes: u64,
     /// Events that found no room since the folder was made.
     pub dropped: u64,
+    /// When the first of those that wait was made.
+    pub since: Option<Timestamp>,
 }
 
 /// The spool of one monitor.
@@ -199,8 +204,12 @@ impl Spool {
         for name in ["sending", "queue"] {
             let Ok(file) = File::open(self.at(name)) else { continue };
             all.bytes += file.metadata().map_or(0, |meta| meta.len());
-            let lines = BufReader::new(file.take(2 * MOST)).split(b'\n').map_while(Result::ok);
-            all.events += lines.filter(|line| line.first().is_some_and(|s| *s != State::Done as u8)).count() as u64;
+            for line in BufReader::new(file.take(2 * MOST)).split(b'\n').map_while(Result::ok) {
+                if line.first().is_some_and(|state| *state != State::Done as u8) {
+                    all.events += 1;
+                    all.since = all.since.or_else(|| made(&line));
+                }
+            }
         }
         let dropped = fs::read_to_string(self.at("dropped")).ok();
         all.dropped = dropped.and_then(|text| text.trim().parse().ok()).unwrap_or(0);
@@ -211,6 +220,12 @@ impl Spool {
     pub fn dir(&self) -> &Path {
         &self.dir
     }
+}
+
+/// When the event of a record was made: its key says so.
+fn made(line: &[u8]) -> Option<Timestamp> {
+    let made = key::time(key::parse(std::str::from_utf8(line.get(1..37)?).ok()?)?);
+    Timestamp::from_millisecond(i64::try_from(made.as_millis()).ok()?).ok()
 }
 
 /// Cuts off what a crash left behind the last whole line; the length then.

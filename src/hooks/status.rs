@@ -356,7 +356,8 @@ impl Report {
         let answers = if self.monitor_problem.is_none() { "answers" } else { "does not answer" };
         line("monitor", format!("{} {answers}", self.monitor));
         if self.waiting.events > 0 {
-            line("waiting", format!("{} events, {} bytes", self.waiting.events, self.waiting.bytes));
+            let since = self.waiting.since.map(|since| format!(", since {since:.0}")).unwrap_or_default();
+            line("waiting", format!("{} events, {} bytes{since}", self.waiting.events, self.waiting.bytes));
         }
         for problem in &self.problems {
             line("problem", problem.clone());

@@ -267,6 +267,14 @@ fn leftovers_and_secrets(clinic: &mut Clinic) {
     );
     clinic.fails("Hooks whose Python lacks claude_mpm", "hook-import");
     clinic.machine.run(&["rm", "/home/boxuser/.claude/settings.json"]).ok();
+
+    let spool = "/home/boxuser/.local/state/mpm-monitor/spool/9999";
+    clinic.machine.write(&format!("{spool}/queue"), "+01919191-9191-7191-9191-919191919191 {}\n");
+    clinic.fails("Events of our hook for a monitor that is not there", "hook-spool");
+    clinic.machine.write(&format!("{spool}/dropped"), "7\n");
+    let check = clinic.fails("Events of our hook that found no room", "hook-spool");
+    clinic.machine.run(&["rm", &format!("{spool}/queue")]).ok();
+    clinic.repair(&check);
 }
 
 fn limits(clinic: &mut Clinic) {
