@@ -67,7 +67,8 @@ fn fleet(count: usize) -> Option<(Net, Server, Vec<Node>)> {
         let mut node = Node::new(
             &name,
             &format!("redis://10.77.{index}.1"),
-            &["bus.stream_events=200", "bus.gap_wait=10m"],
+            // And all of it is kept: ten minutes of the release build are more than the history holds by default.
+            &["bus.stream_events=200", "bus.gap_wait=10m", "history.events=10000000", "history.bytes=8GiB"],
             Some(net),
         );
         node.up();
