@@ -18,7 +18,7 @@ run:
 test:
 	@scripts/test.sh $(ARGS)
 
-# Formatting, lints of both feature sets, and the scripts.
+# Formatting, lints of both feature sets, the fuzz targets, and the scripts.
 lint:
 	@scripts/lint.sh
 

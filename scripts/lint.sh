@@ -1,5 +1,5 @@
 #!/bin/sh
-# What has to be clean before anything lands: the formatting, the lints of both feature sets, the scripts.
+# What has to be clean before anything lands: the formatting, the lints of both feature sets, the fuzz targets, the scripts.
 set -eu
 cd "$(dirname "$0")/.."
 # shellcheck source=scripts/lib.sh
@@ -11,6 +11,8 @@ for crate in loadgen peers/socketioxide; do cargo fmt --check --manifest-path "b
 cargo clippy --locked --quiet --all-targets -- -D warnings
 # No test asks which features there are.
 cargo clippy --locked --quiet --lib --bins --no-default-features -- -D warnings
+# Nothing else builds the fuzz targets. A check links nothing, so libFuzzer, which is C++, is taken as built.
+CUSTOM_LIBFUZZER_PATH=/dev/null cargo check --locked --quiet --manifest-path fuzz/Cargo.toml --target-dir target
 shellcheck -x scripts/*.sh benches/run.sh packaging/homebrew/render.sh packaging/arch/mpm-monitor.install launchd/verify-on-mac.sh tests/harness/launchd/launchctl.sh .ci/run
 # makepkg gives it its directories, reads its variables, and ends where a command fails.
 shellcheck -s bash -e SC2034,SC2154,SC2164 packaging/arch/PKGBUILD.in

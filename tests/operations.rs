@@ -85,8 +85,9 @@ fn certificate(place: &Place) {
     run(&mut openssl, SOON).ok();
 }
 
-/// What has to work through a proxy: requests, posts, both transports of Socket.IO, live; and nothing of it without the token.
-fn works_through(place: &Place, port: u16, daemon: u16) {
+/// What has to work through a proxy while it runs: requests, posts, both transports of Socket.IO, live; and nothing of it without the token.
+fn works_through(proxy: &mut Command, place: &Place, port: u16, daemon: u16) {
+    let mut proxy = Running::start(proxy);
     let bearer = format!("Authorization: Bearer {TOKEN}");
     let code = |ran: &Ran| ran.text().rsplit('\n').next().unwrap_or_default().to_owned();
     eventually(SOON, "the proxy to answer", || {
@@ -125,6 +126,10 @@ fn works_through(place: &Place, port: u16, daemon: u16) {
         client.until(SOON, "the event", |line| line.contains("through the proxy").then_some(()));
     }
     println!("both transports had the event {} ms after it was posted", began.elapsed().as_millis());
+    // It would wait for them.
+    drop(clients);
+    harness::daemon::signal(proxy.pid(), "TERM");
+    assert_eq!(proxy.end(SOON), 0);
 }
 
 #[test]
@@ -156,10 +161,7 @@ fn the_sample_for_nginx_works() {
     std::fs::write(place.path("nginx.conf"), conf).unwrap();
     let words = ["-e", "stderr", "-p", &at(""), "-c", &at("nginx.conf")];
     run(Command::new(&nginx).arg("-t").args(words), SOON).ok();
-    let mut proxy = Running::start(Command::new(&nginx).args(words));
-    works_through(&place, port, daemon);
-    harness::daemon::signal(proxy.pid(), "TERM");
-    assert_eq!(proxy.end(SOON), 0);
+    works_through(Command::new(&nginx).args(words), &place, port, daemon);
 }
 
 #[test]
@@ -193,10 +195,7 @@ fn the_sample_for_caddy_works() {
     let mut command = Command::new(&caddy);
     command.args(["run", "--adapter", "caddyfile", "--config", &at("Caddyfile")]);
     command.env_clear().env("HOME", place.path("home"));
-    let mut proxy = Running::start(&mut command);
-    works_through(&place, port, daemon);
-    harness::daemon::signal(proxy.pid(), "TERM");
-    assert_eq!(proxy.end(SOON), 0);
+    works_through(&mut command, &place, port, daemon);
 }
 
 /// All events of an instance, by number.

@@ -11,11 +11,6 @@ use serde_json::{Value, json};
 use server_support::*;
 use tokio::io::AsyncWriteExt;
 
-fn packets(answer: &str) -> Vec<String> {
-    assert_eq!(status(answer), 200, "{answer}");
-    body(answer).split('\u{1e}').map(str::to_owned).collect()
-}
-
 fn event(packet: &str) -> Value {
     serde_json::from_str(packet.strip_prefix("42").unwrap_or_else(|| panic!("no event: {packet}"))).unwrap()
 }

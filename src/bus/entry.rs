@@ -208,7 +208,7 @@ impl Position {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use proptest::prelude::*;
 
@@ -222,7 +222,8 @@ mod tests {
         StreamId { id: entry.id(), map, ..StreamId::default() }
     }
 
-    fn sample(seq: u64, after: u64) -> Entry {
+    /// An entry with the least of an event.
+    pub(in crate::bus) fn sample(seq: u64, after: u64) -> Entry {
         let draft = Draft { name: "n".into(), subtype: "s".into(), session: None, payload: "{}".into() };
         Entry { seq, after, lost: false, content: Content::Event { accepted: 5, draft } }
     }

@@ -10,6 +10,7 @@ pub mod entry;
 pub mod figures;
 mod generation;
 mod link;
+mod plan;
 mod publish;
 mod receive;
 mod streams;

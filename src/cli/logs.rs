@@ -40,7 +40,7 @@ pub fn run(args: &Logs) -> anyhow::Result<Exit> {
             logfile::read(query, &mut |line| print(if args.json { line.json() } else { line.human() }))?;
         }
         None => {
-            let mut query = context.query(args.lines, since);
+            let mut query = journal::Query::of(&context.paths, context.port, args.lines, since);
             query.follow = args.follow;
             let zone = TimeZone::system();
             journal::read(&query, &mut |entry| print(if args.json { entry.json() } else { entry.human(&zone) }))?;

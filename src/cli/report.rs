@@ -253,7 +253,8 @@ fn log(subject: &Subject) -> Result<String, String> {
         Some(query) => logfile::read(&query, &mut |line| take(line.human())).map_err(|e| e.to_string())?,
         None => {
             let zone = TimeZone::UTC;
-            journal::read(&subject.query(LINES), &mut |e| take(e.human(&zone))).map_err(|e| e.to_string())?;
+            let query = journal::Query::of(&subject.paths, subject.port, LINES, None);
+            journal::read(&query, &mut |e| take(e.human(&zone))).map_err(|e| e.to_string())?;
         }
     }
     if text.is_empty() { Err("there is no line that this user may read".to_owned()) } else { Ok(text) }

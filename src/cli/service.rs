@@ -249,7 +249,7 @@ impl Context {
             });
             return lines;
         }
-        let query = self.query(TAIL, Some(self.began));
+        let query = journal::Query::of(&self.paths, self.port, TAIL, Some(self.began));
         let started = Instant::now();
         loop {
             let lines = journal::tail(&query);
@@ -266,18 +266,6 @@ impl Context {
         match self.paths.kind {
             Kind::Systemd => "unit",
             Kind::Launchd => "job",
-        }
-    }
-
-    /// The journal query of this instance.
-    pub fn query(&self, lines: usize, since: Option<Timestamp>) -> journal::Query {
-        journal::Query {
-            scope: self.scope,
-            units: self.paths.jobs(self.port, true),
-            uid: rustix::process::getuid().as_raw(),
-            lines,
-            since,
-            follow: false,
         }
     }
 

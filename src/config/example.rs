@@ -1,7 +1,7 @@
 //! The settings for reading: a configuration file in which all are commented out, and what values a key takes, in words.
 
-use super::keys::{KEYS, Key, Kind, Raw, show_bytes};
-use super::settings::show;
+use super::keys::{Key, Kind, Raw, in_sections, show_bytes};
+use super::provenance::show;
 
 const HEAD: &str = "\
 # The settings of mpm-monitor, each with its default; what is commented out keeps
@@ -15,22 +15,15 @@ const HEAD: &str = "\
 
 /// The file.
 pub fn example() -> String {
-    let mut text = HEAD.to_owned();
-    let mut section = "";
-    for key in KEYS {
-        let (now, name) = key.name.split_once('.').unwrap_or(("", key.name));
-        if now != section {
-            text.push_str(&format!("\n[{now}]\n"));
-            section = now;
-        }
+    let settings = in_sections(|key, name| {
         let restart = if key.live { "" } else { "; a change needs a restart" };
-        text.push_str(&format!("\n# {} ({}{restart})\n", capital(key.about), values(key.kind)));
-        match default(key) {
-            Some(value) => text.push_str(&format!("#{name} = {value}\n")),
-            None => text.push_str(&format!("#{name} = \"\" # the default depends on who runs it\n")),
-        }
-    }
-    text
+        let line = match default(key) {
+            Some(value) => format!("#{name} = {value}"),
+            None => format!("#{name} = \"\" # the default depends on who runs it"),
+        };
+        format!("\n# {} ({}{restart})\n{line}\n", capital(key.about), values(key.kind))
+    });
+    HEAD.to_owned() + &settings
 }
 
 /// A key's default as it would stand in a file; `None` where it depends on the machine.
@@ -74,6 +67,7 @@ pub fn capital(text: &str) -> String {
 mod tests {
     use std::path::Path;
 
+    use super::super::keys::KEYS;
     use super::super::layers;
     use super::*;
 

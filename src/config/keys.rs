@@ -191,6 +191,22 @@ pub const KEYS: &[Key] = &[
     key("watchdog.timeout", Kind::Time(1, 3600), "30s", false, "the stall that ends it, where no manager says"),
 ];
 
+/// The text of a configuration file with all settings, each section under its head: `lines` is given a key and its name
+/// within its section.
+pub(super) fn in_sections(lines: impl Fn(&Key, &str) -> String) -> String {
+    let mut text = String::new();
+    let mut section = "";
+    for key in KEYS {
+        let (now, name) = key.name.split_once('.').unwrap_or(("", key.name));
+        if now != section {
+            text.push_str(&format!("\n[{now}]\n"));
+            section = now;
+        }
+        text.push_str(&lines(key, name));
+    }
+    text
+}
+
 /// The setting of that name.
 pub fn find(name: &str) -> Option<&'static Key> {
     KEYS.iter().find(|k| k.name == name)

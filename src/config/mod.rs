@@ -7,6 +7,7 @@ pub mod directories;
 pub mod example;
 pub mod keys;
 pub mod layers;
+pub mod provenance;
 pub mod settings;
 pub mod token;
 
@@ -18,7 +19,8 @@ use crate::cli::args::Run;
 pub use directories::Directories;
 use keys::Raw;
 use layers::{Layer, Origin, Problem};
-pub use settings::{LocalAccess, LogFormat, PortChoice, Provenance, Settings};
+pub use provenance::Provenance;
+pub use settings::{LocalAccess, LogFormat, PortChoice, Settings};
 pub use token::Token;
 use token::TokenError;
 

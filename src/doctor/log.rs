@@ -41,7 +41,7 @@ pub fn look(subject: &Subject, loaded: bool) -> Seen {
         let directory = query.log.parent().is_some_and(std::path::Path::is_dir);
         return Seen { journal: None, lines, error, files: files.collect(), directory };
     }
-    let query = subject.query(5);
+    let query = journal::Query::of(&subject.paths, subject.port, 5, None);
     let error = journal::read(&query, &mut |_| count(&mut lines)).err().map(|e| e.to_string());
     Seen { journal: Some(Emptiness::look(loaded, false)), lines, error, files: Vec::new(), directory: true }
 }

@@ -32,7 +32,6 @@ pub use check::{Check, Code, Fix, Group, Outcome, Severity};
 
 use crate::probe;
 use crate::runtime::ports;
-use crate::service::journal;
 use crate::service::paths::Paths;
 use crate::service::report::Facts;
 use crate::service::{Kind, Scope, observe};
@@ -108,18 +107,6 @@ impl Subject {
     #[must_use]
     pub fn on(&self, port: u16) -> Self {
         Self { port, ..self.clone() }
-    }
-
-    /// The journal query of its last lines.
-    pub fn query(&self, lines: usize) -> journal::Query {
-        journal::Query {
-            scope: self.scope,
-            units: self.paths.jobs(self.port, true),
-            uid: rustix::process::getuid().as_raw(),
-            lines,
-            since: None,
-            follow: false,
-        }
     }
 }
 

@@ -2,10 +2,8 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use super::boot::{self, BootError, Claim};
@@ -17,15 +15,17 @@ use super::ledger::{self, BURST, INTERVAL, LedgerFile};
 use super::logfile;
 use super::logging::Level;
 use super::notify::Notifier;
-use super::pid_files::{PidFileError, PidFiles};
+use super::pid_files::PidFiles;
 use super::program_file::{Fate, ProgramFile};
 use super::pulse::Pulse;
 use super::readiness::Readiness;
+use super::reload::{Load, Reload};
 use super::shutdown::Report;
+use super::signals::Signals;
+use super::status::{self, StatusLine};
 use super::watchdog::{Plan, Watchdog};
 use crate::bus::{self, Bus};
 use crate::cli::exit::Exit;
-use crate::config::layers::Problem;
 use crate::config::{PortChoice, Provenance, Settings};
 use crate::events::hub::{self, Hub};
 use crate::events::store::Store;
@@ -37,16 +37,8 @@ use crate::server::{Context, Instance, Server};
 const STORE_CLOSE: Duration = Duration::from_secs(2);
 /// How long the bus may take to publish what is left.
 const BUS_STOP: Duration = Duration::from_secs(1);
-/// How often the status line is renewed, if it changed.
-const STATUS_EVERY: Duration = Duration::from_secs(5);
-
-/// How long the PID files of Claude MPM may take.
-const PID_FILES_DEADLINE: Duration = Duration::from_secs(2);
-/// The name under which their state is told.
+/// The name under which the state of the PID files is told.
 const PID_FILES: &str = "pid_files";
-
-/// Reads the configuration again, from the same sources as at the start.
-pub type Load = Box<dyn Fn() -> Result<(Settings, Provenance), Vec<Problem>> + Send>;
 
 /// What a life begins with.
 pub struct Start {
@@ -180,10 +172,7 @@ fn begin(start: Start, notifier: &Notifier, fatal: &Fatal) -> Result<Exit, BootE
         readiness: Readiness::new(),
         components: Components::new(),
         pulse: Pulse::new(),
-        generation: Arc::new(AtomicU64::new(1)),
-        provenance: start.provenance,
-        load: start.load,
-        level: start.level,
+        reload: Reload::new(start.load, start.provenance, start.level),
         dashboard: dashboard.map(Arc::new),
         aborted_before: before.aborted_parts,
         program: ProgramFile::of_this_process(),
@@ -194,33 +183,6 @@ fn begin(start: Start, notifier: &Notifier, fatal: &Fatal) -> Result<Exit, BootE
     ended
 }
 
-struct Signals {
-    stop: Stop,
-    hangup: Signal,
-    user1: Signal,
-}
-
-struct Stop {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn new() -> std::io::Result<Self> {
-        // The second one ends the process in the handler itself, even if no task turns any more.
-        let told = Arc::new(AtomicBool::new(false));
-        for number in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
-            signal_hook::flag::register_conditional_shutdown(number, Exit::Failure.code().into(), Arc::clone(&told))?;
-            signal_hook::flag::register(number, Arc::clone(&told))?;
-        }
-        Ok(Self {
-            stop: Stop { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? },
-            hangup: signal(SignalKind::hangup())?,
-            user1: signal(SignalKind::user_defined1())?,
-        })
-    }
-}
-
 struct Life {
     notifier: Notifier,
     fatal: Fatal,
@@ -229,10 +191,7 @@ struct Life {
     readiness: Readiness,
     components: Components,
     pulse: Pulse,
-    generation: Arc<AtomicU64>,
-    provenance: Provenance,
-    load: Load,
-    level: Level,
+    reload: Reload,
     dashboard: Option<Arc<Dashboard>>,
     program: ProgramFile,
     /// Parts that earlier lives had to cut off.
@@ -361,7 +320,7 @@ impl Life {
                 started: self.identity.since,
                 aborted_before: self.aborted_before,
             }),
-            config_generation: Arc::clone(&self.generation),
+            config_generation: self.reload.generation(),
             bus: bus.as_ref().map(|bus| Arc::clone(bus.figures())),
             dashboard: self.dashboard.clone(),
             program: self.program.clone(),
@@ -381,12 +340,12 @@ impl Life {
         let pid_files = PidFiles::new(&settings.borrow().pid_files_in, port, self.identity.pid);
         if !pid_files.is_empty() {
             // Before READY=1, so that who waited for that finds them.
-            let problems = keep(&pid_files, PidFiles::write).await;
-            if problems.is_empty() {
-                self.components.set(PID_FILES, State::Ok);
-            } else {
-                tracing::warn!("cannot write {problems}; `claude-mpm monitor` will not find this process there");
-                self.components.set_because(PID_FILES, State::Degraded, format!("cannot write {problems}"));
+            match pid_files.in_time(PidFiles::write).await {
+                Ok(()) => self.components.set(PID_FILES, State::Ok),
+                Err(problems) => {
+                    tracing::warn!("cannot write {problems}; `claude-mpm monitor` will not find this process there");
+                    self.components.set_because(PID_FILES, State::Degraded, format!("cannot write {problems}"));
+                }
             }
         }
         Ok(Running { settings, server, hub_task, store, bus, pid_files })
@@ -405,8 +364,16 @@ impl Life {
 
     async fn serve(&mut self, running: &Running, urls: &str, signals: &mut Signals) {
         self.ledger.update(super::ledger::Ledger::ready);
-        let mut told = self.status(running, urls);
-        self.notifier.ready(&told);
+        let mut status = StatusLine {
+            notifier: &self.notifier,
+            program: &self.program,
+            components: &self.components,
+            server: &running.server,
+            store: &running.store,
+            urls,
+            told: String::new(),
+        };
+        status.tell_ready();
         tracing::info!(
             ready_ms = u64::try_from(self.identity.since.elapsed().as_millis()).unwrap_or(u64::MAX),
             "ready: serving {urls}"
@@ -418,95 +385,19 @@ impl Life {
         if Failpoint::HangAfterReady.is_wanted() {
             hang();
         }
-        let mut renew = tokio::time::interval(STATUS_EVERY);
-        renew.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut tick = status::ticks();
         loop {
             tokio::select! {
                 () = signals.stop.asked_to_stop() => return tracing::info!("told to stop"),
                 reason = self.fatal.raised() => return tracing::error!("stopping after a {reason}"),
                 _ = signals.hangup.recv() => {
-                    self.reload(running).await;
-                    told = self.status(running, urls);
-                    self.notifier.ready(&told);
+                    tracing::info!("reading the configuration again");
+                    self.notifier.reloading();
+                    self.reload.apply(&running.settings, &running.store, &self.components);
+                    status.tell_ready();
                 }
                 _ = signals.user1.recv() => self.dump(running),
-                _ = renew.tick() => {
-                    self.look_at_program();
-                    let status = self.status(running, urls);
-                    if status != told {
-                        self.notifier.status(&status);
-                        told = status;
-                    }
-                }
-            }
-        }
-    }
-
-    /// Notices an upgrade without a restart.
-    fn look_at_program(&self) {
-        let (fate, path) = (self.program.look(), self.program.path().map(|p| p.display().to_string()));
-        match fate {
-            None => {}
-            Some(Fate::Same) => tracing::info!(path, "the program file is again the one that runs"),
-            Some(fate) => tracing::warn!(
-                path,
-                running_build = crate::build::ID,
-                "the program file was {}: the old one runs on until `mpm-monitor restart`",
-                if fate == Fate::Gone { "removed" } else { "replaced" }
-            ),
-        }
-    }
-
-    /// What the manager shows of a serving process.
-    fn status(&self, running: &Running, urls: &str) -> String {
-        let clients = running.server.clients();
-        let mut status = format!(
-            "serving {urls}, {clients} client{}, {} events",
-            if clients == 1 { "" } else { "s" },
-            running.store.last_seq()
-        );
-        for degraded in self.program.remark().map(str::to_owned).into_iter().chain(self.components.degraded()) {
-            status.push_str("; ");
-            status.push_str(&degraded);
-        }
-        status
-    }
-
-    async fn reload(&mut self, running: &Running) {
-        tracing::info!("reading the configuration again");
-        self.notifier.reloading();
-        match (self.load)() {
-            Ok((settings, provenance)) => {
-                let changed = self.provenance.changed_in(&provenance);
-                let waiting: Vec<_> = changed.iter().filter(|(_, live)| !live).map(|(name, _)| *name).collect();
-                self.level.set(&settings.log_level);
-                running.store.set_limits(settings.history_events, settings.history_bytes, settings.history_age);
-                let kept = running.settings.borrow().clone();
-                running.settings.send_replace(Arc::new(settings.with_fixed_parts_of(&kept)));
-                self.generation.fetch_add(1, Ordering::AcqRel);
-                if waiting.is_empty() {
-                    self.components.set("config", State::Ok);
-                    self.provenance = provenance;
-                    tracing::info!(changed = ?changed.iter().map(|(n, _)| n).collect::<Vec<_>>(), "configuration applied");
-                } else {
-                    // The provenance stays the old one, so that the next reload still says what waits.
-                    let names = waiting.join(", ");
-                    self.components.set_because(
-                        "config",
-                        State::Degraded,
-                        format!("{names} changed; restart to apply"),
-                    );
-                    tracing::warn!("configuration applied, but {names} need a restart");
-                }
-            }
-            Err(problems) => {
-                for problem in &problems {
-                    tracing::error!("configuration refused: {problem}");
-                }
-                let more = problems.len() - 1;
-                let more = if more > 0 { format!(" (and {more} more)") } else { String::new() };
-                let first = problems.first().map(ToString::to_string).unwrap_or_default();
-                self.components.set_because("config", State::Degraded, format!("reload refused, {first}{more}"));
+                _ = tick.tick() => status.renew(),
             }
         }
     }
@@ -548,11 +439,11 @@ impl Life {
         if !running.pid_files.is_empty() {
             let step = Instant::now();
             // While the port's lock is held, so that no other process of ours can have written its own.
-            let problems = keep(&running.pid_files, PidFiles::remove).await;
-            if !problems.is_empty() {
+            let removed = running.pid_files.in_time(PidFiles::remove).await;
+            if let Err(problems) = &removed {
                 tracing::warn!("cannot remove {problems}");
             }
-            report.add("pid files", step, problems.is_empty());
+            report.add("pid files", step, removed.is_ok());
         }
 
         if let Some(bus) = running.bus {
@@ -597,27 +488,6 @@ impl Life {
             "cleanup completed: {report}"
         );
         exit
-    }
-}
-
-impl Stop {
-    async fn asked_to_stop(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
-}
-
-/// Does something with the PID files, off the runtime's thread and for a bounded time, as a project may lie on a network's
-/// disk: what went wrong, in a sentence, or nothing.
-async fn keep(files: &PidFiles, act: fn(&PidFiles) -> Result<(), Vec<PidFileError>>) -> String {
-    let files = files.clone();
-    match tokio::time::timeout(PID_FILES_DEADLINE, tokio::task::spawn_blocking(move || act(&files))).await {
-        Ok(Ok(Ok(()))) => String::new(),
-        Ok(Ok(Err(errors))) => errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
-        Ok(Err(error)) => error.to_string(),
-        Err(_) => "the PID files in time".to_owned(),
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! [`boot`] takes the lock and the sockets, opens the store and fills the history; the latches of [`readiness`] drop; a probe
 //! through the real socket proves that it is this process that answers; then the manager hears READY=1. [`life`] serves until a
-//! signal, a panic or the watchdog ends it; [`shutdown`] drains and reports.
+//! signal, a panic or the watchdog ends it, renews the manager's status line (`status`) and reads the configuration again
+//! when asked to (`reload`); [`shutdown`] reports how each part ended.
 
 pub mod boot;
 pub mod clock;
@@ -21,8 +22,11 @@ pub mod ports;
 pub mod program_file;
 pub mod pulse;
 pub mod readiness;
+mod reload;
 pub mod shutdown;
+mod signals;
 pub mod sockets;
+mod status;
 pub mod unix_socket;
 pub mod usage;
 pub mod watchdog;

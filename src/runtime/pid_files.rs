@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, fchmod, fstat, mkdirat, openat, renameat, unlinkat};
 use rustix::io::Errno;
@@ -13,6 +14,8 @@ use rustix::io::Errno;
 const FOLDER: &str = ".claude-mpm";
 /// More than any process id has, bytes.
 const LONGEST: u64 = 32;
+/// How long all of them may take.
+const DEADLINE: Duration = Duration::from_secs(2);
 
 /// A PID file that cannot be kept.
 #[derive(Debug, thiserror::Error)]
@@ -98,6 +101,20 @@ impl PidFiles {
             }
             Ok(())
         })
+    }
+
+    /// Writes or removes them off the runtime's thread and for a bounded time, as a project may lie on a network's disk.
+    ///
+    /// # Errors
+    /// What went wrong, in a sentence.
+    pub async fn in_time(&self, act: fn(&Self) -> Result<(), Vec<PidFileError>>) -> Result<(), String> {
+        let files = self.clone();
+        match tokio::time::timeout(DEADLINE, tokio::task::spawn_blocking(move || act(&files))).await {
+            Ok(Ok(Ok(()))) => Ok(()),
+            Ok(Ok(Err(errors))) => Err(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err("the PID files in time".to_owned()),
+        }
     }
 
     fn each(&self, act: impl Fn(&Path) -> io::Result<()>) -> Result<(), Vec<PidFileError>> {

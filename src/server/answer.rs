@@ -77,12 +77,29 @@ pub fn json(status: StatusCode, body: &impl serde::Serialize) -> Response {
 
 /// JSON that is encoded already.
 pub fn json_bytes(status: StatusCode, body: impl Into<Body>) -> Response {
+    uncached(status, "application/json; charset=utf-8", body)
+}
+
+/// An answer of that type which nobody keeps.
+pub fn uncached(status: StatusCode, kind: &'static str, body: impl Into<Body>) -> Response {
     let mut response = Response::new(body.into());
     *response.status_mut() = status;
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
+}
+
+/// A text that the program carries. It is asked for again each time, so that an upgrade shows at once, and answered with 304
+/// as long as nothing changed.
+pub fn carried(request: &HeaderMap, kind: &'static str, text: &'static str) -> Response {
+    // Changes with the build, and so with the text.
+    const TAG: &str = concat!("\"", env!("MPM_MONITOR_BUILD_ID"), "\"");
+    let headers = [(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, "no-cache"), (header::ETAG, TAG)];
+    if request.get(header::IF_NONE_MATCH).is_some_and(|known| known == TAG) {
+        return (StatusCode::NOT_MODIFIED, headers).into_response();
+    }
+    (headers, text).into_response()
 }
 
 /// The answer to a method that a path does not know.

@@ -3,17 +3,15 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
-use axum::http::{HeaderMap, StatusCode};
-use axum::response::{IntoResponse, Response};
+use axum::http::HeaderMap;
+use axum::response::Response;
 use axum::routing::get;
 
+use super::answer::carried;
 use super::routes::App;
 
 /// The file.
 pub const DOCUMENT: &str = include_str!("../../docs/openapi.json");
-/// Changes with the build, and so with the file.
-const TAG: &str = concat!("\"", env!("MPM_MONITOR_BUILD_ID"), "\"");
 
 /// The route.
 pub fn router() -> Router<Arc<App>> {
@@ -21,11 +19,7 @@ pub fn router() -> Router<Arc<App>> {
 }
 
 async fn document(request: HeaderMap) -> Response {
-    let headers = [(CONTENT_TYPE, "application/json; charset=utf-8"), (CACHE_CONTROL, "no-cache"), (ETAG, TAG)];
-    if request.get(IF_NONE_MATCH).is_some_and(|known| known == TAG) {
-        return (StatusCode::NOT_MODIFIED, headers).into_response();
-    }
-    (headers, DOCUMENT).into_response()
+    carried(&request, "application/json; charset=utf-8", DOCUMENT)
 }
 
 #[cfg(test)]

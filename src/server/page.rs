@@ -3,19 +3,18 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
-use axum::http::{HeaderMap, StatusCode};
-use axum::response::{IntoResponse, Response};
+use axum::http::header::CONTENT_SECURITY_POLICY;
+use axum::http::{HeaderMap, HeaderValue};
+use axum::response::Response;
 use axum::routing::get;
 
+use super::answer::carried;
 use super::dashboard::{self, Dashboard, Make};
 
 /// What an event says is text that anybody may have written; should any of it ever get past the page's care, this keeps it
 /// from running or loading anything.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
-/// Changes with the build, and so with the page.
-const TAG: &str = concat!("\"", env!("MPM_MONITOR_BUILD_ID"), "\"");
 
 /// The routes of the page and its parts: always at `/dashboard`, and at `/` unless a `dashboard` of Claude MPM is served there
 /// on `port`.
@@ -40,29 +39,27 @@ pub fn router<S: Clone + Send + Sync + 'static>(dashboard: Option<&Arc<Dashboard
 }
 
 fn asset(request: &HeaderMap, kind: &'static str, text: &'static str) -> Response {
-    let headers = [
-        (CONTENT_TYPE, kind),
-        (CONTENT_SECURITY_POLICY, POLICY),
-        // Asked again each time, so that an upgrade shows at once; answered with 304 as long as nothing changed.
-        (CACHE_CONTROL, "no-cache"),
-        (ETAG, TAG),
-    ];
-    if request.get(IF_NONE_MATCH).is_some_and(|known| known == TAG) {
-        return (StatusCode::NOT_MODIFIED, headers).into_response();
-    }
-    (headers, text).into_response()
+    let mut response = carried(request, kind, text);
+    response.headers_mut().insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
+    response
 }
 
 #[cfg(test)]
 mod tests {
+    use axum::http::StatusCode;
+    use axum::http::header::{ETAG, IF_NONE_MATCH};
+
     use super::*;
 
     #[test]
     fn an_unchanged_page_is_not_sent_again() {
-        let mut known = HeaderMap::new();
-        assert_eq!(asset(&known, "text/html", "x").status(), StatusCode::OK);
-        known.insert(IF_NONE_MATCH, TAG.parse().unwrap());
-        assert_eq!(asset(&known, "text/html", "x").status(), StatusCode::NOT_MODIFIED);
+        let first = asset(&HeaderMap::new(), "text/html", "x");
+        let known = HeaderMap::from_iter([(IF_NONE_MATCH, first.headers()[ETAG].clone())]);
+        let again = asset(&known, "text/html", "x");
+        assert_eq!((first.status(), again.status()), (StatusCode::OK, StatusCode::NOT_MODIFIED));
+        for answer in [first, again] {
+            assert_eq!(answer.headers()[CONTENT_SECURITY_POLICY], POLICY);
+        }
     }
 
     /// The policy forbids code within the page, so the page must have none.

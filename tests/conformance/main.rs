@@ -108,12 +108,6 @@ async fn connected_polling(rig: &Rig) -> String {
     sid
 }
 
-/// The packets of a payload.
-fn packets(answer: &str) -> Vec<String> {
-    assert_eq!(status(answer), 200, "{answer}");
-    body(answer).split('\u{1e}').map(str::to_owned).collect()
-}
-
 /// Says that nothing else came: the next frame is the answer to this.
 async fn nothing_more(ws: &mut Ws) {
     ws.send_frame(0x89, b"mark").await;

@@ -226,6 +226,17 @@ impl Machine {
         self.get(port, "/health")
     }
 
+    /// Posts an event with curl, as a hook would.
+    #[track_caller]
+    pub fn post(&self, port: u16, marker: &str) {
+        let event = format!(
+            r#"{{"namespace":"","event":"claude_event","data":{{"type":"hook","subtype":"pre_tool","data":{{"marker":"{marker}"}}}}}}"#
+        );
+        let url = format!("http://127.0.0.1:{port}/api/events");
+        let status = self.run(&["curl", "-sS", "-o", "/dev/null", "-w", "%{http_code}", "-d", &event, &url]).ok();
+        assert_eq!(status.text(), "204");
+    }
+
     /// The JSON that a path of an instance answers with.
     #[track_caller]
     pub fn get(&self, port: u16, path: &str) -> Value {

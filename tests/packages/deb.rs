@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::harness::figure;
 use crate::harness::machine::Machine;
-use crate::{NEW, OLD, has, machine, package, pids, post, sh};
+use crate::{NEW, OLD, has, machine, package, pids, sh};
 
 const CONFIG: &str = "/etc/mpm-monitor/config.toml";
 /// What the administrator makes of it.
@@ -88,7 +88,7 @@ fn a_deb_is_installed_upgraded_removed_and_purged() {
     }
     assert_eq!(verb(&["install", "--system", "--port", "8766", "--dry-run"]).ok().text(), "nothing to do");
 
-    post(&machine, 8765, "before the upgrade");
+    machine.post(8765, "before the upgrade");
     machine.write(CONFIG, MINE);
     let (system, users) = ([8765, 8766, 8767, 8768], [8770]);
     let old = pids(&machine, &system, &users);

@@ -78,12 +78,3 @@ pub fn pids(machine: &Machine, system: &[u16], user: &[u16]) -> Vec<u32> {
         user.iter().map(|p| ask(machine.user(&["systemctl", "--user", "show", "--value", "-p", "MainPID", &show(p)])));
     of_system.chain(of_user).collect()
 }
-
-/// Posts an event.
-#[track_caller]
-pub fn post(machine: &Machine, port: u16, marker: &str) {
-    let event = format!(r#"{{"event":"claude_event","data":{{"subtype":"pre_tool","data":{{"marker":"{marker}"}}}}}}"#);
-    let url = format!("http://127.0.0.1:{port}/api/events");
-    let status = machine.root(&["curl", "-sS", "-o", "/dev/null", "-w", "%{http_code}", "-d", &event, &url]).ok();
-    assert_eq!(status.text(), "204");
-}

@@ -1,6 +1,6 @@
 //! The life of an .rpm on a machine with a real systemd, and in a root of its own.
 
-use crate::{NEW, OLD, has, machine, package, pids, post};
+use crate::{NEW, OLD, has, machine, package, pids};
 
 const CONFIG: &str = "/etc/mpm-monitor/config.toml";
 
@@ -29,7 +29,7 @@ fn an_rpm_is_installed_upgraded_and_removed() {
     assert_eq!(pids(&machine, &[8765], &[8770]), [0, 0]);
     machine.systemctl(&["start", "mpm-monitor@8765"]).ok();
     machine.user(&["/usr/bin/mpm-monitor", "install", "--port", "8770"]).ok();
-    post(&machine, 8765, "before the upgrade");
+    machine.post(8765, "before the upgrade");
     machine.write(CONFIG, "[history]\nevents = 5000\n");
 
     let old = pids(&machine, &[8765], &[8770]);

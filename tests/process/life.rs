@@ -204,9 +204,14 @@ fn a_hundred_lives_leave_nothing_behind() {
 /// The threads of a process that are there for all of its life.
 #[cfg(target_os = "linux")]
 fn threads_of(pid: u32) -> usize {
-    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
-    let names = tasks.filter_map(|t| std::fs::read_to_string(t.path().join("comm")).ok());
-    names.filter(|name| name.trim() != "blocking").count()
+    // Until a thread first runs it has the name of the one that made it, and those of the store are made by a "blocking" one.
+    eventually(SOON, "the store's threads to run", || {
+        let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
+        let names = tasks.filter_map(|t| std::fs::read_to_string(t.path().join("comm")).ok());
+        let names: Vec<String> = names.map(|name| name.trim().to_owned()).filter(|name| name != "blocking").collect();
+        let run = ["store", "indexer"].iter().all(|thread| names.iter().any(|name| name == thread));
+        if run { Ok(names.len()) } else { Err(names.join(", ")) }
+    })
 }
 
 /// Pain 20: orphans and zombies. The daemon starts no process, whatever is asked of it, and so can leave none.

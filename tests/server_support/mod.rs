@@ -345,3 +345,9 @@ fn bus() -> Arc<mpm_monitor::bus::Figures> {
     figures.of_node("b", |f| f.behind = 1);
     Arc::new(figures)
 }
+
+/// The packets of a payload.
+pub fn packets(answer: &str) -> Vec<String> {
+    assert_eq!(status(answer), 200, "{answer}");
+    body(answer).split('\u{1e}').map(str::to_owned).collect()
+}

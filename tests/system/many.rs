@@ -58,7 +58,7 @@ fn four_instances_live_side_by_side(scope: Scope) {
         assert_eq!((health["port"].as_u64(), &health["ready"]), (Some(u64::from(*port)), &true.into()), "{health}");
     }
     assert_eq!(daemons(&machine), 4);
-    super::story::post(&machine, 9001, "only here");
+    machine.post(9001, "only here");
     let list = machine.program_with(&["list", "--json"]).ok();
     // Root sees those of all users.
     let of_root = machine.root(&[&machine.program(), "list"]).ok();

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::harness::command::Running;
 use crate::harness::figure;
-use crate::harness::machine::{Machine, PORT, Scope};
+use crate::harness::machine::{PORT, Scope};
 
 for_both_scopes!(
     an_event_reaches_a_client_and_a_kill_loses_none,
@@ -14,17 +14,6 @@ for_both_scopes!(
     ready_is_never_a_lie,
     it_comes_back_after_a_reboot,
 );
-
-/// Posts with curl, as a hook would.
-#[track_caller]
-pub fn post(machine: &Machine, port: u16, marker: &str) {
-    let event = format!(
-        r#"{{"namespace":"","event":"claude_event","data":{{"type":"hook","subtype":"pre_tool","data":{{"marker":"{marker}"}}}}}}"#
-    );
-    let url = format!("http://127.0.0.1:{port}/api/events");
-    let status = machine.run(&["curl", "-sS", "-o", "/dev/null", "-w", "%{http_code}", "-d", &event, &url]).ok();
-    assert_eq!(status.text(), "204");
-}
 
 /// Waits for a client's line about an event of that name.
 #[track_caller]
@@ -50,7 +39,7 @@ fn an_event_reaches_a_client_and_a_kill_loses_none(scope: Scope) {
     for client in &mut clients {
         until(client, "connected", "");
     }
-    post(&machine, PORT, "first");
+    machine.post(PORT, "first");
     for client in &mut clients {
         let event = until(client, "tool_event", "\"first\"");
         assert_eq!(event["data"][0]["data"]["marker"], "first", "{event}");
@@ -83,7 +72,7 @@ fn an_event_reaches_a_client_and_a_kill_loses_none(scope: Scope) {
     for client in &mut clients {
         until(client, "connected", "");
     }
-    post(&machine, PORT, "after the kill");
+    machine.post(PORT, "after the kill");
     for client in &mut clients {
         until(client, "tool_event", "after the kill");
     }
@@ -129,7 +118,7 @@ fn ready_is_never_a_lie(scope: Scope) {
 fn it_comes_back_after_a_reboot(scope: Scope) {
     let machine = boot!(scope);
     machine.install(&[]);
-    post(&machine, PORT, "before the reboot");
+    machine.post(PORT, "before the reboot");
     machine.reboot();
     let ready = machine.client(&["probe.py", "ready", "8765"]);
     assert_eq!(ready["health"]["ready"], true);

@@ -27,7 +27,7 @@ fn uninstall_leaves_nothing_and_install_is_repeatable(scope: Scope) {
     let bare = machine.tree();
     for flags in [&[][..], &["--socket"]] {
         machine.install(flags);
-        super::story::post(&machine, PORT, "kept");
+        machine.post(PORT, "kept");
         let installed = machine.tree();
         assert!(!bare.differences(&installed).is_empty());
 
@@ -61,7 +61,7 @@ fn uninstall_leaves_nothing_and_install_is_repeatable(scope: Scope) {
         assert!(left.is_empty(), "left after --purge:\n{}", left.join("\n"));
         figure(&format!("files_left_by_uninstall_purge_{}", scope.name()), left.len(), "files");
         machine.install(flags);
-        super::story::post(&machine, PORT, "kept");
+        machine.post(PORT, "kept");
         assert_eq!(files(&installed, &machine.tree()), [""; 0], "the second install is another");
         machine.verb("uninstall", &["--purge"]).ok();
         assert_eq!(bare.differences(&machine.tree()), [""; 0]);

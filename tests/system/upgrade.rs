@@ -8,7 +8,6 @@ use serde_json::Value;
 use crate::harness::command::{Ran, Running};
 use crate::harness::machine::{Machine, PORT, Scope};
 use crate::harness::{eventually, figure};
-use crate::story::post;
 
 /// The build of the good new one.
 const NEW: &str = "00000000feedbeef";
@@ -90,7 +89,7 @@ fn clients_see_no_refused_connection_no_gap_and_no_double() {
     let lost = accepted.iter().filter(|m| !stored.contains(&m.to_string())).count();
     figure(&format!("events_accepted_around_an_upgrade_{}", scope.name()), accepted.len(), "events");
     assert_eq!(lost, 0, "of {}", accepted.len());
-    post(&machine, PORT, "the last of all");
+    machine.post(PORT, "the last of all");
     for client in &mut listeners {
         let (numbers, restarts) = heard(client, "the last of all");
         let gaps = numbers.windows(2).filter(|w| w[1] != w[0] + 1).count();
@@ -222,7 +221,7 @@ fn what_does_not_become_ready_is_taken_back() {
             &format!("[Service]\nEnvironment=MPM_MONITOR_FAILPOINT={new}\nTimeoutStartSec=3\nTimeoutStopSec=1\n"),
         );
         let marker = format!("before {old}");
-        post(&machine, PORT, &marker);
+        machine.post(PORT, &marker);
         let ran = machine.verb("upgrade", &["--from", FROM, "--timeout", "5s"]);
         assert!([1, 5, 70].contains(&ran.code), "{ran}");
         // Caught within the two seconds after the proof, or before one: that is a matter of the machine's speed.

@@ -6,8 +6,8 @@ use std::os::fd::{AsRawFd, FromRawFd, RawFd};
 
 use crate::histogram::Histogram;
 use crate::options::{Mode, Options};
-use crate::process::now;
 use crate::wire;
+use loadgen::process::now;
 
 /// The head of an event, in the shape of Claude MPM's hooks, so that its own server accepts it, too.
 const EVENT: &str = concat!(

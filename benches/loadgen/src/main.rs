@@ -6,13 +6,12 @@
 mod fleet;
 mod histogram;
 mod options;
-mod process;
 mod wire;
 
 use clap::Parser;
 use fleet::{Fleet, Kind};
+use loadgen::process::{self, Usage, now, own_cpu, usage};
 use options::{Mode, Options, Transport};
-use process::{Usage, now, own_cpu, usage};
 use serde_json::json;
 
 const TICK: u64 = 20_000_000;

@@ -56,3 +56,13 @@ pub fn raise_descriptor_limit() {
         libc::setrlimit(libc::RLIMIT_NOFILE, &limit);
     }
 }
+
+/// Keeps the calling thread, and what it starts, on one processor. Allocates nothing, so it may stand between fork and exec.
+pub fn pin(cpu: usize) {
+    // SAFETY: all-zero is a valid set, and the pointer is to a live one.
+    unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        libc::CPU_SET(cpu, &mut set);
+        libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &set);
+    }
+}

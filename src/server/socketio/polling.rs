@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use axum::body::Body;
 use axum::extract::Query;
-use axum::http::{HeaderValue, Method, Request, StatusCode, header};
+use axum::http::{Method, Request, StatusCode};
 use axum::response::{IntoResponse, Response};
 
 use super::handshake::Handshake;
@@ -18,7 +18,7 @@ use super::sid::Sid;
 use super::{MAX_PAYLOAD, SocketIo, websocket};
 use crate::server::accept::Connection;
 use crate::server::access::Access;
-use crate::server::answer::{Refusal, method_not_allowed, read_body};
+use crate::server::answer::{Refusal, method_not_allowed, read_body, uncached};
 
 /// What the protocol answers to a client of another version.
 const VERSION: &str = "The client is using an unsupported version of the Socket.IO or Engine.IO protocols";
@@ -202,10 +202,5 @@ pub fn bad_request(message: &str) -> Response {
 }
 
 fn text(status: StatusCode, body: impl Into<Body>) -> Response {
-    let mut response = Response::new(body.into());
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=UTF-8"));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
+    uncached(status, "text/plain; charset=UTF-8", body)
 }

@@ -15,6 +15,7 @@ use jiff::tz::TimeZone;
 
 use super::Scope;
 use super::exec::ExecError;
+use super::paths::Paths;
 
 /// What to show.
 #[derive(Debug, Clone)]
@@ -58,6 +59,12 @@ pub enum JournalError {
 pub type Sink<'a> = &'a mut dyn FnMut(Entry) -> io::Result<ControlFlow<()>>;
 
 impl Query {
+    /// For an instance, up to now.
+    pub fn of(paths: &Paths, port: u16, lines: usize, since: Option<Timestamp>) -> Self {
+        let uid = rustix::process::getuid().as_raw();
+        Self { scope: paths.scope, units: paths.jobs(port, true), uid, lines, since, follow: false }
+    }
+
     /// The matches, as in `journalctl A B + C D`: each inner list must match as a whole, any of them is enough.
     ///
     /// The first of each unit is what the process wrote, the second what its manager wrote about it.

@@ -8,6 +8,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
+use loadgen::process::pin;
 
 const DEADLINE: Duration = Duration::from_secs(20);
 /// Between two questions: short beside what is measured, long enough to leave the core to the program.
@@ -40,9 +41,7 @@ fn spawn(options: &Options) -> std::io::Result<Child> {
         // SAFETY: one system call between fork and exec, which allocates nothing.
         unsafe {
             command.pre_exec(move || {
-                let mut set: libc::cpu_set_t = std::mem::zeroed();
-                libc::CPU_SET(cpu, &mut set);
-                libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &set);
+                pin(cpu);
                 Ok(())
             });
         }

@@ -7,6 +7,7 @@ use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
+use loadgen::process::{own_cpu, pin, raise_descriptor_limit};
 
 /// Writes the same bytes to many loopback sockets; prints one line of JSON.
 #[derive(Debug, Parser)]
@@ -32,26 +33,6 @@ struct Options {
     /// The reader's
     #[arg(long, default_value_t = 1)]
     reader_cpu: usize,
-}
-
-fn pin(cpu: usize) {
-    // SAFETY: all-zero is a valid set, and the pointer is to a live one.
-    unsafe {
-        let mut set: libc::cpu_set_t = std::mem::zeroed();
-        libc::CPU_SET(cpu, &mut set);
-        libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &set);
-    }
-}
-
-fn own_cpu() -> f64 {
-    // SAFETY: all-zero is a valid rusage, and the pointer is to a live one.
-    let usage = unsafe {
-        let mut usage: libc::rusage = std::mem::zeroed();
-        libc::getrusage(libc::RUSAGE_SELF, &mut usage);
-        usage
-    };
-    let seconds = |t: libc::timeval| t.tv_sec as f64 + t.tv_usec as f64 / 1e6;
-    seconds(usage.ru_utime) + seconds(usage.ru_stime)
 }
 
 /// Reads from all sockets until they are closed.
@@ -85,13 +66,7 @@ fn read(options: &Options, address: std::net::SocketAddr) -> std::io::Result<()>
 
 fn main() -> std::io::Result<()> {
     let options = Options::parse();
-    // SAFETY: the pointer is to a live rlimit.
-    unsafe {
-        let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-        libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit);
-        limit.rlim_cur = limit.rlim_max;
-        libc::setrlimit(libc::RLIMIT_NOFILE, &limit);
-    }
+    raise_descriptor_limit();
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;
     // SAFETY: there is only one thread yet.

@@ -1,6 +1,13 @@
+use std::path::Path;
+
 use super::*;
+use crate::cli::args::Linger;
 use crate::config::directories::UserDirs;
+use crate::service::definition::Definition;
+use crate::service::manager::Phase;
+use crate::service::paths::Paths;
 use crate::service::systemd::show;
+use crate::service::{Kind, Scope};
 
 fn paths() -> Paths {
     let dirs = UserDirs {

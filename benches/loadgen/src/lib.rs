@@ -1,0 +1,3 @@
+//! What the programs of this package have in common.
+
+pub mod process;
