@@ -107,7 +107,10 @@ impl Git {
             "protocol.allow=never",
             "credential.helper=",
             "gc.auto=0",
+            "i18n.logOutputEncoding=UTF-8",
+            "log.follow=false",
             "maintenance.auto=false",
+            "safe.bareRepository=explicit",
         ] {
             command.args(["-c", setting]);
         }
