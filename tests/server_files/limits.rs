@@ -171,3 +171,21 @@ async fn a_huge_folder_is_answered_in_part() {
     assert_eq!(answer["files"][0]["name"], "f00000");
     assert!(json_of(&get(&rig, "/api/files", &place.root("")).await).get("truncated").is_none());
 }
+
+/// What the settings name as a secret is one, whatever `files.deny` says and by whatever name it is asked for.
+#[tokio::test]
+async fn the_files_of_the_settings_own_secrets_are_never_read() {
+    let place = Place::new();
+    for name in ["token.txt", "redis.txt"] {
+        place.write(&format!("root/{name}"), SECRET.as_bytes());
+        symlink(name, place.path(&format!("root/link-to-{name}"))).unwrap();
+    }
+    let rules = Rules { deny: Vec::new(), ..place.rules() };
+    let (token, redis) = (Some(place.path("root/token.txt")), Some(place.path("root/redis.txt")));
+    let rig = start(Settings { files: rules, token_file: token, bus_password_file: redis, ..settings() });
+    for name in ["token.txt", "redis.txt", "link-to-token.txt", "link-to-redis.txt"] {
+        let answer = get(&rig, "/api/file/read", &place.root(name)).await;
+        assert_eq!((status(&answer), code(&answer).as_str()), (403, "secret"), "{name}: {answer}");
+    }
+    assert!(!get(&rig, "/api/files", &place.root("")).await.contains("redis"));
+}

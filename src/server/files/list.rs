@@ -86,13 +86,15 @@ pub fn list(roots: &Roots, folder: &Opened<Dir>, shown: &Path) -> Result<Listing
         if is_made(&name) || roots.is_secret(&folder.real.join(&name)) {
             continue;
         }
-        let is_directory = match entry.file_type()? {
-            kind if kind.is_dir() => true,
-            kind if kind.is_symlink() => match follow(roots, folder, &name) {
+        let is_directory = match entry.file_type() {
+            // It has gone meanwhile.
+            Err(_) => continue,
+            Ok(kind) if kind.is_dir() => true,
+            Ok(kind) if kind.is_symlink() => match follow(roots, folder, &name) {
                 Some(is) => is.is_dir(),
                 None => continue,
             },
-            _ => false,
+            Ok(_) => false,
         };
         found[usize::from(!is_directory)].push(name);
     }
@@ -112,8 +114,8 @@ pub fn list(roots: &Roots, folder: &Opened<Dir>, shown: &Path) -> Result<Listing
 
 /// What a link leads to; `None` for one that leads out, to a secret, or nowhere.
 fn follow(roots: &Roots, folder: &Opened<Dir>, name: &str) -> Option<Metadata> {
-    let followed = folder.follow(name)?;
-    if roots.is_secret(&followed) { None } else { folder.look(&followed) }
+    let (real, is) = folder.follow(name)?;
+    (!roots.is_secret(&real)).then_some(is)
 }
 
 /// `None` for one that has gone meanwhile.
