@@ -129,13 +129,15 @@ async fn files_that_are_no_ordinary_ones_cost_little() {
             if route == "/api/file/diff" && wanted == "not_text" {
                 assert_eq!(json_of(&answer)["tracked"], false, "{answer}");
             } else {
-                assert_eq!(code(&answer), wanted, "{route} {name}: {answer}");
+                assert_eq!(described(&answer, route), wanted, "{route} {name}: {answer}");
             }
         }
-        assert!(
-            ["not_a_directory", "not_found"].contains(&&*code(&get(&rig, "/api/files", &place.root(name)).await)),
-            "{name}"
-        );
+        let listed = get(&rig, "/api/files", &place.root(name)).await;
+        assert!(["not_a_directory", "not_found"].contains(&&*described(&listed, "/api/files")), "{name}");
+        let history = post(&rig, "/api/git-history", &place.root(name)).await;
+        if status(&history) != 200 {
+            described(&history, "/api/git-history");
+        }
     }
     let small = resident().saturating_sub(before);
     assert_eq!(json_of(&get(&rig, "/api/file/read", &place.root("empty")).await)["lines"], 1);
