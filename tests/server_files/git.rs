@@ -538,6 +538,30 @@ async fn output_of_git_is_bounded() {
 }
 
 #[tokio::test]
+async fn a_commit_that_unpacks_to_more_than_git_may_have_of_memory_is_not_shown() {
+    let place = Place::new();
+    let rig = start(place.settings());
+    place.repository("root/bomb");
+    place.write("root/bomb/a.txt", &vec![b'a'; (128 << 20) + 1]);
+    place.git("root/bomb", &["-c", "core.compression=1", "commit", "-q", "-a", "-m", "large"]);
+    let large = place.git("root/bomb", &["rev-parse", "HEAD"]);
+    place.write("root/bomb/a.txt", b"hello\n");
+    place.git("root/bomb", &["commit", "-q", "-a", "-m", "small"]);
+    let (file, began) = (encoded(&place.root("bomb/a.txt")), Instant::now());
+    for commit in [large.trim(), "main"] {
+        let answer = rig.ask("GET", &format!("/api/file/diff?path={file}&commit={commit}"), "", "").await;
+        // Some gits need not have it in memory to say that it is no text.
+        match status(&answer) {
+            200 => assert!(body(&answer).contains("Binary files a/a.txt and b/a.txt differ"), "{answer:.1000}"),
+            _ => assert_eq!(described(&answer, "/api/file/diff"), "too_large", "{answer}"),
+        }
+        println!("128 MiB: {} in {:?}", status(&answer), began.elapsed());
+    }
+    let diff = json_of(&get(&rig, "/api/file/diff", &place.root("bomb/a.txt")).await);
+    assert_eq!((&diff["tracked"], diff["history"].as_array().unwrap().len()), (&json!(true), 3), "{diff}");
+}
+
+#[tokio::test]
 async fn a_repository_of_a_hundred_thousand_files_answers_in_time() {
     use std::io::Write as _;
     let place = Place::new();
