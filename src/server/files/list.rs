@@ -75,6 +75,7 @@ fn is_made(name: &str) -> bool {
 pub fn list(roots: &Roots, folder: &Opened<Dir>, shown: &Path) -> Result<Listing, FileError> {
     let mut found: [Vec<String>; 2] = Default::default();
     let mut listing = Listing::default();
+    let is_secret = roots.secrets_of(&folder.real);
     for (number, entry) in folder.it.entries()?.enumerate() {
         if number == SEEN {
             listing.truncated = true;
@@ -83,7 +84,7 @@ pub fn list(roots: &Roots, folder: &Opened<Dir>, shown: &Path) -> Result<Listing
         let entry = entry?;
         // A name that is no UTF-8 could not be asked for.
         let Ok(name) = entry.file_name().into_string() else { continue };
-        if is_made(&name) || roots.is_secret(&folder.real.join(&name)) {
+        if is_made(&name) || is_secret(&name) {
             continue;
         }
         let is_directory = match entry.file_type() {

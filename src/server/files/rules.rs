@@ -56,16 +56,48 @@ impl Secrets {
 
     /// Whether a path is one, or within one.
     pub fn hold(&self, path: &Path) -> bool {
-        let names: Vec<String> = path
-            .components()
-            .filter_map(|part| match part {
-                Component::Normal(name) => Some(name.to_string_lossy().to_lowercase()),
-                _ => None,
-            })
-            .collect();
-        let is_here = |here: &[String], rule: &[String]| here.iter().zip(rule).all(|(name, rule)| fits(name, rule));
-        self.0.iter().any(|rule| names.windows(rule.len()).any(|here| is_here(here, rule)))
+        let names = names(path);
+        (0..names.len()).any(|at| self.end_with(&names[..at], &names[at]))
     }
+
+    /// Which names in a folder, itself no secret, are secrets.
+    pub fn of(&self, folder: &Path) -> SecretsOf<'_> {
+        SecretsOf { secrets: self, folder: names(folder) }
+    }
+
+    /// Whether one ends with this name in a folder of these.
+    fn end_with(&self, folder: &[String], name: &str) -> bool {
+        self.0.iter().any(|rule| {
+            let Some((last, before)) = rule.split_last() else { return false };
+            fits(name, last)
+                && folder
+                    .len()
+                    .checked_sub(before.len())
+                    .is_some_and(|from| folder[from..].iter().zip(before).all(|(name, rule)| fits(name, rule)))
+        })
+    }
+}
+
+/// See [`Secrets::of`].
+#[derive(Debug)]
+pub struct SecretsOf<'a> {
+    secrets: &'a Secrets,
+    folder: Vec<String>,
+}
+
+impl SecretsOf<'_> {
+    /// Whether this name in the folder is one.
+    pub fn hold(&self, name: &str) -> bool {
+        self.secrets.end_with(&self.folder, &name.to_lowercase())
+    }
+}
+
+fn names(path: &Path) -> Vec<String> {
+    let name = |part| match part {
+        Component::Normal(name) => Some(name.to_string_lossy().to_lowercase()),
+        _ => None,
+    };
+    path.components().filter_map(name).collect()
 }
 
 /// Whether a name is what a rule with stars says.
@@ -195,6 +227,24 @@ mod tests {
             "/",
         ] {
             assert!(!secret(path), "{path}");
+        }
+    }
+
+    #[test]
+    fn what_is_secret_in_a_folder_is_what_is_secret_by_its_whole_path() {
+        let deny = [".ssh", ".config/gh", "a/*/c", "*.key"].map(str::to_owned);
+        let secrets = Secrets::new(&deny);
+        for (folder, name, secret) in [
+            ("/home/u", ".SSH", true),
+            ("/home/u/.config", "gh", true),
+            ("/home/u", "gh", false),
+            ("/", "gh", false),
+            ("/a/b", "C", true),
+            ("/b", "c", false),
+            ("/", "x.key", true),
+        ] {
+            assert_eq!(secrets.of(Path::new(folder)).hold(name), secret, "{folder} {name}");
+            assert_eq!(secrets.hold(&Path::new(folder).join(name)), secret, "{folder} {name}");
         }
     }
 
