@@ -227,6 +227,19 @@ async fn a_repository_shows_nothing_from_outside_the_roots() {
     place.git("", &["add", "-f", "root/Makefile"]);
     place.git("", &["commit", "-q", "-m", SECRET]);
     assert_eq!(json_of(&get(&rig, "/api/file/diff", &place.root("Makefile")).await)["tracked"], false);
+    // Nor where a folder's own repository is none, so that git looks for another one further up.
+    place.write("secret.txt", SECRET.as_bytes());
+    place.git("", &["add", "secret.txt"]);
+    place.git("", &["commit", "-q", "-m", SECRET]);
+    for (folder, wanted) in [("plain", None), ("with:colon", Some("git_failed"))] {
+        std::fs::create_dir_all(place.path(&format!("root/{folder}/repo/.git"))).unwrap();
+        place.write(&format!("root/{folder}/repo/secret.txt"), b"mine\n");
+        let file = place.root(&format!("{folder}/repo/secret.txt"));
+        for answer in [get(&rig, "/api/file/diff", &file).await, post(&rig, "/api/git-history", &file).await] {
+            assert!(!answer.contains(SECRET), "{folder}: {answer}");
+            assert_eq!(json_of(&answer)["code"].as_str(), wanted, "{folder}: {answer}");
+        }
+    }
 }
 
 /// A repository outside of the root whose every object is in a pack.

@@ -81,6 +81,12 @@ struct Look<'a> {
 impl Look<'_> {
     fn at(&mut self, top: &Path, dot_git: &Path) -> Result<(), FileError> {
         self.within(top)?;
+        // git is told not to look further up by a list with colons between its paths, in which none can be written.
+        if top.parent().is_some_and(|above| above.as_os_str().as_encoded_bytes().contains(&b':')) {
+            return Err(FileError::Git(
+                "git cannot be kept to a repository below a folder with a colon in its name".to_owned(),
+            ));
+        }
         // Where `.git` is none, git takes a folder that looks like one itself, of which nothing was looked at.
         if is_there(&top.join("HEAD")) && (is_there(&top.join("objects")) || is_there(&top.join("commondir"))) {
             return Err(FileError::Outside);
