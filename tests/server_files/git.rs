@@ -372,7 +372,7 @@ async fn a_repository_that_is_another_one_for_a_moment_gives_nothing_away() {
         ];
         nothing_of_it(&answers);
         for answer in &answers {
-            assert_eq!((status(answer), code(answer).as_str()), (500, "git_failed"), "{name}: {answer}");
+            assert_eq!((status(answer), code(answer).as_str()), (503, "git_busy"), "{name}: {answer}");
         }
         println!("{name}: {}", body(&answers[0]));
     }

@@ -40,7 +40,7 @@ const READERS: usize = 2;
 /// How long a question waits for one of them, and then for the disk.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How often git is asked anew because the repository changed meanwhile, the first time included.
-const TRIES: usize = 4;
+const TRIES: usize = 6;
 /// What an answer takes while it is made, for each byte of the file: the bytes, and twice as many as JSON.
 const TIMES: u64 = 3;
 
@@ -244,7 +244,7 @@ impl Files {
         question.tries -= 1;
         match now {
             Some(now) if now.top == question.repository.top && question.tries > 0 => question.repository = now,
-            _ => return Err(FileError::Git("the repository was changed meanwhile; try again".to_owned())),
+            _ => return Err(FileError::GitMoving),
         }
         Ok(false)
     }
