@@ -392,8 +392,9 @@ fn read_user(text: &str) -> Result<String, String> {
 }
 
 fn read_names(text: &str) -> Result<String, String> {
-    let plain = |name: &str| !matches!(name, "" | "." | ".." | "*");
-    if text.split('/').all(plain) {
+    let plain = |name: &str| !matches!(name, "" | "." | "..");
+    let says_something = |name: &str| name.chars().any(|c| c != '*');
+    if text.split('/').all(plain) && text.split('/').any(says_something) {
         Ok(text.to_owned())
     } else {
         Err(format!("{text:?} is no name such as .ssh, nor names joined by / such as .config/gh"))

@@ -96,7 +96,11 @@ fn branch(dir: &Path) -> Option<String> {
     let head = head.trim();
     match head.strip_prefix("ref:") {
         Some(name) => name.trim().strip_prefix("refs/heads/").map(str::to_owned),
-        None => head.get(..7).map(str::to_owned),
+        // A commit's number and nothing else: the file may be a link to another one.
+        None if matches!(head.len(), 40 | 64) && head.bytes().all(|b| b.is_ascii_hexdigit()) => {
+            Some(head[..7].to_owned())
+        }
+        None => None,
     }
 }
 
@@ -183,6 +187,10 @@ mod tests {
         assert_eq!(branch(&tree), None, "no HEAD there yet");
         std::fs::write(repo.join(".git/worktrees/tree/HEAD"), "0123456789abcdef0123456789abcdef01234567\n").unwrap();
         assert_eq!(branch(&tree).as_deref(), Some("0123456"));
+        std::fs::write(dir.path().join("secret"), "hunter2-and-more\n").unwrap();
+        std::fs::remove_file(repo.join(".git/HEAD")).unwrap();
+        std::os::unix::fs::symlink("../../secret", repo.join(".git/HEAD")).unwrap();
+        assert_eq!(branch(&repo), None, "nothing of a file that is none of git's");
         std::fs::remove_file(repo.join(".git/HEAD")).unwrap();
         assert!(std::process::Command::new("mkfifo").arg(repo.join(".git/HEAD")).status().unwrap().success());
         assert_eq!(branch(&repo), None, "nobody waits for a pipe");

@@ -227,6 +227,200 @@ async fn a_repository_shows_nothing_from_outside_the_roots() {
     place.git("", &["add", "-f", "root/Makefile"]);
     place.git("", &["commit", "-q", "-m", SECRET]);
     assert_eq!(json_of(&get(&rig, "/api/file/diff", &place.root("Makefile")).await)["tracked"], false);
+    // Nor where a folder's own repository is none, so that git looks for another one further up.
+    place.write("secret.txt", SECRET.as_bytes());
+    place.git("", &["add", "secret.txt"]);
+    place.git("", &["commit", "-q", "-m", SECRET]);
+    for (folder, wanted) in [("plain", None), ("with:colon", Some("git_failed"))] {
+        std::fs::create_dir_all(place.path(&format!("root/{folder}/repo/.git"))).unwrap();
+        place.write(&format!("root/{folder}/repo/secret.txt"), b"mine\n");
+        let file = place.root(&format!("{folder}/repo/secret.txt"));
+        for answer in [get(&rig, "/api/file/diff", &file).await, post(&rig, "/api/git-history", &file).await] {
+            assert!(!answer.contains(SECRET), "{folder}: {answer}");
+            assert_eq!(json_of(&answer)["code"].as_str(), wanted, "{folder}: {answer}");
+        }
+    }
+}
+
+/// A repository outside of the root whose every object is in a pack.
+fn packed_outside(place: &Place) -> PathBuf {
+    place.repository("outside/repo");
+    place.write("outside/repo/a.txt", SECRET.as_bytes());
+    place.git("outside/repo", &["commit", "-q", "-a", "-m", SECRET]);
+    place.git("outside/repo", &["gc", "-q"]);
+    place.path("outside/repo/.git")
+}
+
+#[track_caller]
+fn nothing_of_it(answers: &[String]) {
+    for answer in answers {
+        assert!(!answer.contains(SECRET) && !answer.contains("add a"), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn links_among_the_objects_and_a_repository_beside_an_empty_one_lead_nowhere() {
+    let place = Place::new();
+    let rig = start(place.settings());
+    let outside = packed_outside(&place);
+    let loose = {
+        place.repository("outside/loose");
+        place.write("outside/loose/a.txt", SECRET.as_bytes());
+        place.git("outside/loose", &["commit", "-q", "-a", "-m", SECRET]);
+        place.path("outside/loose/.git")
+    };
+    let entries = |dir: &std::path::Path| -> Vec<PathBuf> {
+        std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect()
+    };
+    for name in ["packs", "fanout", "objects", "bare"] {
+        let top = place.path(&format!("root/{name}"));
+        std::fs::create_dir_all(&top).unwrap();
+        std::fs::write(top.join("a.txt"), "mine\n").unwrap();
+        let folder = if name == "bare" { top.clone() } else { top.join(".git") };
+        place.git(&format!("root/{name}"), &["init", "-q", "-b", "main"]);
+        if name == "bare" {
+            for entry in entries(&top.join(".git")) {
+                std::fs::rename(&entry, top.join(entry.file_name().unwrap())).unwrap();
+            }
+            place.git("root/bare", &["--git-dir=.", "config", "core.bare", "true"]);
+        }
+        let from = if matches!(name, "packs" | "bare") { &outside } else { &loose };
+        std::fs::copy(from.join("index"), folder.join("index")).unwrap();
+        let head = place.git(if from == &outside { "outside/repo" } else { "outside/loose" }, &["rev-parse", "HEAD"]);
+        std::fs::write(folder.join("refs/heads/main"), head).unwrap();
+        match name {
+            "packs" => {
+                for pack in entries(&outside.join("objects/pack")) {
+                    symlink(&pack, folder.join("objects/pack").join(pack.file_name().unwrap())).unwrap();
+                }
+            }
+            "bare" => {
+                let list = format!("{}\n", outside.join("objects").display());
+                std::fs::write(folder.join("objects/info/alternates"), list).unwrap();
+            }
+            _ => {
+                for fanout in entries(&loose.join("objects")) {
+                    let here = folder.join("objects").join(fanout.file_name().unwrap());
+                    if name == "fanout" && !here.exists() {
+                        symlink(&fanout, here).unwrap();
+                    } else if name == "objects" {
+                        std::fs::create_dir_all(&here).unwrap();
+                        for object in entries(&fanout) {
+                            symlink(&object, here.join(object.file_name().unwrap())).unwrap();
+                        }
+                    }
+                }
+            }
+        }
+        // The trap is real: git by itself shows what is outside.
+        assert!(place.git(&format!("root/{name}"), &["show", "main"]).contains(SECRET), "{name}");
+        let answers = ask_all(&rig, &place.root(&format!("{name}/a.txt"))).await;
+        nothing_of_it(&answers);
+        for answer in &answers[..5] {
+            assert_eq!((status(answer), code(answer).as_str()), (403, "outside_roots"), "{name}: {answer}");
+        }
+    }
+}
+
+/// git finds another repository than the one that was looked at, and afterwards all is as it was.
+#[tokio::test]
+async fn a_repository_that_is_another_one_for_a_moment_gives_nothing_away() {
+    let place = Place::new();
+    let outside = packed_outside(&place);
+    let outside = outside.display();
+    let git = mpm_monitor::service::exec::find("git").unwrap();
+    let git = git.display();
+    let base = place.base.display();
+    let swaps = [
+        ("folder", format!("mv .git ../kept; ln -s {outside} .git; {git} \"$@\"; rm .git; mv ../kept .git")),
+        (
+            "tree",
+            format!(
+                "cd /; mv {base}/root/tree {base}/root/kept; ln -s {base}/outside/repo {base}/root/tree; cd {base}/root/tree; \
+                 {git} \"$@\"; cd /; rm {base}/root/tree; mv {base}/root/kept {base}/root/tree"
+            ),
+        ),
+        (
+            "borrow",
+            format!(
+                "f=.git/objects/info/alternates; echo {outside}/objects > $f; {git} \"$@\"; echo ../../../good/.git/objects > $f"
+            ),
+        ),
+        (
+            "pack",
+            format!(
+                "for p in {outside}/objects/pack/*; do ln -s $p .git/objects/pack/; done; {git} \"$@\"; \
+                 find .git/objects/pack -type l -delete"
+            ),
+        ),
+    ];
+    place.repository("root/good");
+    for (name, swap) in swaps {
+        place.repository(&format!("root/{name}"));
+        if matches!(name, "borrow" | "pack") {
+            let head = place.git("outside/repo", &["rev-parse", "HEAD"]);
+            place.write(&format!("root/{name}/.git/refs/heads/main"), head.as_bytes());
+            place.write(&format!("root/{name}/.git/objects/info/alternates"), b"../../../good/.git/objects\n");
+        }
+        let rig = start(stand_in(&place, &swap));
+        let file = place.root(&format!("{name}/a.txt"));
+        let commit = format!("/api/file/diff?path={}&commit=main", encoded(&file));
+        let answers = [
+            get(&rig, "/api/file/diff", &file).await,
+            rig.ask("GET", &commit, "", "").await,
+            post(&rig, "/api/git-history", &file).await,
+        ];
+        nothing_of_it(&answers);
+        for answer in &answers {
+            assert_eq!((status(answer), code(answer).as_str()), (503, "git_busy"), "{name}: {answer}");
+        }
+        println!("{name}: {}", body(&answers[0]));
+    }
+    // Whoever just works there is not in the way: git is asked again.
+    let once =
+        format!("test -e {base}/once || {{ touch {base}/once; touch .git/refs/heads/new; rm .git/refs/heads/new; }}");
+    let rig = start(stand_in(&place, &format!("{once}; exec {git} \"$@\"")));
+    let diff = json_of(&get(&rig, "/api/file/diff", &place.root("good/a.txt")).await);
+    assert_eq!((&diff["tracked"], &diff["has_changes"]), (&json!(true), &json!(true)), "{diff}");
+    assert!(place.path("once").exists());
+}
+
+#[tokio::test]
+async fn the_history_of_a_folder_is_not_shown_as_that_of_the_file_in_its_place() {
+    let place = Place::new();
+    let rig = start(place.settings());
+    place.repository("root/proj");
+    place.write("root/proj/x/.env", SECRET.as_bytes());
+    place.git("root/proj", &["add", "x"]);
+    place.git("root/proj", &["commit", "-q", "-m", "a folder"]);
+    place.git("root/proj", &["branch", "folder"]);
+    std::fs::remove_dir_all(place.path("root/proj/x")).unwrap();
+    place.write("root/proj/x", b"a file\n");
+    place.git("root/proj", &["add", "-A"]);
+    place.git("root/proj", &["commit", "-q", "-m", "a file"]);
+    // Followed over the change of its name, it is the secret itself.
+    place.write("root/proj/.env", format!("{SECRET}\n").repeat(50).as_bytes());
+    place.git("root/proj", &["add", ".env"]);
+    place.git("root/proj", &["commit", "-q", "-m", "secret"]);
+    place.git("root/proj", &["mv", ".env", "plain"]);
+    place.write("root/proj/plain", format!("{}no secret\n", format!("{SECRET}\n").repeat(49)).as_bytes());
+    place.git("root/proj", &["commit", "-q", "-a", "-m", "renamed"]);
+    place.git("root/proj", &["config", "log.follow", "true"]);
+    let ask = async |file: &str, commit: &str| {
+        let file = encoded(&place.root(file));
+        json_of(&rig.ask("GET", &format!("/api/file/diff?path={file}&commit={commit}"), "", "").await)
+    };
+    let number = place.git("root/proj", &["log", "--format=%H", "--grep=^a file"]);
+    for commit in ["folder", "main", number.trim()] {
+        let shown = ask("proj/x", commit).await.to_string();
+        assert!(!shown.contains(SECRET), "{commit}: {shown}");
+    }
+    assert_eq!(ask("proj/x", "folder").await["has_changes"], false);
+    let shown = ask("proj/x", number.trim()).await;
+    assert!(shown["diff"].as_str().unwrap().ends_with("@@ -0,0 +1 @@\n+a file\n"), "{shown}");
+    let shown = ask("proj/plain", "main").await.to_string();
+    assert!(shown.contains("+++ b/plain") && !shown.contains(".env"), "{shown}");
+    assert_eq!(ask("proj/plain", "main").await["history"].as_array().unwrap().len(), 1);
 }
 
 #[tokio::test]
@@ -289,7 +483,7 @@ async fn a_git_that_hangs_is_ended_and_delays_nobody_else() {
     let all = [a, b, c, d, e, f];
     for (answer, took) in &all {
         let value = json_of(answer);
-        assert!(["git_timeout", "git_busy"].contains(&value["code"].as_str().unwrap()), "{answer}");
+        assert!(["git_timeout", "git_busy"].contains(&&*described(answer, "/api/file/diff")), "{answer}");
         assert!(
             matches!(status(answer), 503 | 504) && value["diff"] == "" && value["has_changes"] == false,
             "{answer}"
@@ -354,6 +548,30 @@ async fn output_of_git_is_bounded() {
     let missing = mpm_monitor::server::files::Rules { git: Some("/nonexistent/git".into()), ..place.rules() };
     let rig = start(Settings { files: missing, ..settings() });
     assert_eq!(code(&get(&rig, "/api/file/diff", &place.root("proj/a.txt")).await), "git_failed");
+}
+
+#[tokio::test]
+async fn a_commit_that_unpacks_to_more_than_git_may_have_of_memory_is_not_shown() {
+    let place = Place::new();
+    let rig = start(place.settings());
+    place.repository("root/bomb");
+    place.write("root/bomb/a.txt", &vec![b'a'; (128 << 20) + 1]);
+    place.git("root/bomb", &["-c", "core.compression=1", "commit", "-q", "-a", "-m", "large"]);
+    let large = place.git("root/bomb", &["rev-parse", "HEAD"]);
+    place.write("root/bomb/a.txt", b"hello\n");
+    place.git("root/bomb", &["commit", "-q", "-a", "-m", "small"]);
+    let (file, began) = (encoded(&place.root("bomb/a.txt")), Instant::now());
+    for commit in [large.trim(), "main"] {
+        let answer = rig.ask("GET", &format!("/api/file/diff?path={file}&commit={commit}"), "", "").await;
+        // Some gits need not have it in memory to say that it is no text.
+        match status(&answer) {
+            200 => assert!(body(&answer).contains("Binary files a/a.txt and b/a.txt differ"), "{answer:.1000}"),
+            _ => assert_eq!(described(&answer, "/api/file/diff"), "too_large", "{answer}"),
+        }
+        println!("128 MiB: {} in {:?}", status(&answer), began.elapsed());
+    }
+    let diff = json_of(&get(&rig, "/api/file/diff", &place.root("bomb/a.txt")).await);
+    assert_eq!((&diff["tracked"], diff["history"].as_array().unwrap().len()), (&json!(true), 3), "{diff}");
 }
 
 #[tokio::test]

@@ -152,6 +152,28 @@ pub(crate) async fn post(rig: &Rig, route: &str, path: &str) -> String {
     rig.ask("POST", route, "", &serde_json::json!({"path": path}).to_string()).await
 }
 
+/// A refusal's code, which docs/openapi.json must have for this route under this status.
+#[track_caller]
+pub(crate) fn described(answer: &str, route: &str) -> String {
+    let (status, code) = (status(answer).to_string(), code(answer));
+    let document: &Value = {
+        static DOCUMENT: std::sync::LazyLock<Value> =
+            std::sync::LazyLock::new(|| serde_json::from_str(mpm_monitor::server::openapi::DOCUMENT).unwrap());
+        &DOCUMENT
+    };
+    let method = if matches!(route, "/api/file" | "/api/git-history") { "post" } else { "get" };
+    let mut said = &document["paths"][route][method]["responses"][&status];
+    if let Some(name) = said["$ref"].as_str() {
+        said = document.pointer(name.trim_start_matches('#')).unwrap();
+    }
+    let said = said["description"].as_str().unwrap_or_default();
+    assert!(
+        said.contains(&format!("`{code}`")),
+        "{route} answers {status} {code}, of which docs/openapi.json has {said:?}"
+    );
+    code
+}
+
 pub(crate) fn resident() -> u64 {
     mpm_monitor::runtime::usage::Usage::now().resident.unwrap_or(0)
 }

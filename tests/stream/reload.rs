@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -174,6 +174,29 @@ fn a_folder_that_is_removed_moved_or_linked_anew_goes_on_being_watched() {
     fs::write(served.dir("two/_app/start.js"), "// 7").unwrap();
     hears(&mut client);
     hears_nothing(&mut client);
+}
+
+/// File systems give the number of a folder that was removed to the next one, which then looks like it.
+#[test]
+fn a_folder_that_is_made_again_at_once_is_another_one() {
+    let served = Served::new("build", &[], |dir| build(dir, "1"));
+    served.is_watched();
+    let mut client = served.client();
+    let dir = served.dir("build");
+    let number = || fs::metadata(&dir).unwrap().ino();
+    let mut same = 0;
+    for round in 0..5 {
+        fs::remove_dir_all(dir.join("_app")).unwrap();
+        fs::remove_file(dir.join("index.html")).unwrap();
+        let before = number();
+        fs::remove_dir(&dir).and_then(|()| fs::create_dir(&dir)).unwrap();
+        same += usize::from(number() == before);
+        build(&dir, "2");
+        hears_the_end(&mut client);
+        fs::write(dir.join("_app/start.js"), format!("// {round}")).unwrap();
+        hears(&mut client);
+    }
+    figure("watch_same_number", same, "of 5 new folders had the number of the old one");
 }
 
 #[test]

@@ -69,6 +69,9 @@ pub enum FileError {
     /// All the places for git are taken.
     #[error("git is busy for other clients; try again")]
     GitBusy,
+    /// The repository changed whenever git was asked.
+    #[error("the repository is being changed; try again")]
+    GitMoving,
     /// git did not end in time, and was killed.
     #[error("git did not answer within {0} s and was ended")]
     GitTimeout(u64),
@@ -96,7 +99,7 @@ impl FileError {
             Self::Room(refusal) => refusal.code,
             Self::Io(_) => "file_unreadable",
             Self::GitMissing => "git_missing",
-            Self::GitBusy => "git_busy",
+            Self::GitBusy | Self::GitMoving => "git_busy",
             Self::GitTimeout(_) => "git_timeout",
             Self::Git(_) => "git_failed",
         }
@@ -110,7 +113,9 @@ impl FileError {
             Self::Absent | Self::NoDirectory => StatusCode::NOT_FOUND,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::NotText => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::Busy | Self::Room(_) | Self::GitMissing | Self::GitBusy => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Busy | Self::Room(_) | Self::GitMissing | Self::GitBusy | Self::GitMoving => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::GitTimeout(_) => StatusCode::GATEWAY_TIMEOUT,
             Self::Io(_) | Self::Git(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }

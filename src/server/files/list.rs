@@ -75,6 +75,7 @@ fn is_made(name: &str) -> bool {
 pub fn list(roots: &Roots, folder: &Opened<Dir>, shown: &Path) -> Result<Listing, FileError> {
     let mut found: [Vec<String>; 2] = Default::default();
     let mut listing = Listing::default();
+    let is_secret = roots.secrets_of(&folder.real);
     for (number, entry) in folder.it.entries()?.enumerate() {
         if number == SEEN {
             listing.truncated = true;
@@ -83,16 +84,18 @@ pub fn list(roots: &Roots, folder: &Opened<Dir>, shown: &Path) -> Result<Listing
         let entry = entry?;
         // A name that is no UTF-8 could not be asked for.
         let Ok(name) = entry.file_name().into_string() else { continue };
-        if is_made(&name) || roots.is_secret(&folder.real.join(&name)) {
+        if is_made(&name) || is_secret(&name) {
             continue;
         }
-        let is_directory = match entry.file_type()? {
-            kind if kind.is_dir() => true,
-            kind if kind.is_symlink() => match follow(roots, folder, &name) {
+        let is_directory = match entry.file_type() {
+            // It has gone meanwhile.
+            Err(_) => continue,
+            Ok(kind) if kind.is_dir() => true,
+            Ok(kind) if kind.is_symlink() => match follow(roots, folder, &name) {
                 Some(is) => is.is_dir(),
                 None => continue,
             },
-            _ => false,
+            Ok(_) => false,
         };
         found[usize::from(!is_directory)].push(name);
     }
@@ -112,8 +115,8 @@ pub fn list(roots: &Roots, folder: &Opened<Dir>, shown: &Path) -> Result<Listing
 
 /// What a link leads to; `None` for one that leads out, to a secret, or nowhere.
 fn follow(roots: &Roots, folder: &Opened<Dir>, name: &str) -> Option<Metadata> {
-    let followed = folder.follow(name)?;
-    if roots.is_secret(&followed) { None } else { folder.look(&followed) }
+    let (real, is) = folder.follow(name)?;
+    (!roots.is_secret(&real)).then_some(is)
 }
 
 /// `None` for one that has gone meanwhile.

@@ -39,6 +39,8 @@ use crate::events::hub::Hub;
 const READERS: usize = 2;
 /// How long a question waits for one of them, and then for the disk.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How often git is asked anew because the repository changed meanwhile, the first time included.
+const TRIES: usize = 6;
 /// What an answer takes while it is made, for each byte of the file: the bytes, and twice as many as JSON.
 const TIMES: u64 = 3;
 
@@ -111,7 +113,8 @@ impl Files {
     fn roots(&self) -> Roots {
         let (rules, own) = {
             let settings = self.0.settings.borrow();
-            let own = [&settings.state_dir, &settings.runtime_dir].into_iter().chain(&settings.token_file);
+            let folders = [&settings.state_dir, &settings.runtime_dir];
+            let own = folders.into_iter().chain(&settings.token_file).chain(&settings.bus_password_file);
             (settings.files.clone(), own.cloned().collect::<Vec<_>>())
         };
         let events = if rules.sessions { self.0.hub.kept() } else { Vec::new() };
@@ -191,10 +194,13 @@ impl Files {
                 question(roots, real)
             })
             .await?;
-        let Some(question) = found else { return Ok(Vec::new()) };
-        let commits = git::history(&question.git, &question.path, limit).await?;
-        self.same(question).await?;
-        Ok(commits)
+        let Some(mut question) = found else { return Ok(Vec::new()) };
+        loop {
+            let commits = git::history(&question.git, &question.path, limit).await?;
+            if self.stayed(&mut question).await? {
+                return Ok(commits);
+            }
+        }
     }
 
     /// The changes of a file: those of a commit, or those that are not committed.
@@ -213,25 +219,34 @@ impl Files {
                 Ok((opened, limit, found))
             })
             .await?;
-        let Some(question) = found else { return Ok(Diff::default()) };
+        let Some(mut question) = found else { return Ok(Diff::default()) };
         let _room = self.room(opened.is.len()).await?;
         let now = self.blocking(move |_| read::whole(&opened.it, opened.is.len(), limit)).await?;
         let most = usize::try_from(limit).unwrap_or(usize::MAX);
         let scratch = self.0.settings.borrow().state_dir.clone();
         let bounds = (most, scratch.as_path());
-        let changes = git::changes(&question.git, &question.path, &now, commit.as_deref(), bounds).await?;
-        self.same(question).await?;
-        Ok(changes.map_or_else(Diff::default, |changes| Diff { tracked: true, changes }))
+        loop {
+            let changes = git::changes(&question.git, &question.path, &now, commit.as_deref(), bounds).await?;
+            if self.stayed(&mut question).await? {
+                return Ok(changes.map_or_else(Diff::default, |changes| Diff { tracked: true, changes }));
+            }
+        }
     }
 
-    /// Looks again at what git followed: what it said while that was changed is not passed on.
-    async fn same(&self, question: Question) -> Result<(), FileError> {
-        let Question { real, repository, .. } = question;
-        let again = self.blocking(move |roots| Ok((repo::find(roots, &real)?, repository))).await?;
-        if again.0.as_ref() == Some(&again.1) {
-            return Ok(());
+    /// Whether all that git followed is as it was looked at. What it said while that changed is not passed on: it is to be
+    /// asked again, as whoever works there may just commit, but not for ever.
+    async fn stayed(&self, question: &mut Question) -> Result<bool, FileError> {
+        let real = question.real.clone();
+        let now = self.blocking(move |roots| repo::find(roots, &real)).await?;
+        if now.as_ref() == Some(&question.repository) {
+            return Ok(true);
         }
-        Err(FileError::Git("the repository was moved meanwhile; try again".to_owned()))
+        question.tries -= 1;
+        match now {
+            Some(now) if now.top == question.repository.top && question.tries > 0 => question.repository = now,
+            _ => return Err(FileError::GitMoving),
+        }
+        Ok(false)
     }
 }
 
@@ -242,6 +257,8 @@ struct Question {
     real: PathBuf,
     /// From the top of the working tree.
     path: String,
+    /// How often git may be asked yet.
+    tries: usize,
 }
 
 /// `None` for what is in no repository.
@@ -257,5 +274,5 @@ fn question(roots: &Roots, real: PathBuf) -> Result<Option<Question>, FileError>
         None => crate::service::exec::find("git").map_err(|_| FileError::GitMissing)?,
     };
     let git = Git { program, top: repository.top.clone() };
-    Ok(Some(Question { git, repository, real, path }))
+    Ok(Some(Question { git, repository, real, path, tries: TRIES }))
 }

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use cap_std::ambient_authority;
 use cap_std::fs::{Dir, Metadata, MetadataExt as _};
@@ -22,7 +22,7 @@ use crate::server::beneath;
 /// The most directories of sessions that are looked at; the newest count.
 const SESSIONS: usize = 256;
 
-/// What may be read now.
+/// What may be read now; made anew for each question, so that what is asked is what is there now.
 #[derive(Debug)]
 pub struct Roots {
     rules: Rules,
@@ -32,6 +32,9 @@ pub struct Roots {
     own: Vec<PathBuf>,
     /// The newest events, for where sessions run.
     events: Vec<Arc<Event>>,
+    /// The real paths of the roots that the settings name, and of those of sessions, once one has asked.
+    settled: OnceLock<Vec<PathBuf>>,
+    of_sessions: OnceLock<Vec<PathBuf>>,
 }
 
 /// A folder that may be read, open.
@@ -50,19 +53,16 @@ pub struct Opened<T> {
     pub is: Metadata,
     /// Where it really is.
     pub real: PathBuf,
-    root: Dir,
+    root: Root,
     below: PathBuf,
 }
 
 impl Opened<Dir> {
-    /// Where a link in this folder leads, from the root, if it leads to something in there.
-    pub fn follow(&self, name: &str) -> Option<PathBuf> {
-        self.root.canonicalize(self.below.join(name)).ok()
-    }
-
-    /// What the system says of a path that [`Opened::follow`] gave.
-    pub fn look(&self, followed: &Path) -> Option<Metadata> {
-        self.root.metadata(followed).ok()
+    /// Where a link in this folder really leads, and what is there, if that is within the root.
+    pub fn follow(&self, name: &str) -> Option<(PathBuf, Metadata)> {
+        let below = self.root.dir.canonicalize(self.below.join(name)).ok()?;
+        let is = self.root.dir.metadata(&below).ok()?;
+        Some((self.root.real.join(below), is))
     }
 }
 
@@ -70,7 +70,8 @@ impl Roots {
     /// Of this moment. `home` is the user's, `own` the paths that are the monitor's.
     pub fn new(rules: Rules, home: Option<PathBuf>, own: &[PathBuf], events: Vec<Arc<Event>>) -> Self {
         let own = own.iter().filter_map(|path| std::fs::canonicalize(path).ok()).collect();
-        Self { secrets: Secrets::new(&rules.deny), rules, home, own, events }
+        let secrets = Secrets::new(&rules.deny);
+        Self { secrets, rules, home, own, events, settled: OnceLock::new(), of_sessions: OnceLock::new() }
     }
 
     /// The rules.
@@ -132,12 +133,31 @@ impl Roots {
 
     /// Whether a real path is within a root, and no secret.
     pub fn holds(&self, real: &Path) -> bool {
-        !self.is_secret(real) && self.open_root(|root| real.starts_with(&root.real).then_some(())).is_some()
+        let settled = || {
+            let mut all = Vec::new();
+            self.open_settled(|_, root| note(&mut all, root));
+            all
+        };
+        let of_sessions = || {
+            let mut all = Vec::new();
+            self.open_of_session(|_, root| note(&mut all, root));
+            all
+        };
+        let within = |roots: &[PathBuf]| roots.iter().any(|root| real.starts_with(root));
+        !self.is_secret(real)
+            && (within(self.settled.get_or_init(settled)) || within(self.of_sessions.get_or_init(of_sessions)))
     }
 
     /// Whether a path is one of the secrets, or the monitor's own.
     pub fn is_secret(&self, path: &Path) -> bool {
         self.secrets.hold(path) || self.own.iter().any(|own| path.starts_with(own))
+    }
+
+    /// Which names in a folder, which was admitted, are secrets: quicker than to judge each by its whole path.
+    pub fn secrets_of<'a>(&'a self, folder: &'a Path) -> impl Fn(&str) -> bool + 'a {
+        let secrets = self.secrets.of(folder);
+        let own: Vec<_> = self.own.iter().filter_map(|own| own.strip_prefix(folder).ok()).collect();
+        move |name| secrets.hold(name) || own.iter().any(|own| *own == Path::new(name))
     }
 
     /// What was opened, if it is where it may be read: a link within the root may lead to a secret of it.
@@ -153,7 +173,7 @@ impl Roots {
         if self.is_secret(&real) {
             return Err(FileError::Secret);
         }
-        Ok(Opened { it, is, real, root: root.dir, below })
+        Ok(Opened { it, is, real, root, below })
     }
 
     /// The root that a path is in, and the rest of the path.
@@ -165,50 +185,53 @@ impl Roots {
         if self.is_secret(path) {
             return Err(FileError::Secret);
         }
-        self.open_root_named(|named, root| {
+        let below = |named: &Path, root: &Root| {
             let below = path.strip_prefix(named).or_else(|_| path.strip_prefix(&root.real));
             below.ok().map(Path::to_owned)
-        })
-        .ok_or(FileError::Outside)
+        };
+        self.open_settled(below).or_else(|| self.open_of_session(below)).ok_or(FileError::Outside)
     }
 
-    fn open_root<R>(&self, wanted: impl Fn(&Root) -> Option<R>) -> Option<R> {
-        self.open_root_named(|_, root| wanted(root)).map(|(_, found)| found)
-    }
-
-    /// Opens one root after the other until one is wanted. They are opened anew for each question, so that what is asked is
-    /// what is there now.
-    fn open_root_named<R>(&self, wanted: impl Fn(&Path, &Root) -> Option<R>) -> Option<(Root, R)> {
+    /// Opens one root of the settings after the other until one is wanted.
+    fn open_settled<R>(&self, mut wanted: impl FnMut(&Path, &Root) -> Option<R>) -> Option<(Root, R)> {
         let user = rustix::process::geteuid().as_raw();
-        let home = self.home.as_deref().and_then(|path| Some((path, open(path)?)));
-        let real_home = home.as_ref().map(|(_, (root, _))| root.real.clone());
         if self.rules.home
-            && let Some((path, (root, owner))) = home
+            && let Some(home) = &self.home
+            && let Some((root, owner)) = open(home)
             && rules::is_home_of_a_person(&root.real, owner, user)
-            && let Some(found) = wanted(path, &root)
+            && let Some(found) = wanted(home, &root)
         {
             return Some((root, found));
         }
-        for path in &self.rules.roots {
-            if let Some((root, _)) = open(path)
-                && let Some(found) = wanted(path, &root)
-            {
-                return Some((root, found));
-            }
-        }
+        self.rules.roots.iter().find_map(|path| {
+            let (root, _) = open(path)?;
+            let found = wanted(path, &root)?;
+            Some((root, found))
+        })
+    }
+
+    /// The same of the directories in which sessions run.
+    fn open_of_session<R>(&self, mut wanted: impl FnMut(&Path, &Root) -> Option<R>) -> Option<(Root, R)> {
         if !self.rules.sessions {
             return None;
         }
-        for path in places(&self.events) {
-            if let Some((root, owner)) = open(&path)
-                && rules::is_of_a_session(&root.real, owner, user, real_home.as_deref())
-                && let Some(found) = wanted(&path, &root)
-            {
-                return Some((root, found));
+        let user = rustix::process::geteuid().as_raw();
+        let home = self.home.as_deref().and_then(open).map(|(home, _)| home.real);
+        places(&self.events).into_iter().find_map(|path| {
+            let (root, owner) = open(&path)?;
+            if !rules::is_of_a_session(&root.real, owner, user, home.as_deref()) {
+                return None;
             }
-        }
-        None
+            let found = wanted(&path, &root)?;
+            Some((root, found))
+        })
     }
+}
+
+/// Notes where a root is, and goes on to the next one.
+fn note(all: &mut Vec<PathBuf>, root: &Root) -> Option<()> {
+    all.push(root.real.clone());
+    None
 }
 
 /// A folder with its owner, if it is there. Everything that is then judged is judged of the open folder.

@@ -4,13 +4,23 @@ use std::path::{Component, Path, PathBuf};
 
 /// The default of `files.deny`: keys, tokens and passwords by the names under which programs keep them, what browsers and
 /// shells remember, and what belongs to the monitor itself.
-pub const SECRETS: &str = ".ssh, .gnupg, .aws, .azure, .kube, .docker, .password-store, .netrc, .pgpass, .my.cnf, .npmrc, \
-    .pypirc, .git-credentials, .git/config, .vault-token, .env, .env.*, .*_history, .config/gcloud, .config/gh, \
-    .config/git/credentials, .config/op, .config/mpm-monitor, .local/share/keyrings, .cargo/credentials*, .claude.json*, \
-    .claude/.credentials.json, .codex/auth.json, .gemini/oauth_creds.json, .mozilla, .thunderbird, .config/google-chrome*, \
-    .config/chromium, .config/BraveSoftware, .config/microsoft-edge*, .config/vivaldi, snap/firefox, snap/chromium, \
-    Library/Keychains, Library/Cookies, Library/Safari, Library/Application Support/Google, \
-    Library/Application Support/Firefox, Library/Application Support/mpm-monitor";
+pub const SECRETS: &str = ".ssh, .gnupg, .aws, .azure, .kube, .docker, .password-store, .netrc, _netrc, .pgpass, \
+    .my.cnf, .mylogin.cnf, .npmrc, .yarnrc.yml, .pypirc, .htpasswd, .s3cfg, .boto, .git-credentials, *.git/config*, \
+    .git/modules/*/config*, .git/modules/*/*/config*, .git/worktrees/*/config*, .vault-token, .terraform.d, .terraformrc, \
+    .env, .env.*, .envrc, *.env, id_rsa, id_dsa, id_ecdsa*, id_ed25519*, *.pem, *.key, *.p12, *.pfx, *.jks, *.kdbx, \
+    .*_history, .zhistory, .histfile, .zsh_sessions, .bash_sessions, fish_history, PSReadLine, nushell/history*, \
+    .local/share/atuin, .config/gcloud, .config/gh, .config/glab-cli, .config/hub, .config/github-copilot, \
+    .config/containers/auth.json, .config/doctl, .config/rclone, .config/git/credentials, .config/op, \
+    .config/mpm-monitor, .local/share/keyrings, .local/share/kwalletd, .cargo/credentials*, .gem/credentials, \
+    .m2/settings*.xml, .gradle/gradle.properties, .composer/auth.json, .config/composer/auth.json, .kaggle, \
+    huggingface/token, .claude.json*, .claude/.credentials.json, .codex/auth.json, .gemini/oauth_creds.json, \
+    opencode/auth.json, .mozilla, .config/mozilla, .librewolf, .thunderbird, .config/google-chrome*, .config/chromium, \
+    .config/BraveSoftware, .config/microsoft-edge*, .config/vivaldi, .config/opera, .var/app, snap/firefox, \
+    snap/chromium, snap/brave, snap/thunderbird, Library/Keychains, Library/Cookies, Library/Safari, \
+    Library/Thunderbird, Library/Application Support/Google, Library/Application Support/Firefox, \
+    Library/Application Support/Chromium, Library/Application Support/BraveSoftware, \
+    Library/Application Support/Microsoft Edge*, Library/Application Support/Vivaldi, \
+    Library/Application Support/Arc, Library/Application Support/gcloud, Library/Application Support/mpm-monitor";
 
 /// The settings `files.*`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,16 +56,48 @@ impl Secrets {
 
     /// Whether a path is one, or within one.
     pub fn hold(&self, path: &Path) -> bool {
-        let names: Vec<String> = path
-            .components()
-            .filter_map(|part| match part {
-                Component::Normal(name) => Some(name.to_string_lossy().to_lowercase()),
-                _ => None,
-            })
-            .collect();
-        let is_here = |here: &[String], rule: &[String]| here.iter().zip(rule).all(|(name, rule)| fits(name, rule));
-        self.0.iter().any(|rule| names.windows(rule.len()).any(|here| is_here(here, rule)))
+        let names = names(path);
+        (0..names.len()).any(|at| self.end_with(&names[..at], &names[at]))
     }
+
+    /// Which names in a folder, itself no secret, are secrets.
+    pub fn of(&self, folder: &Path) -> SecretsOf<'_> {
+        SecretsOf { secrets: self, folder: names(folder) }
+    }
+
+    /// Whether one ends with this name in a folder of these.
+    fn end_with(&self, folder: &[String], name: &str) -> bool {
+        self.0.iter().any(|rule| {
+            let Some((last, before)) = rule.split_last() else { return false };
+            fits(name, last)
+                && folder
+                    .len()
+                    .checked_sub(before.len())
+                    .is_some_and(|from| folder[from..].iter().zip(before).all(|(name, rule)| fits(name, rule)))
+        })
+    }
+}
+
+/// See [`Secrets::of`].
+#[derive(Debug)]
+pub struct SecretsOf<'a> {
+    secrets: &'a Secrets,
+    folder: Vec<String>,
+}
+
+impl SecretsOf<'_> {
+    /// Whether this name in the folder is one.
+    pub fn hold(&self, name: &str) -> bool {
+        self.secrets.end_with(&self.folder, &name.to_lowercase())
+    }
+}
+
+fn names(path: &Path) -> Vec<String> {
+    let name = |part| match part {
+        Component::Normal(name) => Some(name.to_string_lossy().to_lowercase()),
+        _ => None,
+    };
+    path.components().filter_map(name).collect()
 }
 
 /// Whether a name is what a rule with stars says.
@@ -149,6 +191,22 @@ mod tests {
             "/home/u/.claude.json.backup",
             "/home/u/.cargo/credentials.toml",
             "/home/u/p/.git/config",
+            "/home/u/p/.git/config.worktree",
+            "/home/u/p/.git/modules/lib/config",
+            "/home/u/p/.git/modules/vendor/lib/config",
+            "/home/u/p/.git/worktrees/w/config.worktree",
+            "/home/u/mirror.git/config",
+            "/home/u/p/.envrc",
+            "/home/u/p/production.env",
+            "/home/u/backup/id_ed25519",
+            "/home/u/p/tls/server.key",
+            "/home/u/.local/share/fish/fish_history",
+            "/home/u/.zhistory",
+            "/home/u/.zsh_sessions/1.history",
+            "/home/u/.config/mozilla/firefox/p/logins.json",
+            "/home/u/.var/app/com.google.Chrome/config/google-chrome/Default/Preferences",
+            "/home/u/.config/github-copilot/apps.json",
+            "/home/u/.cache/huggingface/token",
             "/Users/u/Library/Application Support/Firefox/Profiles/x/logins.json",
         ] {
             assert!(secret(path), "{path}");
@@ -159,13 +217,34 @@ mod tests {
             "/home/u/.config/nvim/init.lua",
             "/home/u/.claude/settings.json",
             "/home/u/p/.environment",
-            "/home/u/p/.envrc",
+            "/home/u/p/environment.md",
             "/home/u/p/.gitignore",
             "/home/u/p/.git/HEAD",
+            "/home/u/p/config",
+            "/home/u/p/keys.rs",
+            "/home/u/p/modules/lib/config",
             "/home/u/history",
             "/",
         ] {
             assert!(!secret(path), "{path}");
+        }
+    }
+
+    #[test]
+    fn what_is_secret_in_a_folder_is_what_is_secret_by_its_whole_path() {
+        let deny = [".ssh", ".config/gh", "a/*/c", "*.key"].map(str::to_owned);
+        let secrets = Secrets::new(&deny);
+        for (folder, name, secret) in [
+            ("/home/u", ".SSH", true),
+            ("/home/u/.config", "gh", true),
+            ("/home/u", "gh", false),
+            ("/", "gh", false),
+            ("/a/b", "C", true),
+            ("/b", "c", false),
+            ("/", "x.key", true),
+        ] {
+            assert_eq!(secrets.of(Path::new(folder)).hold(name), secret, "{folder} {name}");
+            assert_eq!(secrets.hold(&Path::new(folder).join(name)), secret, "{folder} {name}");
         }
     }
 

@@ -87,7 +87,7 @@ impl Run {
         let stop = self.stop.clone();
         let mut debounce = Debounce::default();
         // What it finds first is no change.
-        if stop.run_until_cancelled(self.look(true)).await.is_none() {
+        if stop.run_until_cancelled(self.look(true, false)).await.is_none() {
             return self.end().await;
         }
         let mut next_look = Instant::now() + self.pause();
@@ -105,7 +105,7 @@ impl Run {
                 // Its thread has ended by itself: it is begun anew.
                 Heard::Notes(None) => {
                     self.watching = None;
-                    Notes { changed: true, look: true, problem: None }
+                    Notes { changed: true, look: true, ..Notes::default() }
                 }
                 Heard::Notes(Some(notes)) => notes,
                 Heard::Due | Heard::Nothing => Notes { look: true, ..Notes::default() },
@@ -117,7 +117,9 @@ impl Run {
                 self.say(notes.problem);
             }
             if notes.look {
-                let Some(is_other) = stop.run_until_cancelled(self.look(retry)).await else { return self.end().await };
+                let Some(is_other) = stop.run_until_cancelled(self.look(retry, notes.lost)).await else {
+                    return self.end().await;
+                };
                 next_look = Instant::now() + self.pause();
                 if is_other {
                     debounce.changed(Instant::now());
@@ -140,8 +142,8 @@ impl Run {
     }
 
     /// Looks at the folders, and watches those that are there now, or, to `retry`, all of what could not be watched; whether
-    /// they are others than before.
-    async fn look(&mut self, retry: bool) -> bool {
+    /// they are others than before, which they are in any case if one was `lost`.
+    async fn look(&mut self, retry: bool, lost: bool) -> bool {
         let folders = Arc::clone(&self.folders);
         let seen = spawn_blocking(move || Sight::of(&folders)).await;
         let seen = match seen {
@@ -157,7 +159,7 @@ impl Run {
             }
             Err(_) => return false,
         };
-        let is_other = self.watching.as_ref().is_none_or(|w| w.sight != seen);
+        let is_other = lost || self.watching.as_ref().is_none_or(|w| w.sight != seen);
         let wants_more = retry && self.problem.is_some();
         if !is_other && !wants_more {
             return false;

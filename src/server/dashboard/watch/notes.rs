@@ -17,6 +17,9 @@ pub struct Notes {
     pub changed: bool,
     /// The folders may not be those any more, or not all was heard.
     pub look: bool,
+    /// One of them is not listened to any more, though one that looks the same may be there: file systems give the number of
+    /// a folder that was removed to the next one.
+    pub lost: bool,
     /// Not everything is watched.
     pub problem: Option<String>,
 }
@@ -45,9 +48,10 @@ impl Notebook {
             Ok(event) => Notes {
                 changed: self.counts(event),
                 look: event.flag() == Some(Flag::Rescan) || self.moves(event),
+                lost: self.moves(event) && ends(&event.kind),
                 problem: None,
             },
-            Err(error) => Notes { look: true, problem: Some(describe(error)), changed: true },
+            Err(error) => Notes { look: true, problem: Some(describe(error)), changed: true, lost: false },
         }
     }
 
@@ -82,6 +86,7 @@ impl notify::EventHandler for Notebook {
             let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
             notes.changed |= note.changed;
             notes.look |= note.look;
+            notes.lost |= note.lost;
             notes.problem = note.problem.or(notes.problem.take());
         }
         // Full or closed: somebody will look, or nobody is left to.
@@ -96,6 +101,11 @@ fn changes(kind: &EventKind) -> bool {
         EventKind::Modify(ModifyKind::Metadata(kind)) => *kind != MetadataKind::AccessTime,
         _ => true,
     }
+}
+
+/// Whether what it is about is no longer what was at its place.
+fn ends(kind: &EventKind) -> bool {
+    matches!(kind, EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(_)))
 }
 
 /// What editors and build tools leave for a moment: `.tmp`, `.swp` and names with a `~` at their end, as in the original.
@@ -138,9 +148,13 @@ mod tests {
         Notebook::new(Arc::default(), bell, Arc::default(), &sight)
     }
 
-    fn noted(kind: EventKind, paths: &[&str]) -> (bool, bool) {
+    fn note(kind: EventKind, paths: &[&str]) -> Notes {
         let event = paths.iter().fold(Event::new(kind), |event, path| event.add_path(path.into()));
-        let note = notebook(channel(1).0).note(&Ok(event));
+        notebook(channel(1).0).note(&Ok(event))
+    }
+
+    fn noted(kind: EventKind, paths: &[&str]) -> (bool, bool) {
+        let note = note(kind, paths);
         (note.changed, note.look)
     }
 
@@ -166,6 +180,14 @@ mod tests {
     fn a_folder_or_a_link_to_it_that_moves_makes_it_look() {
         assert_eq!(noted(EventKind::Remove(RemoveKind::Folder), &["/real/build"]), (true, true));
         assert_eq!(noted(RENAMED, &["/etc/current.new", "/etc/current"]), (true, true));
+        assert!(
+            note(EventKind::Remove(RemoveKind::Folder), &["/real/build"]).lost && note(RENAMED, &["/real/build"]).lost
+        );
+        assert!(
+            !note(EventKind::Create(CreateKind::Folder), &["/real/build"]).lost,
+            "what is new there is listened to"
+        );
+        assert!(!note(EventKind::Remove(RemoveKind::Folder), &["/real/build/_app"]).lost);
         let rescan = Event::new(EventKind::Other).set_flag(Flag::Rescan);
         let note = notebook(channel(1).0).note(&Ok(rescan));
         assert!(note.changed && note.look);

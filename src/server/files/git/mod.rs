@@ -164,7 +164,7 @@ async fn show(git: &Git, path: &str, commit: &str) -> Result<(String, bool), Fil
         path,
     ];
     let said = git.run(&arguments, DIFF).await?;
-    Ok(if said.is_good() { (said.text(), said.cut) } else { Default::default() })
+    Ok(if said.is_good() { (text::only_of(&said.text(), path), said.cut) } else { Default::default() })
 }
 
 /// A path below `top` as git wants it.

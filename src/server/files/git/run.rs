@@ -20,6 +20,8 @@ pub const TIMEOUT: Duration = Duration::from_secs(2);
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How much is kept of what it says on standard error, bytes.
 const STDERR: usize = 2048;
+/// The most memory that it may ask for at once, bytes: a commit of a few kilobytes can hold a file of gigabytes.
+const MEMORY: u64 = 128 << 20;
 /// What of our environment it needs: its user's settings, and with them `safe.directory`.
 const KEPT: [&str; 3] = ["HOME", "XDG_CONFIG_HOME", "TMPDIR"];
 
@@ -62,7 +64,8 @@ impl Git {
     /// Runs it, and takes at most `most` bytes of its output.
     ///
     /// # Errors
-    /// [`FileError::GitBusy`], [`FileError::GitTimeout`], [`FileError::Git`]; no exit code is an error by itself.
+    /// [`FileError::GitBusy`], [`FileError::GitTimeout`], [`FileError::Git`], [`FileError::TooLarge`] when it needs too much
+    /// memory; no exit code is an error by itself.
     pub async fn run(&self, arguments: &[&str], most: usize) -> Result<Said, FileError> {
         let Ok(Ok(_place)) = tokio::time::timeout(PATIENCE, PLACES.acquire()).await else {
             return Err(FileError::GitBusy);
@@ -80,6 +83,9 @@ impl Git {
                 if !said.is_good() {
                     // What it says is text of others: the log escapes it, and clients do not see it.
                     tracing::debug!(verb, top = ?self.top, code = ?said.code, stderr = ?errors, "git says no");
+                    if errors.contains("attempting to allocate") {
+                        return Err(FileError::TooLarge { size: MEMORY + 1, limit: MEMORY });
+                    }
                 }
                 Ok(said)
             }
@@ -102,12 +108,16 @@ impl Git {
             "core.attributesFile=/dev/null",
             "core.quotePath=false",
             "core.untrackedCache=false",
+            "core.bigFileThreshold=64m",
             "diff.external=",
             "log.showSignature=false",
             "protocol.allow=never",
             "credential.helper=",
             "gc.auto=0",
+            "i18n.logOutputEncoding=UTF-8",
+            "log.follow=false",
             "maintenance.auto=false",
+            "safe.bareRepository=explicit",
         ] {
             command.args(["-c", setting]);
         }
@@ -126,6 +136,7 @@ impl Git {
             .env("GIT_NO_LAZY_FETCH", "1")
             .env("GIT_ALLOW_PROTOCOL", "none")
             .env("GIT_ATTR_NOSYSTEM", "1")
+            .env("GIT_ALLOC_LIMIT", MEMORY.to_string())
             .env("GIT_PAGER", "cat")
             .env("GIT_EDITOR", "false")
             .env("GIT_ASKPASS", "false")

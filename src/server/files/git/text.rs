@@ -87,7 +87,7 @@ pub fn tree_entry(text: &str) -> Option<(&str, &str)> {
 /// the committed file, if there is one.
 pub fn named_diff(unnamed: &str, path: &str, mode: Option<&str>) -> String {
     let index = unnamed.lines().find_map(|line| line.strip_prefix("index "));
-    let (before, after) = (quoted("a", path), quoted("b", path));
+    let (before, after) = (quoted("a/", path), quoted("b/", path));
     let mut out = format!("diff --git {before} {after}\n");
     if mode.is_none() {
         out.push_str("new file mode 100644\n");
@@ -114,14 +114,39 @@ pub fn named_diff(unnamed: &str, path: &str, mode: Option<&str>) -> String {
     out
 }
 
-/// A name as git writes it in a diff.
-fn quoted(side: &str, path: &str) -> String {
+/// What a commit did to one file, out of what `show` says of a path: where that was a folder once, it also says what was
+/// done to every file in there, whatever their names are. A line of a file or of a message never begins as a heading does.
+pub fn only_of(shown: &str, path: &str) -> String {
+    let ours = [
+        format!("diff --git {} {}", quoted("a/", path), quoted("b/", path)),
+        format!("diff --cc {}", quoted("", path)),
+    ];
+    let (mut is_ours, mut all, mut some) = (true, true, false);
+    let keep = |line: &&str| {
+        if line.starts_with("diff --") {
+            is_ours = ours.iter().any(|heading| heading == line.trim_end_matches('\n'));
+            all &= is_ours;
+            some |= is_ours;
+        }
+        is_ours
+    };
+    let kept = shown.split_inclusive('\n').filter(keep).collect();
+    // Whoever did something to the others alone did nothing to this one.
+    if all || some { kept } else { String::new() }
+}
+
+/// A name as git writes it in a diff, with what stands before it there.
+fn quoted(before: &str, path: &str) -> String {
     if !path.contains(|c: char| c.is_ascii_control() || c == '"' || c == '\\') {
-        return format!("{side}/{path}");
+        return format!("{before}{path}");
     }
     let escaped: String = path
         .chars()
         .map(|c| match c {
+            '\x07' => "\\a".to_owned(),
+            '\x08' => "\\b".to_owned(),
+            '\x0b' => "\\v".to_owned(),
+            '\x0c' => "\\f".to_owned(),
             '\n' => "\\n".to_owned(),
             '\t' => "\\t".to_owned(),
             '\r' => "\\r".to_owned(),
@@ -130,7 +155,7 @@ fn quoted(side: &str, path: &str) -> String {
             c => c.to_string(),
         })
         .collect();
-    format!("\"{side}/{escaped}\"")
+    format!("\"{before}{escaped}\"")
 }
 
 #[cfg(test)]
@@ -146,6 +171,20 @@ mod tests {
         assert_eq!((&*all[1].hash, &*all[1].date), ("ffff", "y"));
         assert_eq!(past(text, 1)[0].full_hash, "3c26465a72f0");
         assert!(history("", 9).is_empty());
+    }
+
+    #[test]
+    fn of_what_a_commit_did_only_that_to_the_file_is_kept() {
+        let head = "commit 1\n\n    diff --git a/y b/y\n\n";
+        let ours = "diff --git a/x b/x\nnew file mode 100644\n+diff --git a/z b/z\n";
+        let other = "diff --git a/x/.env b/x/.env\ndeleted file mode 100644\n-SECRET\n";
+        assert_eq!(only_of(&format!("{head}{other}{ours}{other}"), "x"), format!("{head}{ours}"));
+        assert_eq!(only_of(&format!("{head}{other}"), "x"), "");
+        assert_eq!(only_of(head, "x"), head);
+        let merge = "diff --cc x\n@@@ -1 -1 +1 @@@\n- a\n -b\n";
+        assert_eq!(only_of(&format!("{head}{merge}diff --cc x/y\n++c"), "x"), format!("{head}{merge}"));
+        let quoted = "diff --git \"a/x\\n\" \"b/x\\n\"\n+1";
+        assert_eq!(only_of(quoted, "x\n"), quoted);
     }
 
     #[test]
@@ -192,6 +231,7 @@ mod tests {
         );
         let binary = "diff --git a/old b/new\nindex 1..2 100644\nBinary files a/old and b/new differ\n";
         assert!(named_diff(binary, "x", Some("100644")).ends_with("\nBinary files a/x and b/x differ\n"));
+        assert_eq!(quoted("", "a\x07\x0b\x0c\x08\x01"), "\"a\\a\\v\\f\\b\\001\"", "as git writes them");
         assert_eq!(tree_entry("100644 blob abc\ta.txt\0"), Some(("100644", "abc")));
         assert_eq!(tree_entry("040000 tree abc\ta\0"), None);
         assert_eq!(tree_entry(""), None);
