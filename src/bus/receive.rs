@@ -33,8 +33,9 @@ const LOOK: Duration = Duration::from_secs(1);
 const SWEEP: Duration = Duration::from_secs(60);
 /// How often a question is asked again.
 const ASK_AGAIN: Duration = Duration::from_secs(2);
-/// The fewest and the most entries of each stream that are read at once.
-const COUNT: (usize, usize) = (1, 256);
+/// The fewest and the most entries of all streams that are read at once. The server counts entries, not bytes: what comes after
+/// small ones may be large.
+const COUNT: (usize, usize) = (1, 128);
 /// From here on fewer are read at once.
 const LARGE: usize = 2 << 20;
 /// The most questions that wait for a node that is not there, and how long.
@@ -71,7 +72,7 @@ pub(super) async fn run(core: Arc<Core>, mut stop: watch::Receiver<bool>) {
 async fn session(core: &Core, streams: &mut Streams) -> Result<(), Trouble> {
     let mut link = Link::connect(&core.url, BLOCK).await?;
     streams.ask_again();
-    let (mut looked, mut swept, mut count, mut told) = (None::<Instant>, None::<Instant>, 16, false);
+    let (mut looked, mut swept, mut count, mut told) = (None::<Instant>, None::<Instant>, COUNT.1 / 2, false);
     let due = |last: Option<Instant>, every| last.is_none_or(|at| at.elapsed() >= every);
     loop {
         if due(swept, SWEEP) {
@@ -95,8 +96,9 @@ async fn session(core: &Core, streams: &mut Streams) -> Result<(), Trouble> {
                 )
             };
             let keys: Vec<_> = wanted.iter().map(at).collect();
-            let mut read = link.read(&keys, count, block).await?;
-            count = next_count(count, &read);
+            let each = (count / keys.len()).max(1);
+            let mut read = link.read(&keys, each, block).await?;
+            count = next_count(count, each, &read);
             for (stream, (key, _)) in wanted.iter().zip(&keys) {
                 match read.remove(key) {
                     Some(entries) => take(core, streams, stream, &entries, Source::Stream).await?,
@@ -113,9 +115,9 @@ async fn session(core: &Core, streams: &mut Streams) -> Result<(), Trouble> {
 }
 
 /// So many entries that an answer stays of a bearable size.
-fn next_count(count: usize, read: &HashMap<String, Vec<StreamId>>) -> usize {
+fn next_count(count: usize, each: usize, read: &HashMap<String, Vec<StreamId>>) -> usize {
     let bytes: usize = read.values().flatten().filter_map(Entry::read).map(|e| e.size()).sum();
-    let full = read.values().any(|entries| entries.len() >= count);
+    let full = read.values().any(|entries| entries.len() >= each);
     match bytes {
         b if b > LARGE => (count / 2).max(COUNT.0),
         b if full && b < LARGE / 4 => (count * 2).min(COUNT.1),
@@ -276,9 +278,11 @@ mod tests {
             });
             HashMap::from([("k".to_owned(), ids.collect())])
         };
-        assert_eq!(next_count(16, &read(1 << 20, 3)), 8);
-        assert_eq!(next_count(16, &read(10, 16)), 32);
-        assert_eq!(next_count(16, &read(10, 15)), 16);
-        assert_eq!(next_count(1, &read(4 << 20, 1)), 1);
+        assert_eq!(next_count(16, 16, &read(1 << 20, 3)), 8);
+        assert_eq!(next_count(16, 16, &read(10, 16)), 32);
+        assert_eq!(next_count(16, 16, &read(10, 15)), 16);
+        assert_eq!(next_count(16, 4, &read(10, 4)), 32, "one of four streams has more");
+        assert_eq!(next_count(COUNT.1, COUNT.1, &read(10, COUNT.1)), COUNT.1);
+        assert_eq!(next_count(1, 1, &read(4 << 20, 1)), 1);
     }
 }
