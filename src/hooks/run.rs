@@ -20,7 +20,7 @@ use super::{branch, key};
 pub const DEADLINE: Duration = Duration::from_millis(250);
 /// The part of it that is kept back for putting events into the spool, at most; a quarter of a short deadline.
 const SPOOLING: Duration = Duration::from_millis(200);
-/// The most that a hook spends on what others left in the spool.
+/// The most that a hook spends on what others left in the spool, if its own event waits there as well.
 const BACKLOG: Duration = Duration::from_millis(100);
 
 /// What a hook is told.
@@ -136,7 +136,7 @@ fn work(orders: &Orders, end: Instant) {
     let mut client = Client::new(&place);
     let done = match &spool {
         // Those that wait go first.
-        Some(spool) if spool.waits() => behind_others(spool, &events, &mut client, spooling),
+        Some(spool) if spool.waits() => behind_others(spool, &events, &mut client, spooling, end),
         _ => at_once(spool.as_ref(), &events, &mut client, spooling, end),
     };
     say(&done);
@@ -170,38 +170,62 @@ fn at_once(spool: Option<&Spool>, events: &[Made], client: &mut Client<'_>, unti
         if state == State::Maybe {
             spool.hold_off();
         }
-        told.push(match kept {
-            Ok(Kept::All) => format!("{} kept for later: {reason}", event.subtype),
-            Ok(Kept::Full) => format!("{} lost: {reason}, and {} is full", event.subtype, spool.dir().display()),
-            Err(error) => format!("{} lost: {reason}, and {}: {error}", event.subtype, spool.dir().display()),
+        told.push(match not_kept(kept, spool) {
+            None => format!("{} kept for later: {reason}", event.subtype),
+            Some(why) => {
+                spool.count_lost(events.len() - number, end);
+                format!("{} lost: {reason}, and {why}", event.subtype)
+            }
         });
         break;
     }
     told.join("; ")
 }
 
-/// Puts the events behind those that wait, and delivers what it can in the time there is.
-fn behind_others(spool: &Spool, events: &[Made], client: &mut Client<'_>, until: Instant) -> String {
-    let records = events.iter().map(|event| (State::New, event.key.as_str(), event.body.as_str()));
-    let kept = match spool.append(records, until) {
-        Ok(Kept::All) => "kept behind others".to_owned(),
-        Ok(Kept::Full) => format!("lost: {} is full", spool.dir().display()),
-        Err(error) => format!("lost: {}: {error}", spool.dir().display()),
-    };
-    if spool.is_held_off() {
-        return format!("{kept}; the monitor did not answer a moment ago");
+/// Why the spool has not kept something.
+fn not_kept(kept: std::io::Result<Kept>, spool: &Spool) -> Option<String> {
+    let dir = spool.dir().display();
+    match kept {
+        Ok(Kept::All) => None,
+        Ok(Kept::Full) => Some(format!("{dir} is full")),
+        Err(error) => Some(format!("{dir}: {error}")),
     }
-    let until = until.min(Instant::now() + BACKLOG);
-    let mut delivered = 0;
+}
+
+/// Puts the events behind those that wait, and delivers what it can in the time there is.
+fn behind_others(spool: &Spool, events: &[Made], client: &mut Client<'_>, until: Instant, end: Instant) -> String {
+    let records = events.iter().map(|event| (State::New, event.key.as_str(), event.body.as_str()));
+    let not_kept = not_kept(spool.append(records, until), spool);
+    if spool.is_held_off() {
+        let what = not_kept.map_or("kept behind others".to_owned(), |why| {
+            spool.count_lost(events.len(), end);
+            format!("lost: {why}")
+        });
+        return format!("{what}; the monitor did not answer a moment ago");
+    }
+    let now = Instant::now();
+    // What was not kept has to be posted by this very hook.
+    let most = if not_kept.is_some() { until.saturating_duration_since(now) / 2 } else { BACKLOG };
+    let delivering = until.min(now + most);
+    let (mut delivered, mut trouble) = (0, String::new());
     // Once more where something was appended while the right to deliver was given back.
-    while spool.waits() && Instant::now() < until {
-        match deliver(spool, client, until, &mut delivered) {
+    while spool.waits() && Instant::now() < delivering {
+        match deliver(spool, client, delivering, &mut delivered) {
             Ok(true) => {}
             Ok(false) => break,
-            Err(error) => return format!("{kept}; {delivered} delivered, then {error}"),
+            Err(error) => {
+                trouble = format!(", then {error}");
+                break;
+            }
         }
     }
-    format!("{kept}; {delivered} delivered")
+    match not_kept {
+        None => format!("kept behind others; {delivered} delivered{trouble}"),
+        // Before those that wait, if it must be: that is better than never.
+        Some(why) => {
+            format!("{why}; {delivered} delivered{trouble}; {}", at_once(Some(spool), events, client, until, end))
+        }
+    }
 }
 
 /// Delivers until nothing waits or the time is over; whether it got to the end.

@@ -118,6 +118,8 @@ pub struct Report {
     pub monitor_problem: Option<String>,
     /// Where events wait, for a user with a home.
     pub spool: Option<PathBuf>,
+    /// Why nothing more could be put there.
+    pub spool_problem: Option<String>,
     /// What waits there.
     pub waiting: Waiting,
     /// What is wrong, each with what to do about it; empty: all is well.
@@ -161,7 +163,8 @@ pub fn observe(files: &Files, machine: &Machine, said: &Said, asks: bool) -> Rep
         }
     }
     if let Some(dir) = place.spool {
-        report.waiting = Spool::new(&dir).waiting();
+        let spool = Spool::new(&dir);
+        (report.waiting, report.spool_problem) = (spool.waiting(), spool.trouble());
         report.spool = Some(dir);
     }
     report.judge();
@@ -316,10 +319,15 @@ impl Report {
         {
             problems.push(format!("no monitor takes what hooks post: {problem}; run mpm-monitor status"));
         }
+        let dir = self.spool.as_deref().unwrap_or(Path::new("")).display();
+        if let Some(problem) = &self.spool_problem {
+            problems.push(format!("no event can be kept in {dir}: {problem}; what no monitor takes is lost meanwhile"));
+        }
         if self.waiting.dropped > 0 {
-            let dir = self.spool.as_deref().unwrap_or(Path::new("")).display();
-            problems
-                .push(format!("{} events found no room in {dir}, while no monitor took them", self.waiting.dropped));
+            problems.push(format!(
+                "{} events found no room in {dir}, while no monitor took them; to count anew, remove {dir}/dropped",
+                self.waiting.dropped
+            ));
         }
         self.installed = holding.iter().any(|file| missing(file).is_empty());
         self.problems = problems;
@@ -407,8 +415,9 @@ mod tests {
         let mut full = report(&all, &[]);
         full.waiting.dropped = 3;
         full.monitor_problem = Some("nothing listens".into());
+        full.spool_problem = Some("Read-only file system".into());
         full.judge();
-        assert_eq!(full.problems.len(), 2, "{:?}", full.problems);
+        assert_eq!(full.problems.len(), 3, "{:?}", full.problems);
         assert!(full.human().contains("9 of ours, 0 of Claude MPM, 1 others"), "{}", full.human());
     }
 }

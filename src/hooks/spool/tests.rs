@@ -80,6 +80,7 @@ fn it_is_bounded_and_counts_what_found_no_room() {
     let body = "x".repeat(1 << 20);
     let kept = (0..10).map(|_| spool.append([(State::New, "k", &*body)], soon()).unwrap());
     assert_eq!(kept.filter(|k| *k == Kept::All).count(), 7);
+    spool.count_lost(3, soon());
     assert_eq!((spool.waiting().events, spool.waiting().dropped), (7, 3));
     assert!(spool.waiting().bytes <= MOST);
 }
