@@ -3,6 +3,7 @@
 //! The work is done by a thread of its own; the one that began only waits for it, until the deadline, and then ends the
 //! process, whatever a disk, a name server or a monitor keeps the other waiting for.
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -24,28 +25,23 @@ const SPOOLING: Duration = Duration::from_millis(200);
 const BACKLOG: Duration = Duration::from_millis(100);
 
 /// What a hook is told.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Orders {
     /// Where the monitor is.
     pub said: Said,
-    /// How long it may take, from the start of the process.
-    pub deadline: Duration,
+    /// How long it may take, from the start of the process; else what the environment says, else [`DEADLINE`].
+    pub deadline: Option<Duration>,
     /// Whether it says on standard error what it did.
     pub verbose: bool,
-}
-
-impl Default for Orders {
-    fn default() -> Self {
-        Self { said: Said::default(), deadline: DEADLINE, verbose: false }
-    }
+    /// What was not understood of what it was told; it says that in any case.
+    pub wrong: Vec<String>,
 }
 
 impl Orders {
     /// Reads the words after `hook`. A word that is not understood is passed over, for a hook that ended with the exit code
-    /// for a wrong command line would block the agent; what was wrong comes back with the orders.
-    pub fn parse(words: impl IntoIterator<Item = String>) -> (Self, Vec<String>) {
+    /// for a wrong command line would block the agent.
+    pub fn parse(words: impl IntoIterator<Item = String>) -> Self {
         let mut orders = Self::default();
-        let mut wrong = Vec::new();
         let mut words = words.into_iter();
         while let Some(word) = words.next() {
             let (name, joined) = match word.split_once('=') {
@@ -58,15 +54,15 @@ impl Orders {
             }
             let known = ["--deadline", "--host", "--port", "--unix-socket", "--token-file"].contains(&&*name);
             let Some(value) = known.then(|| joined.or_else(|| words.next())).flatten() else {
-                wrong.push(name);
+                orders.wrong.push(name);
                 continue;
             };
             let (path, said) = (PathBuf::from(&value), &mut orders.said);
             let mut taken = true;
             match &*name {
                 "--deadline" => match deadline(&value) {
-                    Some(deadline) => orders.deadline = deadline,
                     None => taken = false,
+                    known => orders.deadline = known,
                 },
                 "--port" => match value.parse::<u16>() {
                     Ok(port) if port > 0 => said.port = Some(port),
@@ -77,10 +73,10 @@ impl Orders {
                 _ => said.token_file = Some(path),
             }
             if !taken {
-                wrong.push(format!("{name} {value}"));
+                orders.wrong.push(format!("{name} {value}"));
             }
         }
-        (orders, wrong)
+        orders
     }
 }
 
@@ -91,20 +87,20 @@ pub fn deadline(text: &str) -> Option<Duration> {
 }
 
 /// Does it, within the deadline counted from `began`.
-pub fn run(mut orders: Orders, began: Instant, is_set: bool) {
-    if !is_set && let Some(set) = std::env::var("MPM_MONITOR_HOOK_DEADLINE").ok().as_deref().and_then(deadline) {
-        orders.deadline = set;
-    }
+pub fn run(orders: Orders, began: Instant) {
+    let of_environment = || deadline(&std::env::var("MPM_MONITOR_HOOK_DEADLINE").ok()?);
+    let most = orders.deadline.or_else(of_environment).unwrap_or(DEADLINE);
     // Whoever wants it gone waits no longer than the deadline; till then the event can still be brought to safety.
     // And a limit on the size of files is an error like a full disk, not the end.
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
     for signal in [SIGTERM, SIGINT, SIGHUP, SIGXFSZ] {
         let _ = signal_hook::flag::register(signal, Arc::new(AtomicBool::new(false)));
     }
-    let end = began + orders.deadline;
+    let end = began + most;
     let (done, wait) = mpsc::channel();
     let work = std::thread::Builder::new().name("hook".into()).spawn(move || {
-        work(&orders, end);
+        let told = work(&orders, most, end);
+        tell(&orders, &told);
         let _ = done.send(());
     });
     if work.is_ok() {
@@ -113,33 +109,45 @@ pub fn run(mut orders: Orders, began: Instant, is_set: bool) {
     }
 }
 
-fn work(orders: &Orders, end: Instant) {
-    let say = |text: &str| {
-        if orders.verbose {
-            eprintln!("mpm-monitor hook: {text}");
-        }
-    };
-    let spooling = end - SPOOLING.min(orders.deadline / 4);
+/// Says what is to be said, last of all: a standard error that nobody reads keeps this thread, and one that is closed or full
+/// is nobody's trouble.
+fn tell(orders: &Orders, told: &str) {
+    let mut text = String::new();
+    if !orders.wrong.is_empty() {
+        // Not an exit code: Claude Code would take that for a veto.
+        text = format!(
+            "mpm-monitor hook: not understood and passed over: {}; see mpm-monitor hook --help\n",
+            orders.wrong.join(", ")
+        );
+    }
+    if orders.verbose {
+        text.push_str(&format!("mpm-monitor hook: {told}\n"));
+    }
+    let _ = std::io::stderr().write_all(text.as_bytes());
+}
+
+/// What was done, in words.
+fn work(orders: &Orders, most: Duration, end: Instant) -> String {
+    let spooling = end - SPOOLING.min(most / 4);
     // Claude Code has written it all when it starts a hook, so whoever is still silent then has nothing to say.
-    let reading = spooling - orders.deadline * 2 / 5;
+    let reading = spooling - most * 2 / 5;
     let input = match input::read(std::io::stdin(), reading) {
         Ok(input) => input,
-        Err(error) => return say(&format!("cannot read standard input: {error}")),
+        Err(error) => return format!("cannot read standard input: {error}"),
     };
     let around = Surroundings { now: jiff::Timestamp::now(), branch: branch::of, key: key::fresh };
     let events = event::of(&input, around);
     if events.is_empty() {
-        return say("standard input holds no hook's input, a JSON object; nothing is sent");
+        return "standard input holds no hook's input, a JSON object; nothing is sent".to_owned();
     }
     let place = Place::find(&orders.said, &Machine::this());
     let spool = place.spool.as_ref().map(Spool::new);
     let mut client = Client::new(&place);
-    let done = match &spool {
+    match &spool {
         // Those that wait go first.
         Some(spool) if spool.waits() => behind_others(spool, &events, &mut client, spooling, end),
         _ => at_once(spool.as_ref(), &events, &mut client, spooling, end),
-    };
-    say(&done);
+    }
 }
 
 /// Posts the events; what is not taken waits.
@@ -256,17 +264,17 @@ fn deliver(spool: &Spool, client: &mut Client<'_>, until: Instant, delivered: &m
 mod tests {
     use super::*;
 
-    fn parse(words: &[&str]) -> (Orders, Vec<String>) {
+    fn parse(words: &[&str]) -> Orders {
         Orders::parse(words.iter().map(|w| (*w).to_owned()))
     }
 
     #[test]
     fn no_word_stops_a_hook() {
-        let (orders, wrong) = parse(&["--port", "9", "--deadline=1s", "--host", "::1", "--verbose"]);
-        assert_eq!((orders.said.port, orders.deadline, orders.verbose), (Some(9), Duration::from_secs(1), true));
-        assert_eq!((orders.said.host.as_deref(), wrong.len()), (Some("::1"), 0));
-        let (orders, wrong) = parse(&["--port", "0", "--deadline", "1h", "--colour", "x", "--token-file"]);
-        assert_eq!(orders, Orders::default());
-        assert_eq!(wrong, ["--port 0", "--deadline 1h", "--colour", "x", "--token-file"]);
+        let orders = parse(&["--port", "9", "--deadline=1s", "--host", "::1", "--verbose"]);
+        assert_eq!((orders.said.port, orders.deadline, orders.verbose), (Some(9), Some(Duration::from_secs(1)), true));
+        assert_eq!((orders.said.host.as_deref(), orders.wrong.len()), (Some("::1"), 0));
+        let orders = parse(&["--port", "0", "--deadline", "1h", "--colour", "x", "--token-file"]);
+        assert_eq!(orders.wrong, ["--port 0", "--deadline 1h", "--colour", "x", "--token-file"]);
+        assert_eq!(Orders { wrong: Vec::new(), ..orders }, Orders::default());
     }
 }
