@@ -1,21 +1,23 @@
 //! `mpm-monitor hook`: reads what Claude Code hands over, posts it, and is gone before the agent notices. It never fails.
 //!
-//! The work is done by a thread of its own; the one that began only waits for it, until the deadline, and then ends the
-//! process, whatever a disk, a name server or a monitor keeps the other waiting for.
+//! The work is done by a copy of the process ([`apart`]); the one that began only waits for it, until the deadline, and then
+//! ends, whatever a disk, a name server or a monitor keeps the other waiting for.
 
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::mpsc;
 use std::time::{Duration, Instant};
+
+use rustix::event::PollFlags;
 
 use super::event::{self, Made, Surroundings};
 use super::input;
+use super::json::first;
 use super::place::{Machine, Place, Said};
 use super::spool::{Kept, Spool, State};
 use super::wire::{Client, Sent};
-use super::{branch, key};
+use super::{apart, branch, key};
 
 /// How long a hook may take in all, unless it is told otherwise.
 pub const DEADLINE: Duration = Duration::from_millis(250);
@@ -97,21 +99,12 @@ pub fn run(orders: Orders, began: Instant) {
         let _ = signal_hook::flag::register(signal, Arc::new(AtomicBool::new(false)));
     }
     let end = began + most;
-    let (done, wait) = mpsc::channel();
-    let work = std::thread::Builder::new().name("hook".into()).spawn(move || {
-        let told = work(&orders, most, end);
-        tell(&orders, &told);
-        let _ = done.send(());
-    });
-    if work.is_ok() {
-        // Its end without a word is a panic, which has told about itself.
-        let _ = wait.recv_timeout(end.saturating_duration_since(Instant::now()));
-    }
+    let told = apart::run(end, || work(&orders, most, end));
+    tell(&orders, told.as_deref().unwrap_or("the deadline has passed"), end);
 }
 
-/// Says what is to be said, last of all: a standard error that nobody reads keeps this thread, and one that is closed or full
-/// is nobody's trouble.
-fn tell(orders: &Orders, told: &str) {
+/// Says what is to be said. A standard error that is closed or full, or that nobody reads, is nobody's trouble.
+fn tell(orders: &Orders, told: &str, end: Instant) {
     let mut text = String::new();
     if !orders.wrong.is_empty() {
         // Not an exit code: Claude Code would take that for a veto.
@@ -123,7 +116,11 @@ fn tell(orders: &Orders, told: &str) {
     if orders.verbose {
         text.push_str(&format!("mpm-monitor hook: {told}\n"));
     }
-    let _ = std::io::stderr().write_all(text.as_bytes());
+    // A pipe that is ready has room for this much (PIPE_BUF).
+    let text = first(&text, 1000);
+    if !text.is_empty() && apart::is_ready(std::io::stderr(), PollFlags::OUT, end) {
+        let _ = std::io::stderr().write_all(text.as_bytes());
+    }
 }
 
 /// What was done, in words.

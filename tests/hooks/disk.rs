@@ -9,8 +9,8 @@ use serde_json::Value;
 
 use crate::harness::command::{Ran, Running, run};
 use crate::harness::daemon::{Place, SOON, ready};
-use crate::harness::{figure, http, percentile, skip};
-use crate::session::{DEADLINE, Hooked, all_steps, call, expected, fed, inputs, steps, subtypes, wait_for};
+use crate::harness::{eventually, figure, http, percentile, skip};
+use crate::session::{DEADLINE, Hooked, all_steps, call, expected, fed, inputs, steps, stored, subtypes, wait_for};
 
 /// A place whose state folder is a file system of its own, for those that enter its namespace.
 struct Disk {
@@ -22,12 +22,27 @@ struct Disk {
 impl Disk {
     /// With these options of tmpfs(5); `None`, with the reason printed, where nobody can mount.
     fn new(options: &str) -> Option<Self> {
+        Self::mounted(&format!("mount -t tmpfs -o {options} tmpfs \"$STATE\" && echo mounted; exec cat"))
+    }
+
+    /// One that is frozen by the first line it is told and thaws by the second, and in any case after a while, as every write
+    /// to it hangs in the kernel.
+    fn that_freezes() -> Option<Self> {
+        if !is_root() {
+            skip("only root can freeze a file system");
+            return None;
+        }
+        Self::mounted(
+            "image=$STATE.image; truncate -s 16M \"$image\" && mkfs.ext4 -q -F \"$image\" && mount -o loop \"$image\" \"$STATE\" \
+             && echo mounted; read _; fsfreeze -f \"$STATE\" && echo frozen; read -t 8 _; fsfreeze -u \"$STATE\"; echo thawed; cat",
+        )
+    }
+
+    fn mounted(script: &str) -> Option<Self> {
         let place = Place::new();
-        let script =
-            format!("mount -t tmpfs -o {options} tmpfs '{}' && echo mounted; exec cat", state(&place).display());
         let mut unshare = Command::new("unshare");
         unshare.args(if is_root() { &["--mount"][..] } else { &["--user", "--map-root-user", "--mount"] });
-        let mut holder = Running::start(unshare.args(["sh", "-c", &script]));
+        let mut holder = Running::start(unshare.args(["bash", "-c", script]).env("STATE", state(&place)));
         if !holder.until(SOON, "the file system", |line| Some(line == "mounted")) {
             skip(&format!("this machine lets nobody mount a file system: {:?}", holder.seen));
             return None;
@@ -93,6 +108,13 @@ impl Disk {
         let daemon = Running::start(&mut self.inside(&self.place.command(["run", "--port", &self.port.to_string()])));
         ready(self.port, daemon.pid());
         daemon
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        // Not by a kill: nothing frozen stays behind.
+        self.holder.end(SOON);
     }
 }
 
@@ -223,4 +245,26 @@ fn without_any_room_from_the_start_hooks_do_no_harm() {
         disk.hook(&call("never", 0)[0]);
         assert_eq!(disk.waiting().events, 1);
     }
+}
+
+/// A write to a disk that hangs cannot be broken off, not even by SIGKILL, and a process ends when its last thread does.
+#[test]
+fn a_disk_that_hangs_delays_nobody() {
+    let Some(mut disk) = Disk::that_freezes() else { return };
+    disk.hook(&call("frozen", 0)[0]);
+    disk.holder.say("freeze");
+    disk.holder.until(SOON, "a frozen disk", |line| (line == "frozen").then_some(()));
+    let mut took: Vec<Duration> = (1..4).map(|step| disk.hook(&call("frozen", step)[0]).took).collect();
+    disk.holder.say("thaw");
+    disk.holder.until(SOON, "a disk again", |line| (line == "thawed").then_some(()));
+    figure("hook_disk_hangs_longest", percentile(&mut took, 100), "ms (unoptimised build)");
+    let _monitor = disk.serve();
+    // Of those that hung it is not known; each is there once, or not at all.
+    let events = eventually(SOON, "the first event", || {
+        let events = stored(disk.port, "frozen");
+        if events.is_empty() { Err("none") } else { Ok(events) }
+    });
+    let steps = steps(&events);
+    assert_eq!(steps[0], (0, false));
+    assert!(steps.is_sorted() && steps.windows(2).all(|pair| pair[0] != pair[1]), "{steps:?}");
 }
