@@ -268,3 +268,35 @@ fn a_disk_that_hangs_delays_nobody() {
     assert_eq!(steps[0], (0, false));
     assert!(steps.is_sorted() && steps.windows(2).all(|pair| pair[0] != pair[1]), "{steps:?}");
 }
+
+/// What an export that failed says of itself is true of its file, and there is no half of an event in it.
+#[test]
+fn an_export_to_a_full_disk_goes_on_where_it_says() {
+    const EVENTS: u64 = 400;
+    let Some(disk) = Disk::new("size=100k") else { return };
+    let other = Place::new();
+    let _monitor = other.serve(disk.port);
+    for number in 0..EVENTS {
+        let marker = format!("m-{number}-{}", "x".repeat(300));
+        assert_eq!(http::post_event(disk.port, &marker).unwrap().status, 204);
+    }
+    let file = state(&disk.place).join("all.jsonl").display().to_string();
+    let export = |more: &[&str]| {
+        let port = disk.port.to_string();
+        let words = [&["events", "export", "--port", &port, "-o", &file], more].concat();
+        run(&mut disk.inside(&disk.place.command(words)), SOON)
+    };
+    let seqs = || -> Vec<u64> {
+        let text = disk.sh("cat $STATE/all.jsonl").ok().stdout;
+        text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["seq"].as_u64().unwrap()).collect()
+    };
+    let full = export(&[]).expect(1);
+    assert!(full.stderr.contains("No space left"), "{full}");
+    let after = full.stderr.split("--after ").nth(1).unwrap().split_whitespace().next().unwrap();
+    let first = seqs();
+    assert_eq!(first, (1..=after.parse().unwrap()).collect::<Vec<_>>(), "{full}");
+    assert!(!first.is_empty());
+    disk.sh("mount -o remount,size=8m $STATE").ok();
+    export(&["--after", after]).ok();
+    assert_eq!(seqs(), (1..=EVENTS).collect::<Vec<_>>());
+}
