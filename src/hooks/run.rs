@@ -126,6 +126,8 @@ fn tell(orders: &Orders, told: &str, end: Instant) {
 /// What was done, in words.
 fn work(orders: &Orders, most: Duration, end: Instant) -> String {
     let spooling = end - SPOOLING.min(most / 4);
+    // Whoever waits for the spool till then can still say so.
+    let end = end - most / 25;
     // Claude Code has written it all when it starts a hook, so whoever is still silent then has nothing to say.
     let reading = spooling - most * 2 / 5;
     let input = match input::read(std::io::stdin(), reading) {

@@ -63,7 +63,7 @@ pub struct FileReport {
     pub path: PathBuf,
     /// Whether it is there.
     pub exists: bool,
-    /// Why it cannot be used.
+    /// Why it cannot be used, with its path.
     pub problem: Option<String>,
     /// Our entries.
     pub ours: Vec<Entry>,
@@ -200,7 +200,7 @@ fn file(layer: &'static str, path: &Path) -> FileReport {
                 }
             }
         }
-        Err(error) => report.problem = Some(error.to_string()),
+        Err(error) => report.problem = Some(format!("{}: {error}", path.display())),
     }
     report
 }
@@ -266,11 +266,7 @@ impl Report {
         };
         let holding: Vec<&FileReport> = self.files.iter().filter(|f| !f.ours.is_empty()).collect();
         let mut problems = Vec::new();
-        for file in &self.files {
-            if let Some(problem) = &file.problem {
-                problems.push(format!("{}: {problem}; Claude Code does not read it either", file.path.display()));
-            }
-        }
+        problems.extend(self.files.iter().filter_map(|file| file.problem.clone()));
         for file in &holding {
             let missing = missing(file);
             if !missing.is_empty() {
