@@ -80,7 +80,7 @@ pub unsafe fn activated(activate: ActivateSocket, name: &CStr) -> io::Result<Vec
 /// Splits a copy off this process, which goes on from here with standard output and standard error that lead nowhere, so that
 /// nobody who reads those waits for it. Its id in the original, nothing in the copy.
 ///
-/// Call it while there is one thread: of any other the copy would have the locks it holds, and nobody to let go of them.
+/// Call it while no other thread holds a lock: the copy would have that lock, and nobody to let go of it.
 ///
 /// # Errors
 /// What the system says; there is no copy then.

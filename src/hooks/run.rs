@@ -1,19 +1,18 @@
 //! `mpm-monitor hook`: reads what Claude Code hands over, posts it, and is gone before the agent notices. It never fails.
 //!
-//! The work is done by a copy of the process ([`apart`]); the one that began only waits for it, until the deadline, and then
-//! ends, whatever a disk, a name server or a monitor keeps the other waiting for.
+//! The work is done by a thread of its own; the one that began only waits for it, until the deadline, and then ends the
+//! process, whatever a name server or a monitor keeps the other waiting for. A disk may keep a thread from ending: what writes
+//! to one is done [`apart`], which costs half a millisecond and is needed only where no monitor takes the events.
 
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
-
-use rustix::event::PollFlags;
 
 use super::event::{self, Made, Surroundings};
 use super::input;
-use super::json::first;
 use super::place::{Machine, Place, Said};
 use super::spool::{Kept, Spool, State};
 use super::wire::{Client, Sent};
@@ -99,12 +98,21 @@ pub fn run(orders: Orders, began: Instant) {
         let _ = signal_hook::flag::register(signal, Arc::new(AtomicBool::new(false)));
     }
     let end = began + most;
-    let told = apart::run(end, || work(&orders, most, end));
-    tell(&orders, told.as_deref().unwrap_or("the deadline has passed"), end);
+    let (done, wait) = mpsc::channel();
+    let work = std::thread::Builder::new().name("hook".into()).spawn(move || {
+        let told = work(&orders, most, end);
+        tell(&orders, &told);
+        let _ = done.send(());
+    });
+    if work.is_ok() {
+        // Its end without a word is a panic, which has told about itself.
+        let _ = wait.recv_timeout(end.saturating_duration_since(Instant::now()));
+    }
 }
 
-/// Says what is to be said. A standard error that is closed or full, or that nobody reads, is nobody's trouble.
-fn tell(orders: &Orders, told: &str, end: Instant) {
+/// Says what is to be said, last of all: a standard error that nobody reads keeps this thread, and one that is closed or full
+/// is nobody's trouble.
+fn tell(orders: &Orders, told: &str) {
     let mut text = String::new();
     if !orders.wrong.is_empty() {
         // Not an exit code: Claude Code would take that for a veto.
@@ -116,11 +124,7 @@ fn tell(orders: &Orders, told: &str, end: Instant) {
     if orders.verbose {
         text.push_str(&format!("mpm-monitor hook: {told}\n"));
     }
-    // A pipe that is ready has room for this much (PIPE_BUF).
-    let text = first(&text, 1000);
-    if !text.is_empty() && apart::is_ready(std::io::stderr(), PollFlags::OUT, end) {
-        let _ = std::io::stderr().write_all(text.as_bytes());
-    }
+    let _ = std::io::stderr().write_all(text.as_bytes());
 }
 
 /// What was done, in words.
@@ -144,13 +148,25 @@ fn work(orders: &Orders, most: Duration, end: Instant) -> String {
     let mut client = Client::new(&place);
     match &spool {
         // Those that wait go first.
-        Some(spool) if spool.waits() => behind_others(spool, &events, &mut client, spooling, end),
-        _ => at_once(spool.as_ref(), &events, &mut client, spooling, end),
+        Some(spool) if spool.waits() => apart::run(|| behind_others(spool, &events, &mut client, spooling, end)),
+        _ => {
+            let (mut told, rest) = at_once(&events, &mut client, spooling);
+            told.extend(rest.map(|rest| apart::run(|| keep(spool.as_ref(), &rest, end))));
+            told.join("; ")
+        }
     }
 }
 
-/// Posts the events; what is not taken waits.
-fn at_once(spool: Option<&Spool>, events: &[Made], client: &mut Client<'_>, until: Instant, end: Instant) -> String {
+/// What a monitor has not taken.
+struct Rest<'e> {
+    events: &'e [Made],
+    /// How far the first of them is.
+    state: State,
+    reason: String,
+}
+
+/// Posts the events; what was done with each, and what is left.
+fn at_once<'e>(events: &'e [Made], client: &mut Client<'_>, until: Instant) -> (Vec<String>, Option<Rest<'e>>) {
     let mut told = Vec::new();
     for (number, event) in events.iter().enumerate() {
         let (state, reason) = match client.post(&event.key, &event.body, false, until) {
@@ -165,28 +181,31 @@ fn at_once(spool: Option<&Spool>, events: &[Made], client: &mut Client<'_>, unti
             Sent::NotNow(reason) => (State::New, reason),
             Sent::Unknown(reason) => (State::Maybe, reason),
         };
-        let Some(spool) = spool else {
-            told.push(format!("{} lost: {reason}, and there is no home to keep it in", event.subtype));
-            break;
-        };
-        let rest = events[number..]
-            .iter()
-            .enumerate()
-            .map(|(n, event)| (if n == 0 { state } else { State::New }, event.key.as_str(), event.body.as_str()));
-        let kept = spool.append(rest, end);
-        if state == State::Maybe {
-            spool.hold_off();
-        }
-        told.push(match not_kept(kept, spool) {
-            None => format!("{} kept for later: {reason}", event.subtype),
-            Some(why) => {
-                spool.count_lost(events.len() - number, end);
-                format!("{} lost: {reason}, and {why}", event.subtype)
-            }
-        });
-        break;
+        return (told, Some(Rest { events: &events[number..], state, reason }));
     }
-    told.join("; ")
+    (told, None)
+}
+
+/// Puts what is left into the spool.
+fn keep(spool: Option<&Spool>, rest: &Rest<'_>, end: Instant) -> String {
+    let Rest { events, state, reason } = rest;
+    let what = &events[0].subtype;
+    let Some(spool) = spool else { return format!("{what} lost: {reason}, and there is no home to keep it in") };
+    let records = events
+        .iter()
+        .enumerate()
+        .map(|(n, event)| (if n == 0 { *state } else { State::New }, event.key.as_str(), event.body.as_str()));
+    let kept = spool.append(records, end);
+    if *state == State::Maybe {
+        spool.hold_off();
+    }
+    match not_kept(kept, spool) {
+        None => format!("{what} kept for later: {reason}"),
+        Some(why) => {
+            spool.count_lost(events.len(), end);
+            format!("{what} lost: {reason}, and {why}")
+        }
+    }
 }
 
 /// Why the spool has not kept something.
@@ -230,7 +249,9 @@ fn behind_others(spool: &Spool, events: &[Made], client: &mut Client<'_>, until:
         None => format!("kept behind others; {delivered} delivered{trouble}"),
         // Before those that wait, if it must be: that is better than never.
         Some(why) => {
-            format!("{why}; {delivered} delivered{trouble}; {}", at_once(Some(spool), events, client, until, end))
+            let (mut told, rest) = at_once(events, client, until);
+            told.extend(rest.map(|rest| keep(Some(spool), &rest, end)));
+            format!("{why}; {delivered} delivered{trouble}; {}", told.join("; "))
         }
     }
 }

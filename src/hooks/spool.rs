@@ -157,6 +157,10 @@ impl Spool {
         }
         self.make()?;
         let _lock = self.lock(deadline)?;
+        if Instant::now() > deadline {
+            // A disk that hung kept this one till now; those that came later may stand there already.
+            return Err(io::ErrorKind::TimedOut.into());
+        }
         // Where there is no room for it there is none for events either, and that is told below.
         let _ = self.furnish();
         let mut queue = self.open("queue")?;

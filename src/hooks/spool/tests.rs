@@ -106,6 +106,16 @@ fn many_at_once_lose_nothing_and_keep_the_order_of_each() {
 }
 
 #[test]
+fn who_comes_too_late_does_not_stand_behind_those_that_came_later() {
+    let (_dir, spool) = spool();
+    put(&spool, "a");
+    let late = spool.append([(State::New, "b", "{}")], Instant::now());
+    assert_eq!(late.unwrap_err().kind(), io::ErrorKind::TimedOut);
+    spool.count_lost(1, Instant::now());
+    assert_eq!((spool.waiting().events, spool.waiting().dropped), (1, 1));
+}
+
+#[test]
 fn a_moment_of_rest_ends() {
     let (_dir, spool) = spool();
     assert!(!spool.is_held_off());
