@@ -2,7 +2,7 @@
 //!
 //! The work is done by a thread of its own; the one that began only waits for it, until the deadline, and then ends the
 //! process, whatever a name server or a monitor keeps the other waiting for. A disk may keep a thread from ending: what writes
-//! to one is done [`apart`], which costs half a millisecond and is needed only where no monitor takes the events.
+//! to one is done [`apart`], which costs some 0.7 ms and is needed only where no monitor takes the events.
 
 use std::io::Write as _;
 use std::path::PathBuf;
