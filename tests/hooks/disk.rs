@@ -82,6 +82,12 @@ impl Disk {
         self.sh("rm -r $STATE/ballast").ok();
     }
 
+    /// The options that it has say a user's number, which that user's namespace does not know: they stay as they are.
+    #[track_caller]
+    fn remount(&self, options: &str) {
+        self.sh(&format!("mount --options-mode ignore -o remount,{options} $STATE")).ok();
+    }
+
     /// The hook as Claude Code runs it, with the deadline that it has by itself.
     #[track_caller]
     fn hook(&self, input: &Value) -> Hooked {
@@ -212,7 +218,7 @@ fn a_read_only_disk_costs_nothing_that_a_monitor_takes() {
     let Some(disk) = Disk::new("size=24m") else { return };
     let waited: Vec<Value> = (0..3).flat_map(|step| call("closed", step)).collect();
     waited.iter().for_each(|input| drop(disk.hook(input)));
-    disk.sh("mount -o remount,ro $STATE").ok();
+    disk.remount("ro");
     let ran = disk.hook(&call("closed", 3)[0]);
     assert!(ran.stderr.contains("lost") && ran.stderr.contains("Read-only file system"), "{ran:?}");
     let problems = disk.status()["problems"].to_string();
@@ -223,7 +229,7 @@ fn a_read_only_disk_costs_nothing_that_a_monitor_takes() {
     let ran = disk.hook(&call("closed", 4)[0]);
     assert!(ran.stderr.contains("posted"), "{ran:?}");
     assert_eq!(steps(&wait_for(disk.port, "closed", 1)), [(4, false)]);
-    disk.sh("mount -o remount,rw $STATE").ok();
+    disk.remount("rw");
     drop(monitor);
     let _monitor = disk.serve();
     assert_eq!(steps(&wait_for(disk.port, "closed", waited.len())), all_steps(3));
@@ -296,7 +302,7 @@ fn an_export_to_a_full_disk_goes_on_where_it_says() {
     let first = seqs();
     assert_eq!(first, (1..=after.parse().unwrap()).collect::<Vec<_>>(), "{full}");
     assert!(!first.is_empty());
-    disk.sh("mount -o remount,size=8m $STATE").ok();
+    disk.remount("size=8m");
     export(&["--after", after]).ok();
     assert_eq!(seqs(), (1..=EVENTS).collect::<Vec<_>>());
 }
