@@ -77,6 +77,33 @@ pub unsafe fn activated(activate: ActivateSocket, name: &CStr) -> io::Result<Vec
     Ok(taken)
 }
 
+/// Splits a copy off this process, which goes on from here with standard output and standard error that lead nowhere, so that
+/// nobody who reads those waits for it. Its id in the original, nothing in the copy.
+///
+/// Call it while no other thread holds a lock: the copy would have that lock, and nobody to let go of it.
+///
+/// # Errors
+/// What the system says; there is no copy then.
+pub fn split_off() -> io::Result<Option<c_int>> {
+    unsafe extern "C" {
+        // fork(2)
+        safe fn fork() -> c_int;
+    }
+    let nowhere = std::fs::File::options().write(true).open("/dev/null")?;
+    match fork() {
+        -1 => Err(io::Error::last_os_error()),
+        0 => {
+            for number in [1, 2] {
+                // SAFETY: the numbers of standard output and error are this process's for good; this owner does not close them.
+                let mut fd = std::mem::ManuallyDrop::new(unsafe { OwnedFd::from_raw_fd(number) });
+                let _ = rustix::io::dup2(&nowhere, &mut fd);
+            }
+            Ok(None)
+        }
+        copy => Ok(Some(copy)),
+    }
+}
+
 /// Gives memory that is free, but lies between what is still in use, back to the system. The C library keeps it by itself,
 /// so that a crowd of clients would be seen in the process's memory long after it has left. Takes about a millisecond for
 /// each 100 MiB; does nothing where the allocator is another one.

@@ -4,9 +4,9 @@ mod line;
 mod pages;
 
 use std::collections::VecDeque;
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -20,6 +20,9 @@ use crate::service::journal::since;
 
 /// How often a monitor without news is asked.
 const POLL: Duration = Duration::from_millis(300);
+
+/// How much is exported in one write.
+const PIECE: usize = 64 << 10;
 
 /// Which monitor.
 #[derive(Debug, Clone, Default, Args)]
@@ -364,51 +367,96 @@ fn says(item: &Item, text: &str) -> bool {
         || serde_json::from_str(item.payload.get()).is_ok_and(|value| any(&value, text))
 }
 
+/// Where events are exported to: whole lines, or none of them.
+struct Sink {
+    out: Box<dyn Write>,
+    /// The file, if it is one that can be cut, and how long it is.
+    file: Option<(File, u64)>,
+    name: String,
+    /// What is to be written, how many lines that are, and the number of the last.
+    lines: (Vec<u8>, u64, u64),
+    /// How many events are written, and the number of the last.
+    count: u64,
+    last: u64,
+}
+
+impl Sink {
+    fn new(path: Option<&Path>, after: Option<u64>) -> anyhow::Result<Self> {
+        let rest =
+            |out, file, name| Self { out, file, name, lines: (Vec::new(), 0, 0), count: 0, last: after.unwrap_or(0) };
+        let Some(path) = path else {
+            return Ok(rest(Box::new(io::stdout().lock()), None, "standard output".to_owned()));
+        };
+        let mut options = OpenOptions::new();
+        let goes_on = after.is_some();
+        options.write(true).append(goes_on).create(goes_on).create_new(!goes_on);
+        let file = options.open(path).map_err(|e| match e.kind() {
+            io::ErrorKind::AlreadyExists => failed(
+                Exit::CantCreate,
+                format!("{} is there already; go on behind it with --after SEQ, or name another", path.display()),
+            ),
+            _ => failed(Exit::CantCreate, format!("cannot open {}: {e}", path.display())),
+        })?;
+        let meta = file.metadata().ok().filter(std::fs::Metadata::is_file);
+        let cut = meta.and_then(|meta| Some((file.try_clone().ok()?, meta.len())));
+        Ok(rest(Box::new(file), cut, path.display().to_string()))
+    }
+
+    fn take(&mut self, item: &Item) -> anyhow::Result<()> {
+        let (lines, count, last) = &mut self.lines;
+        lines.extend_from_slice(line::json(item).as_bytes());
+        lines.push(b'\n');
+        (*count, *last) = (*count + 1, item.seq);
+        if lines.len() < PIECE { Ok(()) } else { self.write() }
+    }
+
+    fn write(&mut self) -> anyhow::Result<()> {
+        let (lines, count, last) = std::mem::take(&mut self.lines);
+        if count == 0 {
+            return Ok(());
+        }
+        let wrote = self.out.write_all(&lines).and_then(|()| self.out.flush());
+        if let Some((file, len)) = &mut self.file {
+            match wrote {
+                Ok(()) => *len += lines.len() as u64,
+                // The disk is full: no half of a line stays, which the next export would be put behind.
+                Err(_) => drop(file.set_len(*len)),
+            }
+        }
+        wrote.with_context(|| format!("cannot write to {}", self.name))?;
+        (self.count, self.last) = (self.count + count, last);
+        Ok(())
+    }
+}
+
 fn export(args: &Export) -> anyhow::Result<()> {
     let pages = Pages::new(args.monitor.place(), args.which.wanted(args.until.as_deref())?)?;
-    let mut out: Box<dyn Write> = match &args.output {
-        None => Box::new(io::stdout().lock()),
-        Some(path) => {
-            let mut options = OpenOptions::new();
-            let goes_on = args.after.is_some();
-            options.write(true).append(goes_on).create(goes_on).create_new(!goes_on);
-            let file = options.open(path).map_err(|e| match e.kind() {
-                io::ErrorKind::AlreadyExists => failed(
-                    Exit::CantCreate,
-                    format!("{} is there already; go on behind it with --after SEQ, or name another", path.display()),
-                ),
-                _ => failed(Exit::CantCreate, format!("cannot open {}: {e}", path.display())),
-            })?;
-            Box::new(io::BufWriter::new(file))
-        }
-    };
+    let mut sink = Sink::new(args.output.as_deref(), args.after)?;
     let tells = io::stderr().is_terminal() && (args.output.is_some() || !io::stdout().is_terminal());
-    let (mut count, mut last) = (0_u64, args.after.unwrap_or(0));
-    let name = || args.output.as_ref().map_or("standard output".to_owned(), |p| p.display().to_string());
-    let wrote = each(&pages, last, |item, page| {
-        writeln!(out, "{}", line::json(item)).with_context(|| format!("cannot write to {}", name()))?;
-        (count, last) = (count + 1, item.seq);
-        if tells && count.is_multiple_of(1000) {
-            eprint!("\r{count} events, {} of {}", item.seq, page.last_seq);
+    let mut seen = 0_u64;
+    let wrote = each(&pages, sink.last, |item, page| {
+        sink.take(item)?;
+        seen += 1;
+        if tells && seen.is_multiple_of(1000) {
+            eprint!("\r{seen} events, {} of {}", item.seq, page.last_seq);
         }
         Ok(())
     });
-    let flushed = out.flush();
-    if tells && count >= 1000 {
+    // What came before a failure is written, unless writing is what failed.
+    let wrote = wrote.and_then(|end| sink.write().map(|()| end)).inspect_err(|_| drop(sink.write()));
+    if tells && seen >= 1000 {
         eprintln!();
     }
-    let go_on = format!("go on with --after {last}");
     match wrote {
         Ok((after, _)) => {
-            flushed.with_context(|| format!("cannot write to {}", name()))?;
-            eprintln!("{count} events written; later, go on with --after {}", after.max(last));
+            eprintln!("{} events written; later, go on with --after {}", sink.count, after.max(sink.last));
             Ok(())
         }
         Err(error) => {
             if let Some(broken) = error.downcast_ref::<io::Error>().filter(|e| e.kind() == io::ErrorKind::BrokenPipe) {
                 return Err(io::Error::from(broken.kind()).into());
             }
-            eprintln!("{count} events written before it failed; {go_on}");
+            eprintln!("{} events written before it failed; go on with --after {}", sink.count, sink.last);
             Err(error)
         }
     }

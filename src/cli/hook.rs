@@ -41,16 +41,7 @@ pub fn is_hook(began: Instant) -> bool {
     if words.iter().any(|word| matches!(word.as_str(), "--help" | "-h" | "--version" | "-V")) {
         return false;
     }
-    let is_set = words.iter().any(|word| word.starts_with("--deadline"));
-    let (orders, wrong) = Orders::parse(words);
-    if !wrong.is_empty() {
-        // Not an exit code: Claude Code would take that for a veto.
-        eprintln!(
-            "mpm-monitor hook: not understood and passed over: {}; see mpm-monitor hook --help",
-            wrong.join(", ")
-        );
-    }
-    run::run(orders, began, is_set);
+    run::run(Orders::parse(words), began);
     true
 }
 
@@ -67,8 +58,8 @@ pub fn run(args: &Hook) -> anyhow::Result<Exit> {
         ("--token-file", args.token_file.as_ref().map(|p| p.display().to_string())),
     ];
     let words = words.into_iter().filter_map(|(name, value)| Some([name.to_owned(), value?])).flatten();
-    let (mut orders, _) = Orders::parse(words);
+    let mut orders = Orders::parse(words);
     orders.verbose = args.verbose;
-    run::run(orders, Instant::now(), args.deadline.is_some());
+    run::run(orders, Instant::now());
     Ok(Exit::Ok)
 }

@@ -1,8 +1,10 @@
 //! `mpm-monitor hook`: reads what Claude Code hands over, posts it, and is gone before the agent notices. It never fails.
 //!
 //! The work is done by a thread of its own; the one that began only waits for it, until the deadline, and then ends the
-//! process, whatever a disk, a name server or a monitor keeps the other waiting for.
+//! process, whatever a name server or a monitor keeps the other waiting for. A disk may keep a thread from ending: what writes
+//! to one is done [`apart`], which costs some 0.7 ms and is needed only where no monitor takes the events.
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -14,38 +16,33 @@ use super::input;
 use super::place::{Machine, Place, Said};
 use super::spool::{Kept, Spool, State};
 use super::wire::{Client, Sent};
-use super::{branch, key};
+use super::{apart, branch, key};
 
 /// How long a hook may take in all, unless it is told otherwise.
 pub const DEADLINE: Duration = Duration::from_millis(250);
 /// The part of it that is kept back for putting events into the spool, at most; a quarter of a short deadline.
 const SPOOLING: Duration = Duration::from_millis(200);
-/// The most that a hook spends on what others left in the spool.
+/// The most that a hook spends on what others left in the spool, if its own event waits there as well.
 const BACKLOG: Duration = Duration::from_millis(100);
 
 /// What a hook is told.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Orders {
     /// Where the monitor is.
     pub said: Said,
-    /// How long it may take, from the start of the process.
-    pub deadline: Duration,
+    /// How long it may take, from the start of the process; else what the environment says, else [`DEADLINE`].
+    pub deadline: Option<Duration>,
     /// Whether it says on standard error what it did.
     pub verbose: bool,
-}
-
-impl Default for Orders {
-    fn default() -> Self {
-        Self { said: Said::default(), deadline: DEADLINE, verbose: false }
-    }
+    /// What was not understood of what it was told; it says that in any case.
+    pub wrong: Vec<String>,
 }
 
 impl Orders {
     /// Reads the words after `hook`. A word that is not understood is passed over, for a hook that ended with the exit code
-    /// for a wrong command line would block the agent; what was wrong comes back with the orders.
-    pub fn parse(words: impl IntoIterator<Item = String>) -> (Self, Vec<String>) {
+    /// for a wrong command line would block the agent.
+    pub fn parse(words: impl IntoIterator<Item = String>) -> Self {
         let mut orders = Self::default();
-        let mut wrong = Vec::new();
         let mut words = words.into_iter();
         while let Some(word) = words.next() {
             let (name, joined) = match word.split_once('=') {
@@ -58,15 +55,15 @@ impl Orders {
             }
             let known = ["--deadline", "--host", "--port", "--unix-socket", "--token-file"].contains(&&*name);
             let Some(value) = known.then(|| joined.or_else(|| words.next())).flatten() else {
-                wrong.push(name);
+                orders.wrong.push(name);
                 continue;
             };
             let (path, said) = (PathBuf::from(&value), &mut orders.said);
             let mut taken = true;
             match &*name {
                 "--deadline" => match deadline(&value) {
-                    Some(deadline) => orders.deadline = deadline,
                     None => taken = false,
+                    known => orders.deadline = known,
                 },
                 "--port" => match value.parse::<u16>() {
                     Ok(port) if port > 0 => said.port = Some(port),
@@ -77,10 +74,10 @@ impl Orders {
                 _ => said.token_file = Some(path),
             }
             if !taken {
-                wrong.push(format!("{name} {value}"));
+                orders.wrong.push(format!("{name} {value}"));
             }
         }
-        (orders, wrong)
+        orders
     }
 }
 
@@ -91,20 +88,20 @@ pub fn deadline(text: &str) -> Option<Duration> {
 }
 
 /// Does it, within the deadline counted from `began`.
-pub fn run(mut orders: Orders, began: Instant, is_set: bool) {
-    if !is_set && let Some(set) = std::env::var("MPM_MONITOR_HOOK_DEADLINE").ok().as_deref().and_then(deadline) {
-        orders.deadline = set;
-    }
+pub fn run(orders: Orders, began: Instant) {
+    let of_environment = || deadline(&std::env::var("MPM_MONITOR_HOOK_DEADLINE").ok()?);
+    let most = orders.deadline.or_else(of_environment).unwrap_or(DEADLINE);
     // Whoever wants it gone waits no longer than the deadline; till then the event can still be brought to safety.
     // And a limit on the size of files is an error like a full disk, not the end.
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
     for signal in [SIGTERM, SIGINT, SIGHUP, SIGXFSZ] {
         let _ = signal_hook::flag::register(signal, Arc::new(AtomicBool::new(false)));
     }
-    let end = began + orders.deadline;
+    let end = began + most;
     let (done, wait) = mpsc::channel();
     let work = std::thread::Builder::new().name("hook".into()).spawn(move || {
-        work(&orders, end);
+        let told = work(&orders, most, end);
+        tell(&orders, &told);
         let _ = done.send(());
     });
     if work.is_ok() {
@@ -113,37 +110,63 @@ pub fn run(mut orders: Orders, began: Instant, is_set: bool) {
     }
 }
 
-fn work(orders: &Orders, end: Instant) {
-    let say = |text: &str| {
-        if orders.verbose {
-            eprintln!("mpm-monitor hook: {text}");
-        }
-    };
-    let spooling = end - SPOOLING.min(orders.deadline / 4);
+/// Says what is to be said, last of all: a standard error that nobody reads keeps this thread, and one that is closed or full
+/// is nobody's trouble.
+fn tell(orders: &Orders, told: &str) {
+    let mut text = String::new();
+    if !orders.wrong.is_empty() {
+        // Not an exit code: Claude Code would take that for a veto.
+        text = format!(
+            "mpm-monitor hook: not understood and passed over: {}; see mpm-monitor hook --help\n",
+            orders.wrong.join(", ")
+        );
+    }
+    if orders.verbose {
+        text.push_str(&format!("mpm-monitor hook: {told}\n"));
+    }
+    let _ = std::io::stderr().write_all(text.as_bytes());
+}
+
+/// What was done, in words.
+fn work(orders: &Orders, most: Duration, end: Instant) -> String {
+    let spooling = end - SPOOLING.min(most / 4);
+    // Whoever waits for the spool till then can still say so.
+    let end = end - most / 25;
     // Claude Code has written it all when it starts a hook, so whoever is still silent then has nothing to say.
-    let reading = spooling - orders.deadline * 2 / 5;
+    let reading = spooling - most * 2 / 5;
     let input = match input::read(std::io::stdin(), reading) {
         Ok(input) => input,
-        Err(error) => return say(&format!("cannot read standard input: {error}")),
+        Err(error) => return format!("cannot read standard input: {error}"),
     };
     let around = Surroundings { now: jiff::Timestamp::now(), branch: branch::of, key: key::fresh };
     let events = event::of(&input, around);
     if events.is_empty() {
-        return say("standard input holds no hook's input, a JSON object; nothing is sent");
+        return "standard input holds no hook's input, a JSON object; nothing is sent".to_owned();
     }
     let place = Place::find(&orders.said, &Machine::this());
     let spool = place.spool.as_ref().map(Spool::new);
     let mut client = Client::new(&place);
-    let done = match &spool {
+    match &spool {
         // Those that wait go first.
-        Some(spool) if spool.waits() => behind_others(spool, &events, &mut client, spooling),
-        _ => at_once(spool.as_ref(), &events, &mut client, spooling, end),
-    };
-    say(&done);
+        Some(spool) if spool.waits() => apart::run(|| behind_others(spool, &events, &mut client, spooling, end)),
+        _ => {
+            let (mut told, rest) = at_once(&events, &mut client, spooling);
+            told.extend(rest.map(|rest| apart::run(|| keep(spool.as_ref(), &rest, end))));
+            told.join("; ")
+        }
+    }
 }
 
-/// Posts the events; what is not taken waits.
-fn at_once(spool: Option<&Spool>, events: &[Made], client: &mut Client<'_>, until: Instant, end: Instant) -> String {
+/// What a monitor has not taken.
+struct Rest<'e> {
+    events: &'e [Made],
+    /// How far the first of them is.
+    state: State,
+    reason: String,
+}
+
+/// Posts the events; what was done with each, and what is left.
+fn at_once<'e>(events: &'e [Made], client: &mut Client<'_>, until: Instant) -> (Vec<String>, Option<Rest<'e>>) {
     let mut told = Vec::new();
     for (number, event) in events.iter().enumerate() {
         let (state, reason) = match client.post(&event.key, &event.body, false, until) {
@@ -158,50 +181,79 @@ fn at_once(spool: Option<&Spool>, events: &[Made], client: &mut Client<'_>, unti
             Sent::NotNow(reason) => (State::New, reason),
             Sent::Unknown(reason) => (State::Maybe, reason),
         };
-        let Some(spool) = spool else {
-            told.push(format!("{} lost: {reason}, and there is no home to keep it in", event.subtype));
-            break;
-        };
-        let rest = events[number..]
-            .iter()
-            .enumerate()
-            .map(|(n, event)| (if n == 0 { state } else { State::New }, event.key.as_str(), event.body.as_str()));
-        let kept = spool.append(rest, end);
-        if state == State::Maybe {
-            spool.hold_off();
-        }
-        told.push(match kept {
-            Ok(Kept::All) => format!("{} kept for later: {reason}", event.subtype),
-            Ok(Kept::Full) => format!("{} lost: {reason}, and {} is full", event.subtype, spool.dir().display()),
-            Err(error) => format!("{} lost: {reason}, and {}: {error}", event.subtype, spool.dir().display()),
-        });
-        break;
+        return (told, Some(Rest { events: &events[number..], state, reason }));
     }
-    told.join("; ")
+    (told, None)
+}
+
+/// Puts what is left into the spool.
+fn keep(spool: Option<&Spool>, rest: &Rest<'_>, end: Instant) -> String {
+    let Rest { events, state, reason } = rest;
+    let what = &events[0].subtype;
+    let Some(spool) = spool else { return format!("{what} lost: {reason}, and there is no home to keep it in") };
+    let records = events
+        .iter()
+        .enumerate()
+        .map(|(n, event)| (if n == 0 { *state } else { State::New }, event.key.as_str(), event.body.as_str()));
+    let kept = spool.append(records, end);
+    if *state == State::Maybe {
+        spool.hold_off();
+    }
+    match not_kept(kept, spool) {
+        None => format!("{what} kept for later: {reason}"),
+        Some(why) => {
+            spool.count_lost(events.len(), end);
+            format!("{what} lost: {reason}, and {why}")
+        }
+    }
+}
+
+/// Why the spool has not kept something.
+fn not_kept(kept: std::io::Result<Kept>, spool: &Spool) -> Option<String> {
+    let dir = spool.dir().display();
+    match kept {
+        Ok(Kept::All) => None,
+        Ok(Kept::Full) => Some(format!("{dir} is full")),
+        Err(error) => Some(format!("{dir}: {error}")),
+    }
 }
 
 /// Puts the events behind those that wait, and delivers what it can in the time there is.
-fn behind_others(spool: &Spool, events: &[Made], client: &mut Client<'_>, until: Instant) -> String {
+fn behind_others(spool: &Spool, events: &[Made], client: &mut Client<'_>, until: Instant, end: Instant) -> String {
     let records = events.iter().map(|event| (State::New, event.key.as_str(), event.body.as_str()));
-    let kept = match spool.append(records, until) {
-        Ok(Kept::All) => "kept behind others".to_owned(),
-        Ok(Kept::Full) => format!("lost: {} is full", spool.dir().display()),
-        Err(error) => format!("lost: {}: {error}", spool.dir().display()),
-    };
+    let not_kept = not_kept(spool.append(records, until), spool);
     if spool.is_held_off() {
-        return format!("{kept}; the monitor did not answer a moment ago");
+        let what = not_kept.map_or("kept behind others".to_owned(), |why| {
+            spool.count_lost(events.len(), end);
+            format!("lost: {why}")
+        });
+        return format!("{what}; the monitor did not answer a moment ago");
     }
-    let until = until.min(Instant::now() + BACKLOG);
-    let mut delivered = 0;
+    let now = Instant::now();
+    // What was not kept has to be posted by this very hook.
+    let most = if not_kept.is_some() { until.saturating_duration_since(now) / 2 } else { BACKLOG };
+    let delivering = until.min(now + most);
+    let (mut delivered, mut trouble) = (0, String::new());
     // Once more where something was appended while the right to deliver was given back.
-    while spool.waits() && Instant::now() < until {
-        match deliver(spool, client, until, &mut delivered) {
+    while spool.waits() && Instant::now() < delivering {
+        match deliver(spool, client, delivering, &mut delivered) {
             Ok(true) => {}
             Ok(false) => break,
-            Err(error) => return format!("{kept}; {delivered} delivered, then {error}"),
+            Err(error) => {
+                trouble = format!(", then {error}");
+                break;
+            }
         }
     }
-    format!("{kept}; {delivered} delivered")
+    match not_kept {
+        None => format!("kept behind others; {delivered} delivered{trouble}"),
+        // Before those that wait, if it must be: that is better than never.
+        Some(why) => {
+            let (mut told, rest) = at_once(events, client, until);
+            told.extend(rest.map(|rest| keep(Some(spool), &rest, end)));
+            format!("{why}; {delivered} delivered{trouble}; {}", told.join("; "))
+        }
+    }
 }
 
 /// Delivers until nothing waits or the time is over; whether it got to the end.
@@ -232,17 +284,17 @@ fn deliver(spool: &Spool, client: &mut Client<'_>, until: Instant, delivered: &m
 mod tests {
     use super::*;
 
-    fn parse(words: &[&str]) -> (Orders, Vec<String>) {
+    fn parse(words: &[&str]) -> Orders {
         Orders::parse(words.iter().map(|w| (*w).to_owned()))
     }
 
     #[test]
     fn no_word_stops_a_hook() {
-        let (orders, wrong) = parse(&["--port", "9", "--deadline=1s", "--host", "::1", "--verbose"]);
-        assert_eq!((orders.said.port, orders.deadline, orders.verbose), (Some(9), Duration::from_secs(1), true));
-        assert_eq!((orders.said.host.as_deref(), wrong.len()), (Some("::1"), 0));
-        let (orders, wrong) = parse(&["--port", "0", "--deadline", "1h", "--colour", "x", "--token-file"]);
-        assert_eq!(orders, Orders::default());
-        assert_eq!(wrong, ["--port 0", "--deadline 1h", "--colour", "x", "--token-file"]);
+        let orders = parse(&["--port", "9", "--deadline=1s", "--host", "::1", "--verbose"]);
+        assert_eq!((orders.said.port, orders.deadline, orders.verbose), (Some(9), Some(Duration::from_secs(1)), true));
+        assert_eq!((orders.said.host.as_deref(), orders.wrong.len()), (Some("::1"), 0));
+        let orders = parse(&["--port", "0", "--deadline", "1h", "--colour", "x", "--token-file"]);
+        assert_eq!(orders.wrong, ["--port 0", "--deadline 1h", "--colour", "x", "--token-file"]);
+        assert_eq!(Orders { wrong: Vec::new(), ..orders }, Orders::default());
     }
 }

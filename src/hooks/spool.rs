@@ -63,7 +63,7 @@ pub struct Waiting {
     pub events: u64,
     /// The bytes of both files.
     pub bytes: u64,
-    /// Events that found no room since the folder was made.
+    /// Events that were lost since the folder was made, because they found no room.
     pub dropped: u64,
     /// When the first of those that wait was made.
     pub since: Option<Timestamp>,
@@ -137,6 +137,15 @@ impl Spool {
         }
     }
 
+    /// Makes what delivering and counting need. On a disk that is full later they change it in place.
+    fn furnish(&self) -> io::Result<()> {
+        if fs::metadata(self.at("dropped")).is_ok_and(|meta| meta.len() > 0) {
+            return Ok(());
+        }
+        self.open("deliver.lock")?;
+        self.open("dropped")?.write_all_at(b"0\n", 0)
+    }
+
     /// Puts events behind those that wait: all of them or none.
     ///
     /// # Errors
@@ -146,18 +155,22 @@ impl Spool {
         records: impl IntoIterator<Item = (State, &'r str, &'r str)>,
         deadline: Instant,
     ) -> io::Result<Kept> {
-        let (mut text, mut count) = (Vec::new(), 0_u64);
+        let mut text = Vec::new();
         for (state, key, body) in records {
             text.push(state as u8);
             text.extend_from_slice(format!("{key} {body}\n").as_bytes());
-            count += 1;
         }
         self.make()?;
         let _lock = self.lock(deadline)?;
+        if Instant::now() > deadline {
+            // A disk that hung kept this one till now; those that came later may stand there already.
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        // Where there is no room for it there is none for events either, and that is told below.
+        let _ = self.furnish();
         let mut queue = self.open("queue")?;
         let end = repair(&mut queue)?;
         if end + text.len() as u64 > MOST {
-            self.count_dropped(count);
             return Ok(Kept::Full);
         }
         queue.seek(SeekFrom::Start(end))?;
@@ -169,12 +182,14 @@ impl Spool {
         Ok(Kept::All)
     }
 
-    fn count_dropped(&self, more: u64) {
+    /// Counts events that found no room and are lost.
+    pub fn count_lost(&self, more: usize, deadline: Instant) {
         let add = || -> io::Result<()> {
+            let _lock = self.lock(deadline)?;
             let mut file = self.open("dropped")?;
             let mut text = String::new();
             Read::by_ref(&mut file).take(32).read_to_string(&mut text)?;
-            let all = text.trim().parse::<u64>().unwrap_or(0).saturating_add(more);
+            let all = text.trim().parse::<u64>().unwrap_or(0).saturating_add(more as u64);
             file.write_all_at(format!("{all}\n").as_bytes(), 0)
         };
         // Where even this finds no room there is nobody left to tell.
@@ -214,6 +229,17 @@ impl Spool {
         let dropped = fs::read_to_string(self.at("dropped")).ok();
         all.dropped = dropped.and_then(|text| text.trim().parse().ok()).unwrap_or(0);
         all
+    }
+
+    /// Why nothing more could be put into it; nothing if that is not known of its file system.
+    pub fn trouble(&self) -> Option<String> {
+        let dir = self.dir.ancestors().find(|dir| dir.exists())?;
+        if let Err(error) = rustix::fs::access(dir, rustix::fs::Access::WRITE_OK) {
+            return Some(io::Error::from(error).to_string());
+        }
+        let fs = rustix::fs::statvfs(dir).ok()?;
+        // One that does not count inodes says 0 of 0.
+        (fs.f_bavail == 0 || (fs.f_files > 0 && fs.f_ffree == 0)).then(|| "its file system has no room left".to_owned())
     }
 
     /// Where it is.

@@ -63,7 +63,7 @@ pub struct FileReport {
     pub path: PathBuf,
     /// Whether it is there.
     pub exists: bool,
-    /// Why it cannot be used.
+    /// Why it cannot be used, with its path.
     pub problem: Option<String>,
     /// Our entries.
     pub ours: Vec<Entry>,
@@ -118,6 +118,8 @@ pub struct Report {
     pub monitor_problem: Option<String>,
     /// Where events wait, for a user with a home.
     pub spool: Option<PathBuf>,
+    /// Why nothing more could be put there.
+    pub spool_problem: Option<String>,
     /// What waits there.
     pub waiting: Waiting,
     /// What is wrong, each with what to do about it; empty: all is well.
@@ -161,7 +163,8 @@ pub fn observe(files: &Files, machine: &Machine, said: &Said, asks: bool) -> Rep
         }
     }
     if let Some(dir) = place.spool {
-        report.waiting = Spool::new(&dir).waiting();
+        let spool = Spool::new(&dir);
+        (report.waiting, report.spool_problem) = (spool.waiting(), spool.trouble());
         report.spool = Some(dir);
     }
     report.judge();
@@ -197,7 +200,7 @@ fn file(layer: &'static str, path: &Path) -> FileReport {
                 }
             }
         }
-        Err(error) => report.problem = Some(error.to_string()),
+        Err(error) => report.problem = Some(format!("{}: {error}", path.display())),
     }
     report
 }
@@ -263,11 +266,7 @@ impl Report {
         };
         let holding: Vec<&FileReport> = self.files.iter().filter(|f| !f.ours.is_empty()).collect();
         let mut problems = Vec::new();
-        for file in &self.files {
-            if let Some(problem) = &file.problem {
-                problems.push(format!("{}: {problem}; Claude Code does not read it either", file.path.display()));
-            }
-        }
+        problems.extend(self.files.iter().filter_map(|file| file.problem.clone()));
         for file in &holding {
             let missing = missing(file);
             if !missing.is_empty() {
@@ -316,10 +315,15 @@ impl Report {
         {
             problems.push(format!("no monitor takes what hooks post: {problem}; run mpm-monitor status"));
         }
+        let dir = self.spool.as_deref().unwrap_or(Path::new("")).display();
+        if let Some(problem) = &self.spool_problem {
+            problems.push(format!("no event can be kept in {dir}: {problem}; what no monitor takes is lost meanwhile"));
+        }
         if self.waiting.dropped > 0 {
-            let dir = self.spool.as_deref().unwrap_or(Path::new("")).display();
-            problems
-                .push(format!("{} events found no room in {dir}, while no monitor took them", self.waiting.dropped));
+            problems.push(format!(
+                "{} events found no room in {dir}, while no monitor took them; to count anew, remove {dir}/dropped",
+                self.waiting.dropped
+            ));
         }
         self.installed = holding.iter().any(|file| missing(file).is_empty());
         self.problems = problems;
@@ -408,8 +412,9 @@ mod tests {
         let mut full = report(&all, &[]);
         full.waiting.dropped = 3;
         full.monitor_problem = Some("nothing listens".into());
+        full.spool_problem = Some("Read-only file system".into());
         full.judge();
-        assert_eq!(full.problems.len(), 2, "{:?}", full.problems);
+        assert_eq!(full.problems.len(), 3, "{:?}", full.problems);
         assert!(full.human().contains("9 of ours, 0 of Claude MPM, 1 others"), "{}", full.human());
     }
 }

@@ -5,7 +5,7 @@ Reads commands from standard input, one JSON object a line, and answers each wit
   {"eval": EXPRESSION}   {"value": ...} or {"error": ...}; a promise is awaited
   {"shot": FILE}         saves what is seen as PNG
   {"troubles": true}     {"value": [...]}: the console's errors, exceptions, failed loads and policy violations so far
-Ends with its standard input, and takes the browser along.
+Ends with its standard input, and takes all processes of the browser along.
 """
 
 import asyncio
@@ -13,6 +13,7 @@ import base64
 import json
 import os
 import re
+import shutil
 import signal
 import sys
 
@@ -81,9 +82,36 @@ class Page:
         return {"value": self.troubles}
 
 
+def session(leader):
+    """The processes of a session that have not ended."""
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+                state, _, _, of = file.read().rpartition(")")[2].split()[:4]
+        except OSError:  # It has just gone.
+            continue
+        if int(of) == leader and state not in "ZX":
+            yield int(pid)
+
+
+async def end(leader):
+    """Ends a session whole, and waits for it: what is left of a browser writes into the profile after it was removed."""
+    while left := list(session(leader)):
+        for pid in left:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        await asyncio.sleep(0.01)
+
+
 async def main():
+    if not shutil.which(PROGRAM):
+        raise FileNotFoundError(PROGRAM)
+    # It ends with this script, however that ends, and keeps everything in its profile.
     browser = await asyncio.create_subprocess_exec(
-        PROGRAM, *FLAGS, f"--user-data-dir={sys.argv[1]}", "about:blank", stdin=asyncio.subprocess.DEVNULL,
+        "setpriv", "--pdeathsig", "KILL", PROGRAM, *FLAGS, f"--user-data-dir={sys.argv[1]}", "about:blank",
+        env=os.environ | {"TMPDIR": sys.argv[1]}, stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE, start_new_session=True)
     try:
         said = []
@@ -107,11 +135,7 @@ async def main():
                     print(json.dumps(await page.do(json.loads(line))), flush=True)
         drained.cancel()
     finally:
-        # The browser is many processes; they are a group of their own.
-        try:
-            os.killpg(browser.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
+        await end(browser.pid)
 
 
 asyncio.run(main())

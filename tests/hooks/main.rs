@@ -2,6 +2,7 @@
 //! settings, `emit` and `events`.
 #![cfg(target_os = "linux")]
 
+mod disk;
 mod events;
 mod hook;
 mod session;

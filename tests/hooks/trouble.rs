@@ -110,6 +110,34 @@ fn the_deadline_holds_whatever_hangs() {
     assert!(took.iter().all(|took| *took < Duration::from_millis(250) + SLACK), "{took:?}");
 }
 
+/// A standard error that is full, and one that nobody reads: what it has to say there is nothing that may fail or hold it.
+#[test]
+fn nothing_comes_of_what_cannot_be_said() {
+    let place = Place::new();
+    let port = http::free_port();
+    let (nobody, mut pipe) = std::io::pipe().unwrap();
+    rustix::io::ioctl_fionbio(&pipe, true).unwrap();
+    while pipe.write(&[b'x'; 4096]).is_ok() {}
+    rustix::io::ioctl_fionbio(&pipe, false).unwrap();
+    let (gone, closed) = std::io::pipe().unwrap();
+    drop(gone);
+    let full = std::fs::File::create("/dev/full").unwrap();
+    for (name, stderr) in [("full", Stdio::from(full)), ("closed", closed.into()), ("not read", pipe.into())] {
+        let mut usual = command(&place, port, &["--nonsense"]);
+        usual.env_remove("MPM_MONITOR_HOOK_DEADLINE");
+        let began = Instant::now();
+        let mut child = usual.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(stderr).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(call(name, 0)[0].to_string().as_bytes()).unwrap();
+        let code = eventually(SOON, "the end of the hook", || child.try_wait().unwrap().ok_or("it waits"));
+        assert_eq!((name, code.code()), (name, Some(0)));
+        let took = began.elapsed();
+        println!("{name}: {took:?}");
+        assert!(took < Duration::from_millis(250) + SLACK, "{name}: {took:?}");
+    }
+    drop(nobody);
+    assert_eq!(spool(&place, port).waiting().events, 3);
+}
+
 #[test]
 fn an_input_that_never_ends_is_left_at_the_deadline() {
     let place = Place::new();

@@ -3,6 +3,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
+use std::path::Path;
 use std::process::Command;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
@@ -10,8 +11,9 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::Victim;
-use crate::harness::command::{Running, run};
-use crate::harness::{figure, http, skip};
+use crate::harness::command::Running;
+use crate::harness::daemon::SOON;
+use crate::harness::{eventually, figure, http, skip};
 
 const SECRET: &str = "the-agents-secret";
 /// A browser on a busy machine takes its time.
@@ -63,11 +65,48 @@ fn attacker(monitor: u16) -> (u16, Receiver<Value>) {
     (port, results)
 }
 
-fn chromium(profile: &std::path::Path, more: &[&str]) -> Command {
-    let mut command = Command::new("chromium");
-    command.args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", RULES]);
-    command.arg(format!("--user-data-dir={}", profile.display())).env("HOME", profile).args(more);
-    command
+/// A browser with a profile of its own. It is many processes, which outlive the first one and write into the profile; they
+/// are a session, and all of them end with it.
+struct Browser {
+    running: Running,
+    _profile: tempfile::TempDir,
+}
+
+impl Browser {
+    #[track_caller]
+    fn start(more: &[&str]) -> Self {
+        let profile = tempfile::tempdir().unwrap();
+        let mut command = Command::new("setsid");
+        command.args(["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]);
+        command.args(["--no-first-run", RULES]).arg(format!("--user-data-dir={}", profile.path().display()));
+        command.env("HOME", profile.path()).env("TMPDIR", profile.path()).args(more);
+        Self { running: Running::start(&mut command), _profile: profile }
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        let session = self.running.pid().to_string();
+        eventually(SOON, "the end of the browser's processes", || {
+            let left = of_session(&session);
+            for pid in &left {
+                let _ = rustix::process::kill_process(*pid, rustix::process::Signal::KILL);
+            }
+            if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
+        });
+    }
+}
+
+/// The processes of a session that have not ended.
+fn of_session(session: &str) -> Vec<rustix::process::Pid> {
+    let of = |process: &Path| {
+        let stat = std::fs::read_to_string(process.join("stat")).ok()?;
+        let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+        let (state, is_of) = (fields.next()?, fields.nth(2)? == session);
+        let pid = process.file_name()?.to_str()?.parse().ok()?;
+        (is_of && !matches!(state, "Z" | "X")).then(|| rustix::process::Pid::from_raw(pid)).flatten()
+    };
+    std::fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| of(&entry.path())).collect()
 }
 
 fn is_there() -> bool {
@@ -77,12 +116,9 @@ fn is_there() -> bool {
 /// What the page's tries came to when a browser has it from `host`.
 fn tries(victim: &Victim, host: &str) -> Value {
     let (port, results) = attacker(victim.port);
-    let profile = tempfile::tempdir().unwrap();
     let url = format!("http://{host}:{port}/");
-    let browser = Running::start(&mut chromium(profile.path(), &["--remote-debugging-port=0", &url]));
-    let results = results.recv_timeout(LONG).expect("the page's results");
-    drop(browser);
-    results
+    let _browser = Browser::start(&["--remote-debugging-port=0", &url]);
+    results.recv_timeout(LONG).expect("the page's results")
 }
 
 fn planted(victim: &Victim) -> Vec<String> {
@@ -111,10 +147,11 @@ fn a_foreign_page_can_neither_read_nor_write() {
     figure("hostile_page_tries", foreign.as_object().unwrap().len(), "ways tried by a foreign page, 0 led in");
 
     // The attacker's own name, made to resolve to this machine, in the address bar.
-    let profile = tempfile::tempdir().unwrap();
     let url = format!("http://rebound.example:{}/api/events", victim.port);
-    let dump = run(&mut chromium(profile.path(), &["--dump-dom", &url]), LONG);
-    assert!(dump.stdout.contains("host_not_allowed") && !dump.stdout.contains(SECRET), "{dump}");
+    let mut browser = Browser::start(&["--dump-dom", &url]);
+    browser.running.end(LONG);
+    let dump = browser.running.seen.join("\n");
+    assert!(dump.contains("host_not_allowed") && !dump.contains(SECRET), "{dump}");
 
     // The same page from this machine: every way that is closed above is one.
     let own = tries(&victim, "localhost");

@@ -238,3 +238,10 @@ impl Browser {
         self.ask(&json!({"eval": expression}))["value"].take()
     }
 }
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        // It takes the browser's many processes along, which a kill would leave.
+        self.running.end(PATIENCE);
+    }
+}

@@ -68,6 +68,12 @@ pub enum SettingsError {
         /// What it should be.
         wanted: &'static str,
     },
+    /// A name stands there more than once.
+    #[error("`{place}` stands there more than once, and Claude Code reads only the last; make one of them")]
+    Twice {
+        /// Where in the file.
+        place: String,
+    },
 }
 
 impl SettingsError {
@@ -76,6 +82,7 @@ impl SettingsError {
         match self {
             Self::Malformed { .. } => "settings_malformed",
             Self::Shape { .. } => "settings_shape",
+            Self::Twice { .. } => "settings_twice",
         }
     }
 }
@@ -169,11 +176,21 @@ fn parse(text: &str) -> Result<CstRootNode, SettingsError> {
     })
 }
 
+/// The value of a member, and whether there is one. What is put into one of two is not what Claude Code reads.
+fn member(object: &CstObject, name: &str, place: &str) -> Result<Option<Option<CstNode>>, SettingsError> {
+    let all = object.properties().into_iter().filter(|prop| prop.decoded_name().as_deref() == Some(name));
+    match &*all.collect::<Vec<_>>() {
+        [] => Ok(None),
+        [one] => Ok(Some(one.value())),
+        _ => Err(SettingsError::Twice { place: place.to_owned() }),
+    }
+}
+
 /// The `hooks` of a file, if there are any.
 fn hooks_of(root: &CstRootNode) -> Result<Option<CstObject>, SettingsError> {
     let Some(value) = root.value() else { return Ok(None) };
     let Some(object) = value.as_object() else { return Err(shape("the file", "an object")) };
-    match object.get("hooks").map(|prop| prop.value()) {
+    match member(&object, "hooks", "hooks")? {
         None => Ok(None),
         Some(value) => value.and_then(|v| v.as_object()).map(Some).ok_or_else(|| shape("hooks", "an object")),
     }
@@ -181,11 +198,10 @@ fn hooks_of(root: &CstRootNode) -> Result<Option<CstObject>, SettingsError> {
 
 /// The groups of one event.
 fn groups(hooks: &CstObject, event: &str) -> Result<Option<CstArray>, SettingsError> {
-    match hooks.get(event).map(|prop| prop.value()) {
+    let place = format!("hooks.{event}");
+    match member(hooks, event, &place)? {
         None => Ok(None),
-        Some(value) => {
-            value.and_then(|v| v.as_array()).map(Some).ok_or_else(|| shape(format!("hooks.{event}"), "an array"))
-        }
+        Some(value) => value.and_then(|v| v.as_array()).map(Some).ok_or_else(|| shape(place, "an array")),
     }
 }
 
@@ -224,8 +240,8 @@ pub fn entries(text: &str) -> Result<Vec<Entry>, SettingsError> {
     Ok(entries)
 }
 
-/// The file with our hook in it, for every event of [`EVENTS`], with this command line. What of ours is in it already stays
-/// where it is and gets the command line.
+/// The file with our hook in it, for every event of [`EVENTS`], with this command line. What of ours is in it already, for
+/// whatever event, stays where it is and gets the command line.
 ///
 /// # Errors
 /// [`SettingsError`].
@@ -242,18 +258,21 @@ pub fn with_ours(text: &str, command: &str) -> Result<String, SettingsError> {
         if is_new {
             hooks.ensure_multiline();
         }
-        for (event, matcher) in EVENTS {
-            let found = groups(&hooks, event)?;
-            let mut ours = found.iter().flat_map(|g| g.elements()).flat_map(|g| commands(&g));
-            let mut ours = ours.by_ref().filter(|(_, command)| owner(command) == Owner::Ours);
-            if let Some((hook, said)) = ours.next() {
+        let mut has = Vec::new();
+        // It may stand in several groups, each with a matcher of its own, and for events that we do not put it in for.
+        for event in names(&hooks) {
+            let all = groups(&hooks, &event)?.map(|g| g.elements()).unwrap_or_default();
+            for (hook, said) in all.iter().flat_map(commands).filter(|(_, said)| owner(said) == Owner::Ours) {
                 if said != command
                     && let Some(prop) = hook.as_object().and_then(|hook| hook.get("command"))
                 {
                     prop.set_value(CstInputValue::String(command.to_owned()));
                 }
-                continue;
+                has.push(event.clone());
             }
+        }
+        for (event, matcher) in EVENTS.iter().filter(|(event, _)| !has.iter().any(|has| has == event)) {
+            let found = groups(&hooks, event)?;
             let string = |text: &str| CstInputValue::String(text.to_owned());
             let hook = vec![
                 ("type".to_owned(), string("command")),

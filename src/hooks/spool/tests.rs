@@ -80,6 +80,7 @@ fn it_is_bounded_and_counts_what_found_no_room() {
     let body = "x".repeat(1 << 20);
     let kept = (0..10).map(|_| spool.append([(State::New, "k", &*body)], soon()).unwrap());
     assert_eq!(kept.filter(|k| *k == Kept::All).count(), 7);
+    spool.count_lost(3, soon());
     assert_eq!((spool.waiting().events, spool.waiting().dropped), (7, 3));
     assert!(spool.waiting().bytes <= MOST);
 }
@@ -102,6 +103,16 @@ fn many_at_once_lose_nothing_and_keep_the_order_of_each() {
             assert_eq!(of, (0..100).map(|n| n.to_string()).collect::<Vec<_>>());
         }
     });
+}
+
+#[test]
+fn who_comes_too_late_does_not_stand_behind_those_that_came_later() {
+    let (_dir, spool) = spool();
+    put(&spool, "a");
+    let late = spool.append([(State::New, "b", "{}")], Instant::now());
+    assert_eq!(late.unwrap_err().kind(), io::ErrorKind::TimedOut);
+    spool.count_lost(1, Instant::now());
+    assert_eq!((spool.waiting().events, spool.waiting().dropped), (1, 1));
 }
 
 #[test]

@@ -136,6 +136,29 @@ fn another_path_replaces_the_command_where_it_stands() {
 }
 
 #[test]
+fn another_path_replaces_the_command_wherever_it_stands() {
+    let text = r#"{"hooks":{"PreToolUse":[{"matcher":"Bash","hooks":[{"type":"command","command":"/old/mpm-monitor hook"}]},
+{"matcher":"Edit","hooks":[{"type":"command","command":"x"},{"type":"command","command":"/old/mpm-monitor hook"}]}],
+"SubagentStart":[{"hooks":[{"type":"command","command":"/old/mpm-monitor hook"}]}]}}"#;
+    let all = entries(&with_ours(text, COMMAND).unwrap()).unwrap();
+    assert!(all.iter().all(|entry| entry.command == COMMAND || entry.command == "x"), "{all:?}");
+    assert_eq!(all.len(), 4 + EVENTS.len() - 1);
+}
+
+/// What JSON says of two members of one name is that the last one counts; here nobody has meant that.
+#[test]
+fn a_name_that_stands_twice_is_no_place_for_a_hook() {
+    for (text, place) in [
+        (r#"{"hooks": {"Stop": []}, "model": "opus", "hooks": {}}"#, "hooks"),
+        (r#"{"hooks": {"Stop": [], "PreToolUse": [], "Stop": []}}"#, "hooks.Stop"),
+    ] {
+        let twice = Err(SettingsError::Twice { place: place.to_owned() });
+        assert_eq!((with_ours(text, COMMAND), without_ours(text)), (twice.clone(), twice), "{text}");
+        assert!(entries(text).is_err());
+    }
+}
+
+#[test]
 fn a_group_that_others_share_stays() {
     let text = r#"{"hooks":{"Stop":[{"hooks":[{"type":"command","command":"a"},{"type":"command","command":"/x/mpm-monitor hook"}]}]}}"#;
     let without = without_ours(text).unwrap();
