@@ -227,6 +227,15 @@ impl Node {
         status["bus"][name].as_u64().unwrap_or_else(|| panic!("no {name} in {status}"))
     }
 
+    /// Waits until all that it has of its own is in its stream.
+    #[track_caller]
+    pub fn until_published(&self) {
+        eventually(SOON, &format!("all of {} to be published", self.name), || match self.figure("unpublished") {
+            0 => Ok(()),
+            left => Err(left),
+        });
+    }
+
     /// All events of a node, in the order of this one's numbers: each with its number there, if it is another's, and its marker.
     #[track_caller]
     pub fn events_of(&self, node: &str) -> Vec<Row> {

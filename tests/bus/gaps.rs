@@ -19,10 +19,7 @@ fn what_the_stream_has_forgotten_comes_from_its_node() {
     b.until_same_as(&a, SOON);
     b.stop();
     a.post_many("meanwhile", 1500);
-    eventually(SOON, "all to be published", || match a.figure("unpublished") {
-        0 => Ok(()),
-        n => Err(n),
-    });
+    a.until_published();
     let left: usize = server.say(&["XLEN", &stream(&server, "a")]).parse().unwrap();
     assert!(left < 1000, "{left} entries");
     b.up();
@@ -57,10 +54,7 @@ fn a_stream_that_others_spoil_is_mended_by_its_node() {
     b.until_same_as(&a, SOON);
     b.stop();
     a.post_many("more", 5);
-    eventually(SOON, "all to be published", || match a.figure("unpublished") {
-        0 => Ok(()),
-        n => Err(n),
-    });
+    a.until_published();
     assert_eq!(server.say(&["XDEL", &stream(&server, "a"), "3-0"]), "1");
     b.up();
     b.until_same_as(&a, SOON);

@@ -38,10 +38,7 @@ fn a_user_with_the_commands_and_keys_of_the_document_is_enough() {
     // Stream, question, answer, the names of the gone, and the lease over its renewal and its end.
     b.stop();
     a.post_many("meanwhile", 400);
-    eventually(SOON, "all to be published", || match a.figure("unpublished") {
-        0 => Ok(()),
-        n => Err(n),
-    });
+    a.until_published();
     b.up();
     b.until_same_as(&a, SOON);
     assert!(b.figure("gaps") >= 1);

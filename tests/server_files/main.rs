@@ -2,6 +2,7 @@
 
 mod corpus;
 mod git;
+mod git_bounds;
 mod limits;
 #[path = "../server_support/mod.rs"]
 mod server_support;
@@ -9,7 +10,7 @@ mod shapes;
 mod talk;
 mod users;
 
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
@@ -176,4 +177,13 @@ pub(crate) fn described(answer: &str, route: &str) -> String {
 
 pub(crate) fn resident() -> u64 {
     mpm_monitor::runtime::usage::Usage::now().resident.unwrap_or(0)
+}
+
+/// A program in place of git.
+fn stand_in(place: &Place, text: &str) -> Settings {
+    let program = place.path("git-stand-in");
+    std::fs::write(&program, format!("#!/bin/sh\n{text}\n")).unwrap();
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let rules = Rules { git: Some(program), ..place.rules() };
+    Settings { files: rules, ..settings() }
 }
