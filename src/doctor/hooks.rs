@@ -17,6 +17,7 @@ use crate::hooks::place::Machine;
 use crate::hooks::spool::{Spool, Waiting};
 use crate::hooks::status::Files;
 use crate::service::exec;
+use crate::service::report::counted;
 
 /// How long an event may wait: the monitor looks every few seconds.
 const WAITS: SignedDuration = SignedDuration::from_secs(30);
@@ -278,7 +279,6 @@ pub fn judge(seen: &Looked<Option<Seen>>) -> Vec<Check> {
 }
 
 fn judge_spools(seen: &Seen) -> Check {
-    let plural = |n: u64| if n == 1 { "1 event".to_owned() } else { format!("{n} events") };
     let full: Vec<_> = seen.spools.iter().filter(|(_, waiting)| waiting.dropped > 0).collect();
     if let Some((dir, _)) = full.first() {
         let check = Check::failed(
@@ -286,7 +286,7 @@ fn judge_spools(seen: &Seen) -> Check {
             "events of our hook found no room, while no monitor took them: they are lost",
         );
         let told = |c: Check, (dir, waiting): &&(PathBuf, Waiting)| {
-            c.seen(format!("{}: {} lost, {} waiting", dir.display(), plural(waiting.dropped), waiting.events))
+            c.seen(format!("{}: {} lost, {} waiting", dir.display(), counted(waiting.dropped, "event"), waiting.events))
         };
         // The count stays until somebody has taken note of it.
         return full.iter().fold(check, told).next(format!("rm '{}'", dir.join("dropped").display()));
@@ -301,7 +301,7 @@ fn judge_spools(seen: &Seen) -> Check {
     stuck
         .iter()
         .fold(check, |c, (dir, waiting, since)| {
-            c.seen(format!("{}: {} since {since:.0}", dir.display(), plural(waiting.events)))
+            c.seen(format!("{}: {} since {since:.0}", dir.display(), counted(waiting.events, "event")))
         })
         .next("mpm-monitor hooks status")
 }

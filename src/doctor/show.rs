@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::check::{Check, Code, Group, Outcome, Severity};
 use crate::service::Scope;
-use crate::service::report::wrap;
+use crate::service::report::{counted, wrap};
 
 /// Where the sentence begins: after state and code.
 const SENTENCE: usize = 30;
@@ -92,9 +92,9 @@ impl Report {
         text.push_str(&format!(
             "{} verified; {}, {}, {}; {} not run\n",
             t.verified,
-            counted(t.errors, "error"),
-            counted(t.warnings, "warning"),
-            counted(t.notes, "note"),
+            counted(t.errors as u64, "error"),
+            counted(t.warnings as u64, "warning"),
+            counted(t.notes as u64, "note"),
             t.not_run
         ));
         if t.fixable > 0 {
@@ -102,10 +102,6 @@ impl Report {
         }
         text
     }
-}
-
-fn counted(n: usize, word: &str) -> String {
-    format!("{n} {word}{}", if n == 1 { "" } else { "s" })
 }
 
 /// How it is shown.

@@ -13,6 +13,7 @@ use super::claude::settings::{self, EVENTS, Entry, Owner};
 use super::place::{Machine, Place, Said};
 use super::spool::{Spool, Waiting};
 use crate::probe;
+use crate::service::report::counted;
 use crate::service::{exec, program};
 
 /// How long a program that hooks name may take to tell its version, or a Python to import a package.
@@ -321,8 +322,8 @@ impl Report {
         }
         if self.waiting.dropped > 0 {
             problems.push(format!(
-                "{} events found no room in {dir}, while no monitor took them; to count anew, remove {dir}/dropped",
-                self.waiting.dropped
+                "{} found no room in {dir}, while no monitor took what was posted; to count anew, remove {dir}/dropped",
+                counted(self.waiting.dropped, "event")
             ));
         }
         self.installed = holding.iter().any(|file| missing(file).is_empty());
@@ -361,7 +362,7 @@ impl Report {
         line("monitor", format!("{} {answers}", self.monitor));
         if self.waiting.events > 0 {
             let since = self.waiting.since.map(|since| format!(", since {since:.0}")).unwrap_or_default();
-            line("waiting", format!("{} events, {} bytes{since}", self.waiting.events, self.waiting.bytes));
+            line("waiting", format!("{}, {} bytes{since}", counted(self.waiting.events, "event"), self.waiting.bytes));
         }
         for problem in &self.problems {
             line("problem", problem.clone());

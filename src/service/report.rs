@@ -186,7 +186,7 @@ pub fn decide(facts: &Facts) -> (Exit, String, bool) {
             // The result only names the last end; that the manager tried before it gave up is the other half of the story.
             let tries = match job.restarts {
                 None | Some(0) => String::new(),
-                Some(n) => format!("; the manager gave up after {n} restart{}", if n == 1 { "" } else { "s" }),
+                Some(n) => format!("; the manager gave up after {}", counted(n, "restart")),
             };
             (Exit::NotRunning, format!("failed: {}{tries}{}", ended(job), taken()), false)
         }
@@ -359,6 +359,12 @@ fn row(key: &str, value: &str) -> String {
 
 /// The columns of a terminal that every line fits into.
 pub(crate) const WIDTH: usize = 80;
+
+/// A number with what it counts: "1 event", "2 events".
+pub(crate) fn counted(n: impl Into<u64>, word: &str) -> String {
+    let n = n.into();
+    format!("{n} {word}{}", if n == 1 { "" } else { "s" })
+}
 
 /// Appends words, wrapped so that no line is longer than [`WIDTH`], from `column` on and then from `indent`; a word that is
 /// longer stays whole.
