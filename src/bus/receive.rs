@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use super::entry::{Entry, Position};
 use super::link::{Link, Trouble};
 use super::plan::{Plan, Source};
-use super::streams::{self, Stream, Streams};
+use super::streams::{Stream, Streams};
 use super::{Core, Figures, pause};
 use crate::events::store::{Arrival, Store, StoreError, Stored};
 
@@ -29,8 +29,6 @@ const BLOCK: Duration = Duration::from_millis(500);
 const BLOCK_SHORT: Duration = Duration::from_millis(25);
 /// How often it is looked for new nodes.
 const LOOK: Duration = Duration::from_secs(1);
-/// How often what is left of nodes that are gone is swept away.
-const SWEEP: Duration = Duration::from_secs(60);
 /// How often a question is asked again.
 const ASK_AGAIN: Duration = Duration::from_secs(2);
 /// The fewest and the most entries of all streams that are read at once. The server counts entries, not bytes: what comes after
@@ -72,14 +70,9 @@ pub(super) async fn run(core: Arc<Core>, mut stop: watch::Receiver<bool>) {
 async fn session(core: &Core, streams: &mut Streams) -> Result<(), Trouble> {
     let mut link = Link::connect(&core.url, BLOCK).await?;
     streams.ask_again();
-    let (mut looked, mut swept, mut count, mut told) = (None::<Instant>, None::<Instant>, COUNT.1 / 2, false);
-    let due = |last: Option<Instant>, every| last.is_none_or(|at| at.elapsed() >= every);
+    let (mut looked, mut count, mut told) = (None::<Instant>, COUNT.1 / 2, false);
     loop {
-        if due(swept, SWEEP) {
-            streams::sweep(core, &mut link).await?;
-            swept = Some(Instant::now());
-        }
-        if due(looked, LOOK) {
+        if looked.is_none_or(|at| at.elapsed() >= LOOK) {
             streams.look(core, &mut link).await?;
             looked = Some(Instant::now());
         }

@@ -5,7 +5,7 @@
 //! leave more names than can be read otherwise.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use redis::{cmd, pipe};
 
@@ -15,6 +15,8 @@ use super::{Core, Figures, check_name};
 
 /// The most streams that are read.
 const MOST_STREAMS: usize = 256;
+/// How often what is left of nodes that are gone is swept away.
+const SWEEP: Duration = Duration::from_secs(60);
 
 /// A stream's node and its epoch there.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -76,6 +78,7 @@ impl Followed {
 #[derive(Debug, Default)]
 pub(super) struct Streams {
     followed: BTreeMap<Stream, Followed>,
+    swept: Option<Instant>,
     /// Whether it was told that there are too many.
     told: bool,
 }
@@ -119,9 +122,13 @@ impl Streams {
         }
     }
 
-    /// Finds the streams of the other nodes, and how far they have come.
+    /// Finds the streams of the other nodes, and how far they have come; now and then forgets those that are gone.
     pub async fn look(&mut self, core: &Core, link: &mut Link) -> Result<(), Trouble> {
         let mut registered = registered(core, link).await?;
+        if self.swept.is_none_or(|at| at.elapsed() >= SWEEP) {
+            sweep(core, link, &mut registered).await?;
+            self.swept = Some(Instant::now());
+        }
         registered.retain(|stream, _| stream.node != core.node);
         // What is not registered any more has expired.
         self.followed.retain(|stream, _| registered.contains_key(stream));
@@ -201,10 +208,9 @@ async fn living<'a>(
 }
 
 /// Forgets the names of nodes that are gone. One that was only away registers again when it is back.
-pub(super) async fn sweep(core: &Core, link: &mut Link) -> Result<(), Trouble> {
-    let registered = registered(core, link).await?;
+async fn sweep(core: &Core, link: &mut Link, registered: &mut BTreeMap<Stream, u64>) -> Result<(), Trouble> {
     let living = living(core, link, registered.keys()).await?;
-    let away: Vec<&Stream> = registered.keys().filter(|stream| !living.contains(stream)).collect();
+    let away: Vec<Stream> = registered.keys().filter(|stream| !living.contains(stream)).cloned().collect();
     if away.is_empty() {
         return Ok(());
     }
@@ -213,10 +219,14 @@ pub(super) async fn sweep(core: &Core, link: &mut Link) -> Result<(), Trouble> {
         ask.cmd("EXISTS").arg(core.key(&["events", &stream.node, &stream.epoch]));
     }
     let exists: Vec<bool> = link.ask_each(&ask).await?;
-    let gone: Vec<String> = away.iter().zip(exists).filter(|(_, exists)| !exists).map(|(s, _)| s.name()).collect();
+    let gone: Vec<Stream> = away.into_iter().zip(exists).filter(|(_, exists)| !exists).map(|(s, _)| s).collect();
     if !gone.is_empty() {
         tracing::info!(count = gone.len(), "forgetting nodes that are gone from the bus");
-        link.ask::<()>(cmd("HDEL").arg(core.key(&["streams"])).arg(gone)).await?;
+        let names: Vec<String> = gone.iter().map(Stream::name).collect();
+        link.ask::<()>(cmd("HDEL").arg(core.key(&["streams"])).arg(names)).await?;
+        for stream in &gone {
+            registered.remove(stream);
+        }
     }
     Ok(())
 }
