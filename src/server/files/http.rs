@@ -26,19 +26,18 @@ const COMMITS: usize = 10;
 /// The most commits of one answer.
 const MOST_COMMITS: usize = 1000;
 
+/// The paths of the routes, each of which asks first who the client is.
+const PATHS: [&str; 5] = ["/api/file", "/api/files", "/api/file/read", "/api/file/diff", "/api/git-history"];
+
 /// The routes.
 pub fn router() -> Router<Arc<App>> {
-    Router::new()
-        .route("/api/file", post(file))
-        .route("/api/files", get(list))
-        .route("/api/file/read", get(file_read))
-        .route("/api/file/diff", get(diff))
-        .route("/api/git-history", post(history))
+    let answers = [post(file), get(list), get(file_read), get(diff), post(history)];
+    PATHS.into_iter().zip(answers).fold(Router::new(), |router, (path, answer)| router.route(path, answer))
 }
 
 /// Whether a request is for one of them.
 pub fn is_asked(path: &str) -> bool {
-    matches!(path, "/api/file" | "/api/files" | "/api/file/read" | "/api/file/diff" | "/api/git-history")
+    PATHS.contains(&path)
 }
 
 /// What a client that may not ask at all gets, whatever it asks for.

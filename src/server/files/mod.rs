@@ -91,7 +91,7 @@ impl Files {
         if all || asker == Asker::Known {
             return Ok(());
         }
-        match self.blocking(move |_| Ok(asker.is_ours())).await? {
+        match self.away(move || Ok(asker.is_ours())).await? {
             true => Ok(()),
             false => Err(FileError::OtherUser),
         }
@@ -121,17 +121,25 @@ impl Files {
         Roots::new(rules, self.0.home.clone(), &own, events)
     }
 
-    /// Runs work that blocks, away from the thread that serves. A disk that hangs keeps one of the places, not the client.
-    async fn blocking<T: Send + 'static>(
+    /// Runs work that needs the roots of this moment, which it takes a disk to find, away from the thread that serves.
+    async fn with_roots<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Roots) -> Result<T, FileError> + Send + 'static,
     ) -> Result<T, FileError> {
+        let files = self.clone();
+        self.away(move || work(&files.roots())).await
+    }
+
+    /// Runs work that blocks, away from the thread that serves. A disk that hangs keeps one of the places, not the client.
+    async fn away<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, FileError> + Send + 'static,
+    ) -> Result<T, FileError> {
         let place = tokio::time::timeout(PATIENCE, Arc::clone(&self.0.readers).acquire_owned());
         let Ok(Ok(place)) = place.await else { return Err(FileError::Busy) };
-        let roots = self.roots();
         let done = tokio::task::spawn_blocking(move || {
             let _place = place;
-            work(&roots)
+            work()
         });
         match tokio::time::timeout(PATIENCE, done).await {
             Ok(Ok(result)) => result,
@@ -151,14 +159,14 @@ impl Files {
         encode: impl FnOnce(&Asked, Vec<u8>) -> Result<Vec<u8>, FileError> + Send + 'static,
     ) -> Result<Answer, FileError> {
         let (asked, opened, limit) = self
-            .blocking(move |roots| {
+            .with_roots(move |roots| {
                 let opened = roots.file(&asked)?;
                 let (size, limit) = (opened.is.len(), most.min(roots.rules().max_size));
                 if size > limit { Err(FileError::TooLarge { size, limit }) } else { Ok((asked, opened, limit)) }
             })
             .await?;
         let room = self.room(opened.is.len()).await?;
-        let json = self.blocking(move |_| encode(&asked, read::whole(&opened.it, opened.is.len(), limit)?)).await?;
+        let json = self.away(move || encode(&asked, read::whole(&opened.it, opened.is.len(), limit)?)).await?;
         Ok(Answer { json, room })
     }
 
@@ -172,7 +180,7 @@ impl Files {
     /// # Errors
     /// [`FileError`].
     pub async fn list(&self, asked: Asked) -> Result<Listing, FileError> {
-        self.blocking(move |roots| {
+        self.with_roots(move |roots| {
             let folder = roots.directory(&asked)?;
             list::list(roots, &folder, asked.path())
         })
@@ -185,7 +193,7 @@ impl Files {
     /// [`FileError`].
     pub async fn history(&self, asked: Asked, limit: usize) -> Result<Vec<Commit>, FileError> {
         let found = self
-            .blocking(move |roots| {
+            .with_roots(move |roots| {
                 let real = match roots.file(&asked) {
                     Ok(file) => file.real,
                     Err(FileError::NotAFile) => roots.directory(&asked)?.real,
@@ -209,7 +217,7 @@ impl Files {
     /// [`FileError`].
     pub async fn diff(&self, asked: Asked, commit: Option<String>) -> Result<Diff, FileError> {
         let (opened, limit, found) = self
-            .blocking(move |roots| {
+            .with_roots(move |roots| {
                 let (opened, limit) = (roots.file(&asked)?, roots.rules().max_size);
                 let size = opened.is.len();
                 if size > limit {
@@ -221,7 +229,7 @@ impl Files {
             .await?;
         let Some(mut question) = found else { return Ok(Diff::default()) };
         let _room = self.room(opened.is.len()).await?;
-        let now = self.blocking(move |_| read::whole(&opened.it, opened.is.len(), limit)).await?;
+        let now = self.away(move || read::whole(&opened.it, opened.is.len(), limit)).await?;
         let most = usize::try_from(limit).unwrap_or(usize::MAX);
         let scratch = self.0.settings.borrow().state_dir.clone();
         let bounds = (most, scratch.as_path());
@@ -237,7 +245,7 @@ impl Files {
     /// asked again, as whoever works there may just commit, but not for ever.
     async fn stayed(&self, question: &mut Question) -> Result<bool, FileError> {
         let real = question.real.clone();
-        let now = self.blocking(move |roots| repo::find(roots, &real)).await?;
+        let now = self.with_roots(move |roots| repo::find(roots, &real)).await?;
         if now.as_ref() == Some(&question.repository) {
             return Ok(true);
         }
