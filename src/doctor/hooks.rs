@@ -229,17 +229,21 @@ pub fn judge(seen: &Looked<Option<Seen>>) -> Vec<Check> {
             files.into_iter().fold(check, Check::seen)
         }
     }];
+    checks.extend(judge_programs(seen));
+    checks.push(judge_spools(seen));
+    checks
+}
+
+fn judge_programs(seen: &Seen) -> Vec<Check> {
     if seen.programs.is_empty() {
-        checks.extend(none_of(&all[1..3], "there are no such hooks"));
-        checks.push(judge_spools(seen));
-        return checks;
+        return none_of(&[Code::HookPrograms, Code::HookImport], "there are no such hooks");
     }
     let dead: Vec<&Program> = seen.programs.iter().filter(|p| !p.runs).collect();
     let file_of = |program: &Program| {
         let hook = seen.hooks.iter().find(|h| h.program == program.named);
         hook.map(|h| h.file.display().to_string()).unwrap_or_default()
     };
-    checks.push(match dead.first() {
+    let programs = match dead.first() {
         None => Check::verified(Code::HookPrograms, "every one is there and can be run"),
         Some(first) => {
             let next = match &first.path {
@@ -256,9 +260,9 @@ pub fn judge(seen: &Looked<Option<Seen>>) -> Vec<Check> {
             };
             dead.iter().fold(check, told).next(next)
         }
-    });
+    };
     let pythons: Vec<_> = seen.programs.iter().filter_map(|p| p.python.as_ref()).collect();
-    checks.push(match pythons.iter().find(|(_, can)| can.is_err()) {
+    let import = match pythons.iter().find(|(_, can)| can.is_err()) {
         _ if pythons.is_empty() => Check::not_run(Code::HookImport, "none of them needs Python, or none can be run"),
         None => {
             let check = Check::verified(Code::HookImport, "the hooks' Python can import claude_mpm");
@@ -273,9 +277,8 @@ pub fn judge(seen: &Looked<Option<Seen>>) -> Vec<Check> {
         .seen(format!("{}: {error}", python.display()))
         .next(format!("{} -m pip install claude-mpm", python.display())),
         Some(_) => Check::not_run(Code::HookImport, "it was not asked"),
-    });
-    checks.push(judge_spools(seen));
-    checks
+    };
+    vec![programs, import]
 }
 
 fn judge_spools(seen: &Seen) -> Check {
