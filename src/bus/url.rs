@@ -1,10 +1,11 @@
 //! Where the bus is: `redis://[user:password@]host[:port][/db]`. The password never shows.
 
 use std::fmt;
-use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+
+use crate::guarded::Guard;
 
 /// The port of a server that names none.
 const PORT: u16 = 6379;
@@ -24,11 +25,7 @@ impl Password {
     /// A sentence that says what to do about it.
     pub fn from_file(path: &Path) -> Result<Self, String> {
         let failed = |e: std::io::Error| format!("cannot read the password of the bus: {e}");
-        // Looked at first, as opening a pipe would wait for its writer; what counts is the file that is then open.
-        if !std::fs::metadata(path).map_err(failed)?.is_file() {
-            return Err("the password of the bus is not a regular file".to_owned());
-        }
-        let file = File::open(path).map_err(failed)?;
+        let file = Guard::linked(LONGEST).open(path).map_err(failed)?;
         let meta = file.metadata().map_err(failed)?;
         if meta.mode() & 0o077 != 0 {
             let mode = meta.mode() & 0o7777;

@@ -4,6 +4,7 @@ use super::args::{ConfigArgs, ConfigVerb, Run};
 use super::exit::{Exit, failed};
 use crate::config::example::example;
 use crate::config::{self, Directories, Provenance, Settings};
+use crate::out;
 use crate::server::dashboard;
 
 /// Shows or checks.
@@ -15,14 +16,14 @@ pub fn run(args: &ConfigArgs) -> anyhow::Result<Exit> {
         ConfigVerb::Show { origin, json, run } => {
             let (_, provenance) = settle(run)?;
             let text = if *json { format!("{:#}\n", provenance.to_json()) } else { provenance.to_toml(*origin) };
-            super::print(text.as_bytes())?;
+            out::print(&text)?;
         }
-        ConfigVerb::Example => super::print(example().as_bytes())?,
+        ConfigVerb::Example => out::print(&example())?,
         ConfigVerb::Check { run } => {
             let (settings, _) = settle(run)?;
             dashboard::resolve(&settings.dashboard, &dashboard::Machine::this())
                 .map_err(|e| failed(Exit::Config, e.to_string()))?;
-            super::print(b"the configuration is good\n")?;
+            out::print("the configuration is good\n")?;
         }
     }
     Ok(Exit::Ok)
@@ -31,7 +32,7 @@ pub fn run(args: &ConfigArgs) -> anyhow::Result<Exit> {
 fn settle(run: &Run) -> anyhow::Result<(Settings, Provenance)> {
     let variables = config::variables();
     for name in config::layers::unknown_variables(&variables) {
-        eprintln!("mpm-monitor: warning: {name} names no setting of this version; it is ignored");
+        out::tell(&format!("mpm-monitor: warning: {name} names no setting of this version; it is ignored"));
     }
     match config::load(run, &variables, &Directories::of_this_user()) {
         Ok((settings, provenance)) => Ok((settings, provenance)),

@@ -1,6 +1,6 @@
 //! `doctor`.
 
-use std::io::{BufRead, IsTerminal, Write};
+use std::io::{BufRead, IsTerminal};
 use std::time::Duration;
 
 use clap::Args;
@@ -15,6 +15,7 @@ use crate::doctor::fix::{self, Repair};
 use crate::doctor::look::{self, Look};
 use crate::doctor::show::{Instance, Report};
 use crate::doctor::{self, Check, Fix, Outcome, Subject};
+use crate::out;
 use crate::service::manager::Phase;
 use crate::service::receipt::Receipt;
 use crate::service::{Kind, Scope, apply, program};
@@ -79,17 +80,17 @@ pub fn run(args: &Doctor) -> anyhow::Result<Exit> {
     }
     let patients = patients(args)?;
     let report = examine(&patients);
-    let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+    let colour = out::wants_colours(out::is_terminal());
     if !args.fix {
         if args.json {
             print_json(&report)?;
         } else {
-            print_text(&report.human(colour, args.verbose))?;
+            out::print_coloured(&report.human(colour, args.verbose))?;
         }
         return Ok(exit(&report));
     }
     if !args.json {
-        print_text(&report.human(colour, args.verbose))?;
+        out::print_coloured(&report.human(colour, args.verbose))?;
     }
     let plans: Vec<Vec<Repair>> = report.instances.iter().map(|i| fix::plan(&i.checks)).collect();
     if !args.json {
@@ -253,8 +254,7 @@ fn agreed() -> anyhow::Result<bool> {
     if !std::io::stdin().is_terminal() {
         return Err(failed(Exit::Refused, "nobody can be asked here; add --yes to repair without asking"));
     }
-    print!("Do this? [y/N] ");
-    std::io::stdout().flush()?;
+    out::print("Do this? [y/N] ")?;
     let mut answer = String::new();
     std::io::stdin().lock().read_line(&mut answer)?;
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))

@@ -5,7 +5,7 @@ mod pages;
 
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use jiff::Zoned;
 use self::pages::{Item, LIMIT, Page, PageError, Pages, Wanted};
 use super::exit::{Exit, failed};
 use crate::hooks::place::{Machine, Place, Said};
+use crate::out;
 use crate::service::journal::since;
 
 /// How often a monitor without news is asked.
@@ -211,17 +212,16 @@ struct Printer {
     json: bool,
     zone: jiff::tz::TimeZone,
     width: usize,
-    out: io::StdoutLock<'static>,
 }
 
 impl Printer {
     fn new(json: bool) -> Self {
-        Self { json, zone: jiff::tz::TimeZone::system(), width: line::width(), out: io::stdout().lock() }
+        Self { json, zone: jiff::tz::TimeZone::system(), width: line::width() }
     }
 
     fn print(&mut self, item: &Item) -> io::Result<()> {
         let line = if self.json { line::json(item) } else { line::human(item, &self.zone, self.width) };
-        writeln!(self.out, "{line}")
+        out::line(&(line + "\n"))
     }
 }
 
@@ -281,7 +281,6 @@ fn tail(args: &Tail) -> anyhow::Result<()> {
             (after, epoch)
         }
     };
-    printer.out.flush()?;
     if !args.follow {
         return Ok(());
     }
@@ -290,19 +289,18 @@ fn tail(args: &Tail) -> anyhow::Result<()> {
         match pages.page(after, LIMIT) {
             Ok(page) => {
                 if is_away {
-                    eprintln!("the monitor answers again");
+                    out::tell("the monitor answers again");
                     is_away = false;
                 }
                 if page.epoch != epoch {
-                    eprintln!("the monitor has begun a new history; its events follow from their first");
+                    out::tell("the monitor has begun a new history; its events follow from their first");
                     (epoch, after) = (page.epoch, 0);
                     continue;
                 }
                 if page.oldest_seq > after + 1 && page.last_seq > after {
-                    eprintln!("{} events are no longer kept", page.oldest_seq - after - 1);
+                    out::tell(&format!("{} events are no longer kept", page.oldest_seq - after - 1));
                 }
                 page.events.iter().try_for_each(|item| printer.print(item))?;
-                printer.out.flush()?;
                 let news = !page.events.is_empty();
                 after = page.next.max(after);
                 if news {
@@ -311,7 +309,7 @@ fn tail(args: &Tail) -> anyhow::Result<()> {
             }
             Err(PageError::Away(why)) => {
                 if !std::mem::replace(&mut is_away, true) {
-                    eprintln!("{why}; waiting for it");
+                    out::tell(&format!("{why}; waiting for it"));
                 }
             }
             Err(error) => return Err(told(error)),
@@ -343,10 +341,9 @@ fn search(args: &Search) -> anyhow::Result<()> {
         }
         Ok(())
     })?;
-    newest.iter().try_for_each(|line| writeln!(printer.out, "{line}"))?;
-    printer.out.flush()?;
+    newest.iter().try_for_each(|line| out::line(&format!("{line}\n")))?;
     if count == 0 {
-        eprintln!("no event fits");
+        out::tell("no event fits");
     }
     Ok(())
 }
@@ -369,12 +366,13 @@ fn says(item: &Item, text: &str) -> bool {
 
 /// Where events are exported to: whole lines, or none of them.
 struct Sink {
-    out: Box<dyn Write>,
+    /// The file, or standard output.
+    out: Option<File>,
     /// The file, if it is one that can be cut, and how long it is.
     file: Option<(File, u64)>,
     name: String,
     /// What is to be written, how many lines that are, and the number of the last.
-    lines: (Vec<u8>, u64, u64),
+    lines: (String, u64, u64),
     /// How many events are written, and the number of the last.
     count: u64,
     last: u64,
@@ -382,10 +380,16 @@ struct Sink {
 
 impl Sink {
     fn new(path: Option<&Path>, after: Option<u64>) -> anyhow::Result<Self> {
-        let rest =
-            |out, file, name| Self { out, file, name, lines: (Vec::new(), 0, 0), count: 0, last: after.unwrap_or(0) };
+        let rest = |out, file, name| Self {
+            out,
+            file,
+            name,
+            lines: (String::new(), 0, 0),
+            count: 0,
+            last: after.unwrap_or(0),
+        };
         let Some(path) = path else {
-            return Ok(rest(Box::new(io::stdout().lock()), None, "standard output".to_owned()));
+            return Ok(rest(None, None, "standard output".to_owned()));
         };
         let mut options = OpenOptions::new();
         let goes_on = after.is_some();
@@ -399,13 +403,13 @@ impl Sink {
         })?;
         let meta = file.metadata().ok().filter(std::fs::Metadata::is_file);
         let cut = meta.and_then(|meta| Some((file.try_clone().ok()?, meta.len())));
-        Ok(rest(Box::new(file), cut, path.display().to_string()))
+        Ok(rest(Some(file), cut, path.display().to_string()))
     }
 
     fn take(&mut self, item: &Item) -> anyhow::Result<()> {
         let (lines, count, last) = &mut self.lines;
-        lines.extend_from_slice(line::json(item).as_bytes());
-        lines.push(b'\n');
+        lines.push_str(&line::json(item));
+        lines.push('\n');
         (*count, *last) = (*count + 1, item.seq);
         if lines.len() < PIECE { Ok(()) } else { self.write() }
     }
@@ -415,7 +419,10 @@ impl Sink {
         if count == 0 {
             return Ok(());
         }
-        let wrote = self.out.write_all(&lines).and_then(|()| self.out.flush());
+        let wrote = match &mut self.out {
+            Some(file) => file.write_all(lines.as_bytes()),
+            None => out::line(&lines),
+        };
         if let Some((file, len)) = &mut self.file {
             match wrote {
                 Ok(()) => *len += lines.len() as u64,
@@ -432,31 +439,32 @@ impl Sink {
 fn export(args: &Export) -> anyhow::Result<()> {
     let pages = Pages::new(args.monitor.place(), args.which.wanted(args.until.as_deref())?)?;
     let mut sink = Sink::new(args.output.as_deref(), args.after)?;
-    let tells = io::stderr().is_terminal() && (args.output.is_some() || !io::stdout().is_terminal());
+    let tells = out::errors_to_terminal() && (args.output.is_some() || !out::is_terminal());
     let mut seen = 0_u64;
     let wrote = each(&pages, sink.last, |item, page| {
         sink.take(item)?;
         seen += 1;
         if tells && seen.is_multiple_of(1000) {
-            eprint!("\r{seen} events, {} of {}", item.seq, page.last_seq);
+            out::progress(Some(&format!("{seen} events, {} of {}", item.seq, page.last_seq)));
         }
         Ok(())
     });
     // What came before a failure is written, unless writing is what failed.
     let wrote = wrote.and_then(|end| sink.write().map(|()| end)).inspect_err(|_| drop(sink.write()));
     if tells && seen >= 1000 {
-        eprintln!();
+        out::progress(None);
     }
     match wrote {
         Ok((after, _)) => {
-            eprintln!("{} events written; later, go on with --after {}", sink.count, after.max(sink.last));
+            let next = after.max(sink.last);
+            out::tell(&format!("{} events written; later, go on with --after {next}", sink.count));
             Ok(())
         }
         Err(error) => {
             if let Some(broken) = error.downcast_ref::<io::Error>().filter(|e| e.kind() == io::ErrorKind::BrokenPipe) {
                 return Err(io::Error::from(broken.kind()).into());
             }
-            eprintln!("{} events written before it failed; go on with --after {}", sink.count, sink.last);
+            out::tell(&format!("{} events written before it failed; go on with --after {}", sink.count, sink.last));
             Err(error)
         }
     }

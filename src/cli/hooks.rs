@@ -12,8 +12,8 @@ use crate::hooks::claude::file::FileError;
 use crate::hooks::claude::settings;
 use crate::hooks::place::{Machine, Said};
 use crate::hooks::status::{self, Files};
+use crate::out;
 use crate::service::Scope;
-use crate::service::journal::harmless;
 use crate::service::program;
 
 /// `hooks`.
@@ -140,7 +140,7 @@ fn install(args: &Install) -> anyhow::Result<Exit> {
         Some(path) => {
             let path = std::path::absolute(path).with_context(|| format!("cannot tell where {} is", path.display()))?;
             if let Some(why) = program::transient(&path) {
-                eprintln!("note: {} {why}; hooks end with an error then", path.display());
+                out::tell(&format!("note: {} {why}; hooks end with an error then", path.display()));
             }
             path
         }
@@ -178,7 +178,7 @@ fn change(place: &Where, machine: &Machine, wish: &Wish, dry_run: bool, json: bo
         (true, false, Wish::Out) => "removed",
     };
     if !json && plan.changes() {
-        print_text(&harmless(diff.clone()))?;
+        print_text(&diff)?;
     }
     let copy = if plan.changes() && !dry_run { plan.apply(&receipts).map_err(told)? } else { None };
     if json {
@@ -209,7 +209,7 @@ fn status(args: &Status) -> anyhow::Result<Exit> {
     if args.json {
         print_json(&report)?;
     } else {
-        print_text(&harmless(report.human()))?;
+        print_text(&report.human())?;
     }
     Ok(if report.installed { Exit::Ok } else { Exit::NotInstalled })
 }

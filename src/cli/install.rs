@@ -7,6 +7,7 @@ use super::args::{Install, YesNo};
 use super::exit::{Exit, failed};
 use super::homebrew;
 use super::service::{Context, print_json, print_text};
+use crate::out;
 use crate::service::apply::{self, Applied};
 use crate::service::definition::{Definition, merge_env};
 use crate::service::exec;
@@ -252,7 +253,7 @@ fn forget_linger(applied: &Applied<'_>, context: &Context) -> anyhow::Result<()>
 
 fn notes<'a>(context: &Context, notes: impl Iterator<Item = &'a String>) {
     if !context.json {
-        notes.for_each(|n| eprintln!("note: {n}"));
+        notes.for_each(|n| out::tell(&format!("note: {n}")));
     }
 }
 

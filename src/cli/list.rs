@@ -11,6 +11,8 @@ use super::exit::Exit;
 use super::service::{Context, is_root, print_json, print_text};
 use super::status;
 use crate::config::settings::DEFAULT_PORT;
+use crate::guarded::Guard;
+use crate::out;
 use crate::probe;
 use crate::runtime::identity::Manager;
 use crate::runtime::lock;
@@ -21,6 +23,9 @@ use crate::service::users::name_of;
 
 /// How long an instance of another user may take to answer.
 const LOOK: Duration = Duration::from_millis(500);
+
+/// How many files of another user are looked at.
+const MOST: usize = 256;
 
 /// One instance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -84,7 +89,7 @@ pub fn run(args: &List) -> anyhow::Result<Exit> {
         print_json(&serde_json::json!({ "schema_version": 1, "instances": rows, "notes": notes }))?;
     } else {
         print_text(&table(&rows))?;
-        notes.iter().for_each(|n| eprintln!("note: {n}"));
+        notes.iter().for_each(|n| out::tell(&format!("note: {n}")));
     }
     Ok(Exit::Ok)
 }
@@ -119,8 +124,9 @@ fn of_other_users(users: &Path) -> Vec<Row> {
     for user in entries(users) {
         let uid = user.file_name().to_str().and_then(|name| name.parse::<u32>().ok());
         let Some(uid) = uid.filter(|uid| *uid != rustix::process::geteuid().as_raw()) else { continue };
-        for file in entries(&user.path().join("mpm-monitor")) {
-            let Some(holder) = lock::holder(&file.path()) else { continue };
+        // One for each port is the most that is honest, and whatever else is there is not looked at.
+        for file in entries(&user.path().join("mpm-monitor")).take(MOST) {
+            let Some(holder) = lock::holder_of(&file.path(), Guard::of_user(uid)) else { continue };
             let address = holder.addresses.iter().find_map(|a| a.parse::<std::net::SocketAddr>().ok());
             let health = address.and_then(|a| probe::health_blocking(a, LOOK).ok()).filter(|h| h.pid == holder.pid);
             rows.push(Row {
@@ -208,5 +214,26 @@ mod tests {
         assert!(text.contains("of a-user-with") && text.ends_with("…\n"), "{text}");
         assert!(text.contains("65535  -       not-running  4194304  10.20.30   not managed"), "{text}");
         assert!(table(&[]).contains("mpm-monitor install"));
+    }
+    #[test]
+    fn traps_of_other_users_are_not_read() {
+        if !is_root() {
+            return;
+        }
+        let users = tempfile::tempdir().unwrap();
+        let dir = users.path().join("4711/mpm-monitor");
+        std::fs::create_dir_all(&dir).unwrap();
+        let (lock, pipe) = (dir.join("8765.lock"), dir.join("8766.lock"));
+        let mut held = lock::InstanceLock::take(&dir, 8765).unwrap();
+        held.describe(8765, vec![], &crate::runtime::identity::Identity::new().unwrap()).unwrap();
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        std::os::unix::fs::symlink(&lock, dir.join("8767.lock")).unwrap();
+        // Root's own file in a user's folder was put there by nobody who means well.
+        assert_eq!(of_other_users(users.path()), []);
+        for path in [&lock, &pipe] {
+            std::os::unix::fs::chown(path, Some(4711), None).unwrap();
+        }
+        let seen: Vec<_> = of_other_users(users.path()).into_iter().map(|row| (row.port, row.user)).collect();
+        assert_eq!(seen, [(8765, Some("4711".to_owned()))]);
     }
 }

@@ -1,6 +1,6 @@
 //! `logs`.
 
-use std::io::{self, Write};
+use std::io;
 use std::ops::ControlFlow;
 
 use jiff::Zoned;
@@ -9,6 +9,7 @@ use jiff::tz::TimeZone;
 use super::args::{Logs, Target};
 use super::exit::{Exit, failed};
 use super::service::Context;
+use crate::out;
 use crate::service::journal::{self, Emptiness, since};
 use crate::service::logfile;
 
@@ -23,11 +24,10 @@ pub fn run(args: &Logs) -> anyhow::Result<Exit> {
     let now = Zoned::now();
     let since = args.since.as_deref().map(|text| since::parse(text, &now)).transpose();
     let since = since.map_err(|e| failed(Exit::Usage, e.to_string()))?;
-    let mut out = io::stdout().lock();
     let mut count = 0_u64;
     let mut print = |line: String| {
         count += 1;
-        match writeln!(out, "{line}").and_then(|()| out.flush()) {
+        match out::line(&(line + "\n")) {
             // The reader has seen enough (`| head`).
             Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(ControlFlow::Break(())),
             Err(e) => Err(e),
@@ -54,6 +54,6 @@ pub fn run(args: &Logs) -> anyhow::Result<Exit> {
         Some(query) => logfile::explain(query, installed),
         None => Emptiness::look(installed, since.is_some()).explain(context.scope, &context.user),
     };
-    eprintln!("no log lines: {why}");
+    out::tell(&format!("no log lines: {why}"));
     Ok(if installed || since.is_some() { Exit::Ok } else { Exit::NotInstalled })
 }

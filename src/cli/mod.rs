@@ -30,6 +30,8 @@ pub mod upgrade;
 use args::{Cli, Verb};
 use exit::{Exit, Failed};
 
+use crate::out;
+
 /// Does what the command line asks.
 ///
 /// # Errors
@@ -63,7 +65,7 @@ pub fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
 /// Prints an error with its causes, and gives its exit code.
 pub fn complain(error: &anyhow::Error) -> Exit {
     let causes: Vec<String> = error.chain().map(ToString::to_string).collect();
-    eprintln!("mpm-monitor: {}", causes.join(": "));
+    out::tell(&format!("mpm-monitor: {}", causes.join(": ")));
     error.chain().find_map(|e| e.downcast_ref::<Failed>()).map_or(Exit::Failure, |failed| failed.exit)
 }
 
@@ -72,17 +74,4 @@ pub fn problems(problems: &[crate::config::layers::Problem]) -> String {
     let lines: Vec<String> = problems.iter().map(|p| format!("  {p}")).collect();
     let errors = if lines.len() == 1 { "error" } else { "errors" };
     format!("the configuration has {} {errors}:\n{}", lines.len(), lines.join("\n"))
-}
-
-/// Writes to standard output; a reader that went away (`| head`) is no error.
-///
-/// # Errors
-/// Any other failure to write.
-pub fn print(bytes: &[u8]) -> std::io::Result<()> {
-    use std::io::Write;
-    let mut out = std::io::stdout().lock();
-    match out.write_all(bytes).and_then(|()| out.flush()) {
-        Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        other => other,
-    }
 }

@@ -1,16 +1,15 @@
 //! A line on the terminal that says what is waited for, and is gone when it is over.
 
-use std::io::{IsTerminal, Write};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+
+use crate::out;
 
 /// What takes less is not worth a line.
 const PATIENCE: Duration = Duration::from_millis(300);
 /// The time between two of its states.
 const STEP: Duration = Duration::from_secs(1);
-/// Erases a line: back to its beginning, and all of it gone (ECMA-48 EL).
-const ERASE: &str = "\r\x1b[K";
 
 /// The line; dropping it erases it.
 #[derive(Debug)]
@@ -22,7 +21,7 @@ pub struct Waiting {
 /// Says so on standard error, where that is a terminal which can erase; else nothing.
 pub fn waiting(what: &str) -> Waiting {
     let dumb = std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb");
-    if dumb || !std::io::stderr().is_terminal() {
+    if dumb || !out::errors_to_terminal() {
         return Waiting { over: None, thread: None };
     }
     let what = what.to_owned();
@@ -31,12 +30,11 @@ pub fn waiting(what: &str) -> Waiting {
     let thread = std::thread::Builder::new().name("progress".to_owned()).spawn(move || {
         let mut pause = PATIENCE;
         while ended.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
-            // It decorates: a terminal that went away is not its business.
-            let _ = write!(std::io::stderr(), "{ERASE}{}", line(&what, began.elapsed()));
+            out::progress(Some(&line(&what, began.elapsed())));
             pause = STEP;
         }
         if pause == STEP {
-            let _ = write!(std::io::stderr(), "{ERASE}");
+            out::progress(None);
         }
     });
     Waiting { over: Some(over), thread: thread.ok() }

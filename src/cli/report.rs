@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::OpenOptions;
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::ops::ControlFlow;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -20,6 +20,8 @@ use super::status;
 use crate::bundle::{self, Part, redact};
 use crate::doctor::look::{self, Look};
 use crate::doctor::{Subject, unit};
+use crate::guarded::Guard;
+use crate::out;
 use crate::probe;
 use crate::service::exec::{self, QUICK};
 use crate::service::receipt::Receipt;
@@ -53,7 +55,7 @@ pub fn run(args: &ReportArgs) -> anyhow::Result<Exit> {
     let now = Timestamp::now();
     let name = format!("mpm-monitor-report-{}", now.strftime("%Y%m%dT%H%M%SZ"));
     let to_stdout = args.output.as_deref() == Some(Path::new("-"));
-    if to_stdout && std::io::stdout().is_terminal() {
+    if to_stdout && out::is_terminal() {
         return Err(failed(
             Exit::Usage,
             "the bundle is binary, and standard output is a terminal; give a file by --output",
@@ -69,7 +71,7 @@ pub fn run(args: &ReportArgs) -> anyhow::Result<Exit> {
     let written = packed.and_then(|(bytes, files)| {
         match file {
             Some(mut file) => file.write_all(&bytes).and_then(|()| file.sync_all())?,
-            None => super::print(&bytes)?,
+            None => out::print_bytes(&bytes)?,
         }
         Ok((bytes.len(), files))
     });
@@ -86,7 +88,7 @@ pub fn run(args: &ReportArgs) -> anyhow::Result<Exit> {
     let mut text = format!("{place}: {size} bytes, {} files, for your eyes first\n", files.len());
     text.push_str(files.first().map(|f| f.text.as_str()).unwrap_or_default());
     if to_stdout {
-        eprint!("{text}");
+        out::tell(text.trim_end());
     } else {
         super::service::print_text(&text)?;
     }
@@ -164,7 +166,7 @@ fn secrets(subject: &Subject) -> Vec<String> {
     let env = receipt.into_iter().flat_map(|r| r.env).filter(|(name, _)| redact::is_secret_name(name)).map(|(_, v)| v);
     let bus = seen.settings.ok().and_then(|s| s.bus_password_file);
     let files = seen.token.map(|(path, _)| path).into_iter().chain(bus);
-    let words = files.filter_map(|path| std::fs::read_to_string(path).ok()).map(|t| t.trim().to_owned());
+    let words = files.filter_map(|path| Guard::WRITTEN.text(&path).ok().flatten()).map(|t| t.trim().to_owned());
     env.chain(words).filter(|v| !v.is_empty()).collect()
 }
 
@@ -191,7 +193,7 @@ fn instance(target: &Target, subject: &Subject) -> Vec<Gathering> {
         (subject.paths.receipt(subject.port), "receipt.json", "what install made"),
     ];
     for (path, name, about) in files {
-        all.push(Gathering::begin(at(name), about, move || read(&path)));
+        all.push(Gathering::begin(at(name), about, move || read(Guard::KEPT, &path)));
     }
     let mut units: Vec<PathBuf> =
         desired::candidates(subject.port, &subject.paths).into_iter().map(|(p, _)| p).collect();
@@ -206,19 +208,16 @@ fn instance(target: &Target, subject: &Subject) -> Vec<Gathering> {
         let parent = path.parent().and_then(Path::file_name).map(|p| p.to_string_lossy().into_owned());
         let parent = parent.filter(|p| p.ends_with(".d")).map_or(String::new(), |p| format!("{p}/"));
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        all.push(Gathering::begin(at(&format!("unit/{parent}{name}")), "an installed file", move || read(&path)));
+        all.push(Gathering::begin(at(&format!("unit/{parent}{name}")), "an installed file", move || {
+            read(Guard::WRITTEN, &path)
+        }));
     }
     all
 }
 
-/// A regular file of a size that a person could have written.
-fn read(path: &Path) -> Result<String, String> {
-    let told = |e: std::io::Error| format!("{}: {e}", path.display());
-    let meta = std::fs::metadata(path).map_err(told)?;
-    if !meta.is_file() || meta.len() > 4 << 20 {
-        return Err(format!("{} is no file of a usual size", path.display()));
-    }
-    std::fs::read(path).map(|b| String::from_utf8_lossy(&b).into_owned()).map_err(told)
+fn read(guard: Guard, path: &Path) -> Result<String, String> {
+    let text = guard.text(path).map_err(|e| format!("{}: {e}", path.display()))?;
+    text.ok_or_else(|| format!("there is no {}", path.display()))
 }
 
 fn figures(subject: &Subject) -> Result<String, String> {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use super::args::Run;
 use super::exit::{Exit, failed};
 use crate::config::{self, Directories};
+use crate::out;
 use crate::runtime::identity::Manager;
 use crate::runtime::life;
 use crate::runtime::logging;
@@ -24,7 +25,7 @@ pub fn run(flags: Run) -> anyhow::Result<Exit> {
             crate::runtime::notify::Notifier::from_environment().status(&text);
             if Manager::of_this_process() == Manager::Launchd {
                 // It would try again for ever; what it caught of standard error says why it need not.
-                eprintln!("mpm-monitor: {text}\nNo restart cures this, so launchd is not asked for one.");
+                out::tell(&format!("mpm-monitor: {text}\nNo restart cures this, so launchd is not asked for one."));
                 if let Some(dir) = instance_dir(&flags, &variables, &directories) {
                     life::note_refusal(&dir, &text, Exit::Config);
                 }

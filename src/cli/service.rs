@@ -321,7 +321,7 @@ pub fn manager_failed(error: ManagerError) -> anyhow::Error {
 /// # Errors
 /// When standard output fails.
 pub fn print_text(text: &str) -> anyhow::Result<()> {
-    Ok(super::print(text.as_bytes())?)
+    Ok(crate::out::print(text)?)
 }
 
 /// Prints one JSON object.

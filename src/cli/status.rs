@@ -7,6 +7,7 @@ use super::args::Target;
 use super::exit::Exit;
 use super::homebrew;
 use super::service::{Context, print_json, print_text};
+use crate::guarded::Guard;
 use crate::runtime::ledger::{FILE, Ledger};
 use crate::runtime::ports;
 use crate::service::definition::Definition;
@@ -15,7 +16,7 @@ use crate::service::paths::Paths;
 use crate::service::receipt::Receipt;
 use crate::service::report::{Facts, report};
 use crate::service::{Kind, Scope};
-use crate::service::{desired, drift, files, observe, program};
+use crate::service::{desired, drift, observe, program};
 
 /// Tells how an instance is.
 ///
@@ -88,7 +89,7 @@ pub fn facts(context: &Context) -> Facts {
     if let Some(program) = &facts.program {
         facts.installed = program::version(program);
     }
-    let ledger = files::read(&paths.history(port).join(FILE)).ok().flatten();
+    let ledger = Guard::KEPT.text(&paths.history(port).join(FILE)).ok().flatten();
     facts.ledger = ledger.and_then(|text| serde_json::from_str::<Ledger>(&text).ok());
     facts
 }

@@ -6,6 +6,7 @@ use super::args::Uninstall;
 use super::exit::{Exit, failed};
 use super::install::show;
 use super::service::Context;
+use crate::out;
 use crate::service::apply;
 use crate::service::files::{self, Lock};
 use crate::service::manager::Manager;
@@ -68,7 +69,7 @@ fn uninstall(args: &Uninstall, context: &Context, manager: Option<&dyn Manager>)
     let applied = apply::apply(&rest, &*context.manager, context.timeout)
         .map_err(|e| failed(Exit::Failure, format!("uninstall stopped half way and was taken back: {e}")))?;
     if !context.json {
-        rest.notes.iter().chain(&applied.notes).for_each(|n| eprintln!("note: {n}"));
+        rest.notes.iter().chain(&applied.notes).for_each(|n| out::tell(&format!("note: {n}")));
     }
     context.print_result("uninstalled")?;
     Ok(Exit::Ok)

@@ -16,6 +16,7 @@ use std::path::Path;
 
 use crate::bus::url::Password;
 use crate::cli::args::Run;
+use crate::guarded::Guard;
 pub use directories::Directories;
 use keys::Raw;
 use layers::{Layer, Origin, Problem};
@@ -115,8 +116,9 @@ pub fn variables() -> Vec<(String, String)> {
 
 fn file(path: &Path, must_exist: bool) -> Layer {
     // A pipe or device in place of the file would block for ever, before anybody could say why.
-    let text = std::fs::metadata(path).and_then(|meta| {
-        if meta.is_file() { std::fs::read_to_string(path) } else { Err(io::Error::other("not a regular file")) }
+    let text = Guard::WRITTEN.bytes(path).and_then(|bytes| {
+        let bytes = bytes.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
+        String::from_utf8(bytes).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e.utf8_error()))
     });
     match text {
         Ok(text) => layers::from_toml(path, &text),

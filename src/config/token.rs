@@ -8,6 +8,8 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
+use crate::guarded::{Guard, Refusal};
+
 /// The name of the credential (`LoadCredential=token:PATH`) that is used where no file is named.
 pub const CREDENTIAL: &str = "token";
 /// The fewest characters: 128 bits as hexadecimal digits have 32, a good password has 16.
@@ -82,12 +84,10 @@ impl Token {
 }
 
 fn open(path: &Path) -> Result<File, TokenError> {
-    // Looked at first, as opening a pipe would wait for its writer; what counts is the file that is then open.
-    if !std::fs::metadata(path)?.is_file() {
-        return Err(TokenError::NotAFile);
-    }
-    let file = File::open(path)?;
-    if file.metadata()?.is_file() { Ok(file) } else { Err(TokenError::NotAFile) }
+    Guard::linked(LONGEST as u64).open(path).map_err(|e| match Refusal::of(&e) {
+        Some(_) => TokenError::NotAFile,
+        None => TokenError::Io(e),
+    })
 }
 
 fn read(file: File) -> Result<Token, TokenError> {

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::out;
+
 /// How bad it is where a check fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -226,7 +228,7 @@ impl Check {
     fn new(code: Code, outcome: Outcome, summary: String) -> Self {
         let severity = code.severity();
         // What others wrote (names of programs, messages) must not steer a terminal.
-        let summary = crate::service::journal::harmless(summary);
+        let summary = out::escaped(&summary).into_owned();
         Self { code, severity, outcome, summary, evidence: Vec::new(), next: None, fixes: Vec::new() }
     }
 
@@ -248,14 +250,14 @@ impl Check {
     /// With something that was seen.
     #[must_use]
     pub fn seen(mut self, evidence: impl Into<String>) -> Self {
-        self.evidence.push(crate::service::journal::harmless(evidence.into()));
+        self.evidence.push(out::escaped(&evidence.into()).into_owned());
         self
     }
 
     /// With the next command to type.
     #[must_use]
     pub fn next(mut self, command: impl Into<String>) -> Self {
-        self.next = Some(crate::service::journal::harmless(command.into()));
+        self.next = Some(out::escaped(&command.into()).into_owned());
         self
     }
 

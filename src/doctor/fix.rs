@@ -7,6 +7,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use super::check::{Check, Code, Fix, Outcome};
+use crate::guarded::Guard;
 use crate::runtime::lock;
 
 /// One repair and the checks that it is for.
@@ -73,7 +74,7 @@ fn changed(path: &Path) -> io::Error {
 }
 
 fn remove(path: &Path, content: &str) -> io::Result<()> {
-    if !path.symlink_metadata()?.is_file() || std::fs::read_to_string(path)? != content {
+    if Guard::KEPT.text(path)?.as_deref() != Some(content) {
         return Err(changed(path));
     }
     std::fs::remove_file(path)
@@ -89,11 +90,8 @@ fn remove_lock(path: &Path) -> io::Result<()> {
 
 /// Takes permissions away, and never gives any.
 fn tighten(path: &Path, mode: u32) -> io::Result<()> {
-    let file = std::fs::File::open(path)?;
+    let file = Guard::WRITTEN.open(path)?;
     let now = file.metadata()?;
-    if !now.is_file() {
-        return Err(changed(path));
-    }
     file.set_permissions(std::fs::Permissions::from_mode(now.mode() & mode))
 }
 

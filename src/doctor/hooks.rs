@@ -11,6 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::check::{Check, Code, Looked, none_of};
 use super::properties::find_in;
 use crate::config::directories::UserDirs;
+use crate::guarded::Guard;
 use crate::hooks::claude::file::Settings;
 use crate::hooks::claude::settings::{self, Owner};
 use crate::hooks::place::Machine;
@@ -186,7 +187,7 @@ fn python_of(program: &Path, place: &Place) -> Option<PathBuf> {
         return candidates.into_iter().find(|p| p.exists()).or_else(|| find_in(&place.path, "python3"));
     }
     let mut head = [0_u8; 256];
-    let length = std::io::Read::read(&mut std::fs::File::open(program).ok()?, &mut head).ok()?;
+    let length = std::io::Read::read(&mut Guard::WRITTEN.open(program).ok()?, &mut head).ok()?;
     let line = std::str::from_utf8(&head[..length]).ok()?.lines().next()?.strip_prefix("#!")?.trim();
     let mut words = line.split_whitespace();
     let first = Path::new(words.next()?);

@@ -11,6 +11,7 @@ use super::check::{Check, Code, Looked, none_of};
 use super::{Fix, Subject};
 use crate::config::Settings;
 use crate::config::settings::AUTO_PORTS;
+use crate::guarded::Guard;
 use crate::probe;
 use crate::runtime::identity::start_time;
 use crate::runtime::{lock, ports};
@@ -97,7 +98,7 @@ fn pid_files(folder: &Path, port: u16) -> Vec<PidFile> {
 
 fn pid_file(path: &Path) -> PidFile {
     let meta = path.symlink_metadata().ok().filter(|m| m.is_file() && m.len() < 64);
-    let content = meta.as_ref().and_then(|_| std::fs::read_to_string(path).ok());
+    let content = meta.as_ref().and_then(|_| Guard::KEPT.text(path).ok().flatten());
     let pid = content.as_ref().and_then(|c| c.trim().parse::<u32>().ok()).filter(|&p| p > 0);
     let names = match (pid, meta) {
         (Some(pid), Some(meta)) => named(pid, meta.mtime()),

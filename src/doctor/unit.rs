@@ -13,7 +13,7 @@ use crate::service::drift::Drift;
 use crate::service::manager::Phase;
 use crate::service::receipt::{Receipt, ReceiptError};
 use crate::service::report::Facts;
-use crate::service::{Kind, Scope, desired, program};
+use crate::service::{Kind, Scope, desired, files, program};
 
 /// What was seen.
 #[derive(Debug, Clone)]
@@ -53,7 +53,7 @@ pub fn look(subject: &Subject) -> Seen {
         let mode = std::fs::metadata(&path).ok()?.mode() & 0o7777;
         (mode & 0o022 != 0).then_some((path, mode))
     });
-    let definition = std::fs::read_to_string(paths.service(port)).ok();
+    let definition = files::read(&paths.service(port)).ok().flatten();
     let program = definition.and_then(|text| desired::program_of(&text, paths.kind)).map(|path| {
         let runs = std::fs::metadata(&path).is_ok_and(|m| m.is_file() && m.mode() & 0o111 != 0);
         (path, runs)

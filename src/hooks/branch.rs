@@ -4,6 +4,8 @@ use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use crate::guarded::Guard;
+
 /// How many folders up a repository may begin.
 const UP: usize = 40;
 
@@ -30,12 +32,8 @@ fn linked(file: &Path) -> Option<PathBuf> {
 }
 
 fn small(path: &Path) -> Option<String> {
-    // A pipe would wait for its writer.
-    if !fs::metadata(path).ok()?.is_file() {
-        return None;
-    }
     let mut text = String::new();
-    fs::File::open(path).ok()?.take(4096).read_to_string(&mut text).ok()?;
+    Guard::linked(4096).open(path).ok()?.take(4096).read_to_string(&mut text).ok()?;
     Some(text)
 }
 

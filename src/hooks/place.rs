@@ -12,6 +12,7 @@ use crate::config::directories::UserDirs;
 use crate::config::keys::Value;
 use crate::config::layers::{self, Merged};
 use crate::config::settings::{DEFAULT_PORT, PortChoice};
+use crate::guarded::Guard;
 use crate::probe::Target;
 use crate::runtime::lock;
 
@@ -61,8 +62,7 @@ impl Machine {
         let own = self.variable("MPM_MONITOR_CONFIG").map(PathBuf::from);
         let own = own.or_else(|| self.user.as_ref().map(|user| user.config.join("config.toml")));
         let files = [Some(self.system_config.clone()), own].into_iter().flatten().filter_map(|path| {
-            let is_file = std::fs::metadata(&path).is_ok_and(|meta| meta.is_file());
-            let text = is_file.then(|| std::fs::read_to_string(&path).ok()).flatten()?;
+            let text = Guard::WRITTEN.text(&path).ok().flatten()?;
             Some(layers::from_toml(&path, &text))
         });
         layers::merge(files.chain([layers::from_environment(&self.variables)]).collect())
@@ -218,11 +218,8 @@ fn may_write(state: &Path) -> bool {
 /// The text of a token file, if it is one that can be sent.
 fn token(path: &Path) -> Option<String> {
     use std::io::Read;
-    if !std::fs::metadata(path).ok()?.is_file() {
-        return None;
-    }
     let mut text = String::new();
-    std::fs::File::open(path).ok()?.take(TOKEN as u64 + 2).read_to_string(&mut text).ok()?;
+    Guard::linked(TOKEN as u64).open(path).ok()?.take(TOKEN as u64 + 2).read_to_string(&mut text).ok()?;
     let text = text.trim_end_matches(['\n', '\r']);
     (!text.is_empty() && text.len() <= TOKEN && text.bytes().all(|b| b.is_ascii_graphic())).then(|| text.to_owned())
 }

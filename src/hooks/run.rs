@@ -4,7 +4,6 @@
 //! process, whatever a name server or a monitor keeps the other waiting for. A disk may keep a thread from ending: what writes
 //! to one is done [`apart`], which costs some 0.7 ms and is needed only where no monitor takes the events.
 
-use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -17,6 +16,7 @@ use super::place::{Machine, Place, Said};
 use super::spool::{Kept, Spool, State};
 use super::wire::{Client, Sent};
 use super::{apart, branch, key};
+use crate::out;
 
 /// How long a hook may take in all, unless it is told otherwise.
 pub const DEADLINE: Duration = Duration::from_millis(250);
@@ -124,7 +124,9 @@ fn tell(orders: &Orders, told: &str) {
     if orders.verbose {
         text.push_str(&format!("mpm-monitor hook: {told}\n"));
     }
-    let _ = std::io::stderr().write_all(text.as_bytes());
+    if !text.is_empty() {
+        out::tell(text.trim_end());
+    }
 }
 
 /// What was done, in words.

@@ -4,13 +4,14 @@
 //! life writes down that it begins, that it became ready, and how it ends; one that could not write its end was killed, and
 //! the next life writes that for it.
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+
+use crate::guarded::Guard;
 
 /// The file, in the instance's state directory.
 pub const FILE: &str = "ledger.json";
@@ -162,15 +163,14 @@ impl LedgerFile {
 
     /// What it says; an unreadable one begins anew.
     pub fn read(&self) -> Ledger {
-        match fs::read_to_string(&self.path) {
-            Ok(text) => serde_json::from_str(&text).unwrap_or_else(|error| {
+        match Guard::KEPT.text(&self.path) {
+            Ok(Some(text)) => serde_json::from_str(&text).unwrap_or_else(|error| {
                 tracing::warn!(%error, path = %self.path.display(), "the crash ledger is damaged; it begins anew");
                 Ledger::default()
             }),
+            Ok(None) => Ledger::default(),
             Err(error) => {
-                if error.kind() != io::ErrorKind::NotFound {
-                    tracing::warn!(%error, path = %self.path.display(), "cannot read the crash ledger");
-                }
+                tracing::warn!(%error, path = %self.path.display(), "cannot read the crash ledger; it begins anew");
                 Ledger::default()
             }
         }
@@ -197,6 +197,8 @@ impl LedgerFile {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn at_ten() -> Timestamp {

@@ -29,6 +29,7 @@ use crate::cli::exit::Exit;
 use crate::config::{PortChoice, Provenance, Settings};
 use crate::events::hub::{self, Hub};
 use crate::events::store::Store;
+use crate::out;
 use crate::probe::Target;
 use crate::server::dashboard::{self, Dashboard};
 use crate::server::{Context, Instance, Server};
@@ -105,9 +106,7 @@ pub fn note_refusal(dir: &Path, reason: &str, exit: Exit) {
 }
 
 fn shorten_caught() {
-    use std::os::fd::AsFd;
-    let stderr = std::io::stderr().as_fd().try_clone_to_owned().map(std::fs::File::from);
-    match stderr.and_then(|file| logfile::shorten_caught(&file)) {
+    match out::errors_as_file().and_then(|file| logfile::shorten_caught(&file)) {
         Ok(Some(kept)) => tracing::info!(kept = %kept.display(), "what launchd caught of standard error was large"),
         Ok(None) => {}
         Err(error) => tracing::warn!(%error, "cannot shorten what launchd caught of standard error"),

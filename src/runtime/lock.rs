@@ -9,10 +9,11 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, OFlags, flock};
 use serde::{Deserialize, Serialize};
 
 use super::identity::{Identity, Manager};
+use crate::guarded::{Guard, Refusal, SMALL};
 
 /// How long somebody who only looks may keep a start waiting; looking takes microseconds.
 const LOOK: Duration = Duration::from_secs(2);
@@ -89,8 +90,12 @@ impl InstanceLock {
                 .create(true)
                 .truncate(false)
                 .mode(0o644)
+                .custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed())
                 .open(&path)
                 .map_err(io)?;
+            if !file.metadata().map_err(io)?.is_file() {
+                return Err(io(Refusal::Kind.into()));
+            }
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => {}
                 Err(e) if e == rustix::io::Errno::WOULDBLOCK => {
@@ -103,7 +108,7 @@ impl InstanceLock {
                         continue;
                     }
                     let mut text = String::new();
-                    let _ = file.read_to_string(&mut text);
+                    let _ = Read::by_ref(&mut file).take(SMALL).read_to_string(&mut text);
                     return Err(LockError::Held { port, holder: serde_json::from_str(&text).ok() });
                 }
                 Err(e) => return Err(io(e.into())),
@@ -156,12 +161,20 @@ pub fn path_of(dir: &Path, port: u16) -> PathBuf {
 
 /// What the lock file at `path` says, held or not; nothing if it is missing, unreadable or no lock file.
 pub fn read(path: &Path) -> Option<Holder> {
-    serde_json::from_slice(&fs::read(path).ok()?).ok()
+    said(path, Guard::KEPT)
+}
+
+fn said(path: &Path, guard: Guard) -> Option<Holder> {
+    serde_json::from_slice(&guard.bytes(path).ok()??).ok()
 }
 
 /// Whether somebody holds the lock file at `path`; nothing if it cannot be opened.
 pub fn is_held(path: &Path) -> Option<bool> {
-    let file = File::open(path).ok()?;
+    held(path, Guard::KEPT)
+}
+
+fn held(path: &Path, guard: Guard) -> Option<bool> {
+    let file = guard.open(path).ok()?;
     // A shared lock that can be had proves that nobody holds the exclusive one.
     match flock(&file, FlockOperation::NonBlockingLockShared) {
         Ok(()) => Some(false),
@@ -172,7 +185,12 @@ pub fn is_held(path: &Path) -> Option<bool> {
 
 /// Who holds the lock file at `path`; nothing if nobody does, whatever the file says.
 pub fn holder(path: &Path) -> Option<Holder> {
-    if is_held(path)? { read(path) } else { None }
+    holder_of(path, Guard::KEPT)
+}
+
+/// As [`holder`], for a file that has to be as `guard` says.
+pub fn holder_of(path: &Path, guard: Guard) -> Option<Holder> {
+    if held(path, guard)? { said(path, guard) } else { None }
 }
 
 #[cfg(test)]

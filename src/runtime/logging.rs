@@ -1,7 +1,7 @@
 //! Where log lines go: to the file that is set, to the journal with structured fields when standard error is the journal, else
 //! to standard error, for people or as JSON.
 
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::sync::Mutex;
 
 use tracing_subscriber::filter::Targets;
@@ -12,6 +12,7 @@ use tracing_subscriber::{Layer, Registry, reload};
 
 use super::logfile::LogFile;
 use crate::config::{LogFormat, Settings};
+use crate::out;
 
 /// Changes the level of the running process.
 #[derive(Debug, Clone)]
@@ -42,7 +43,7 @@ pub fn start(settings: &Settings) -> Level {
     let layer = match (file, settings.log_format) {
         (Some(file), LogFormat::Json) => json(Mutex::new(file)),
         (Some(file), _) => human(Mutex::new(file), false),
-        (None, LogFormat::Json) => json(std::io::stderr),
+        (None, LogFormat::Json) => json(|| out::Log { coloured: false }),
         (None, LogFormat::Auto) => journal().unwrap_or_else(for_people),
         (None, LogFormat::Human) => for_people(),
     };
@@ -60,8 +61,8 @@ fn for_people<S>() -> Boxed<S>
 where
     S: tracing::Subscriber + for<'a> tracing_subscriber::registry::LookupSpan<'a>,
 {
-    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
-    human(std::io::stderr, colour)
+    let coloured = out::wants_colours(out::errors_to_terminal());
+    human(move || out::Log { coloured }, coloured)
 }
 
 fn human<S, W>(writer: W, colour: bool) -> Boxed<S>
@@ -87,7 +88,7 @@ fn journal<S>() -> Option<Boxed<S>>
 where
     S: tracing::Subscriber + for<'a> tracing_subscriber::registry::LookupSpan<'a>,
 {
-    let stat = rustix::fs::fstat(std::io::stderr()).ok()?;
+    let stat = out::with_errors(|fd| rustix::fs::fstat(fd)).ok()?;
     if std::env::var("JOURNAL_STREAM").ok()? != format!("{}:{}", stat.st_dev, stat.st_ino) {
         return None;
     }

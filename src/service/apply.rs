@@ -10,6 +10,7 @@ use super::exec::{self, ExecError, QUICK};
 use super::files;
 use super::manager::{Manager, ManagerError, Phase};
 use super::plan::{Action, Plan};
+use crate::guarded::{Guard, Refusal};
 
 /// How long a stop may take: the unit's TimeoutStopSec= and what follows it.
 pub const STOP: Duration = Duration::from_secs(25);
@@ -183,12 +184,14 @@ impl Applied<'_> {
 
     fn remember_file(&mut self, path: &Path) -> io::Result<()> {
         use std::os::unix::fs::MetadataExt;
-        match fs::read(path) {
-            Ok(content) => {
+        match Guard::WRITTEN.bytes(path) {
+            Ok(Some(content)) => {
                 let mode = fs::metadata(path)?.mode() & 0o7777;
                 self.undo.push(Undo::Restore { path: path.to_owned(), content, mode });
             }
-            Err(e) if e.kind() == io::ErrorKind::NotFound => self.undo.push(Undo::Remove(path.to_owned())),
+            Ok(None) => self.undo.push(Undo::Remove(path.to_owned())),
+            // A pipe, or more than anybody writes: nothing of ours that could be put back.
+            Err(e) if Refusal::of(&e).is_some() => {}
             Err(e) => return Err(e),
         }
         Ok(())

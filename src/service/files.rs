@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
 
+use crate::guarded::Guard;
+
 /// Writes a file beside its place, syncs it and renames it into place.
 ///
 /// # Errors
@@ -23,16 +25,12 @@ pub fn write(path: &Path, content: &str, mode: u32) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
-/// A file's text; `None` if there is none.
+/// The text of a file that people or packages write; `None` if there is none.
 ///
 /// # Errors
 /// Anything but its absence.
 pub fn read(path: &Path) -> io::Result<Option<String>> {
-    match fs::read(path) {
-        Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
-        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
-        Err(e) => Err(e),
-    }
+    Guard::WRITTEN.text(path)
 }
 
 /// A directory and those above it that are not there, outermost first.

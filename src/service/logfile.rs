@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::journal::harmless;
 use super::paths::Paths;
+use crate::guarded::Guard;
 use crate::runtime::logfile::older;
 
 /// The most rotated files that are looked for; `log.older_files` allows no more.
@@ -70,9 +70,9 @@ pub type Sink<'a> = &'a mut dyn FnMut(&Line) -> io::Result<ControlFlow<()>>;
 impl Line {
     /// For people: as it stands in the file, but for what would steer a terminal; and where it is not from the log, says so.
     pub fn human(&self) -> String {
-        let text = harmless(self.text.clone());
+        let text = crate::out::escaped(&self.text);
         match self.source {
-            Source::Log => text,
+            Source::Log => text.into_owned(),
             Source::Stderr => format!("stderr: {text}"),
         }
     }
@@ -141,7 +141,7 @@ fn last(query: &Query, tails: &[Tail; 2]) -> io::Result<Vec<Line>> {
 
 /// The lines of a file up to `end`, of its last [`TAIL`] bytes; none if there is no file.
 fn lines_of(source: Source, path: &Path, end: Option<u64>) -> io::Result<Vec<Line>> {
-    let mut file = match File::open(path) {
+    let mut file = match Guard::KEPT.open(path) {
         Ok(file) => file,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(e) => return Err(named(path, &e)),
@@ -198,7 +198,7 @@ impl Tail {
     }
 
     fn open(&mut self) -> io::Result<()> {
-        self.file = match File::open(&self.path) {
+        self.file = match Guard::KEPT.open(&self.path) {
             Ok(file) => Some(file),
             Err(e) if e.kind() == io::ErrorKind::NotFound => None,
             Err(e) => return Err(named(&self.path, &e)),

@@ -54,7 +54,7 @@ fn every_line_is_one_json_object() {
 #[test]
 fn a_line_cannot_steer_the_terminal() {
     let line = Line { source: Source::Log, time: None, text: "a\u{1b}[2Jb\tc".into() };
-    assert_eq!(line.human(), "a\\u{1b}[2Jb\tc");
+    assert_eq!(line.human(), "a\\u001b[2Jb\tc");
     assert!(!line.json().contains('\u{1b}'));
 }
 

@@ -12,6 +12,7 @@ use super::paths::Paths;
 use super::plan::Observed;
 use super::receipt::{Receipt, ReceiptError};
 use super::{Kind, Scope, apply, desired, files};
+use crate::guarded::{Guard, Refusal};
 use crate::probe::{self, Health, ProbeError};
 use crate::runtime::lock;
 
@@ -39,11 +40,14 @@ pub enum ObserveError {
 pub fn observe(port: u16, paths: &Paths, manager: Option<&dyn Manager>, user: &str) -> Result<Observed, ObserveError> {
     let mut found = BTreeMap::new();
     let candidates = desired::candidates(port, paths).into_iter().map(|(path, _)| path);
-    for path in candidates.chain([paths.receipt(port), paths.lock(port)]) {
-        match files::read(&path) {
+    let kept = [(paths.receipt(port), Guard::KEPT), (paths.lock(port), Guard::KEPT)];
+    for (path, guard) in candidates.map(|path| (path, Guard::WRITTEN)).chain(kept) {
+        match guard.text(&path) {
             Ok(Some(text)) => drop(found.insert(path, text)),
             Ok(None) => {}
             Err(e) if hidden(paths, &e) => {}
+            // Whatever the service's user has put in the lock's place says nothing, and goes with the installation.
+            Err(e) if path == paths.lock(port) && Refusal::of(&e).is_some() => drop(found.insert(path, String::new())),
             Err(e) => return Err(ObserveError::Io(path.display().to_string(), e)),
         }
     }

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Scope, files};
+use super::Scope;
+use crate::guarded::Guard;
 
 /// One instance's receipt. It holds no time, so that the same installation leaves the same bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,7 +77,9 @@ impl Receipt {
     /// # Errors
     /// [`ReceiptError`].
     pub fn read(path: &Path) -> Result<Option<Self>, ReceiptError> {
-        let Some(text) = files::read(path).map_err(|e| ReceiptError::Io(path.to_owned(), e))? else { return Ok(None) };
+        let Some(text) = Guard::KEPT.text(path).map_err(|e| ReceiptError::Io(path.to_owned(), e))? else {
+            return Ok(None);
+        };
         serde_json::from_str(&text).map(Some).map_err(|e| ReceiptError::Damaged(path.to_owned(), e))
     }
 
@@ -108,6 +111,7 @@ impl Receipt {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::service::files;
 
     pub(crate) fn receipt(port: u16) -> Receipt {
         Receipt {

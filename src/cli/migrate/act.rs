@@ -16,6 +16,7 @@ use crate::migrate::find::{self, Found};
 use crate::migrate::plan::{Daemon, Plan};
 use crate::migrate::process;
 use crate::migrate::record::{Record, Removed};
+use crate::out;
 use crate::service::exec;
 use crate::service::receipt::Receipt;
 use crate::service::{Scope, observe};
@@ -38,7 +39,7 @@ pub fn run(context: &Context<'_>, found: &Found, plan: &Plan) -> anyhow::Result<
         if json {
             print_json(&told("nothing to do", &[], plan))?;
         } else {
-            plan.notes.iter().for_each(|note| eprintln!("note: {note}"));
+            plan.notes.iter().for_each(|note| out::tell(&format!("note: {note}")));
             say(&nothing(found))?;
         }
         return Ok(Exit::Ok);
@@ -96,7 +97,7 @@ pub fn run(context: &Context<'_>, found: &Found, plan: &Plan) -> anyhow::Result<
     for (file, why) in &plan.stale {
         say(&format!("removed {}: {why}", file.path.display()))?;
     }
-    plan.notes.iter().chain(&notes).for_each(|note| eprintln!("note: {note}"));
+    plan.notes.iter().chain(&notes).for_each(|note| out::tell(&format!("note: {note}")));
     if !done.is_empty() {
         say("migrated; `mpm-monitor migrate --undo` brings the old daemon back")?;
     }

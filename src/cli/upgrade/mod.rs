@@ -14,6 +14,7 @@ use self::instances::Instance;
 use super::args::ScopeArgs;
 use super::exit::{Exit, Failed, failed};
 use super::service::{is_root, print_json, print_text, scope};
+use crate::out;
 use crate::service::files::Lock;
 use crate::service::packaged;
 use crate::service::program;
@@ -223,7 +224,7 @@ fn apply(args: &Upgrade, plan: &Plan) -> anyhow::Result<Exit> {
         print_json(&object)?;
         return Ok(Exit::Ok);
     }
-    plan.notes.iter().chain(&notes).for_each(|note| eprintln!("note: {note}"));
+    plan.notes.iter().chain(&notes).for_each(|note| out::tell(&format!("note: {note}")));
     say(result)?;
     Ok(Exit::Ok)
 }

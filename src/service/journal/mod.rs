@@ -129,22 +129,14 @@ impl Entry {
             Some("4") => "WARN ",
             _ => "",
         };
-        harmless(format!("{time} {name}{pid}: {level}{}", self.field("MESSAGE").unwrap_or("")))
+        let message = self.field("MESSAGE").unwrap_or("");
+        crate::out::escaped(&format!("{time} {name}{pid}: {level}{message}")).into_owned()
     }
 
     /// One JSON object in one line, with the journal's own field names.
     pub fn json(&self) -> String {
         serde_json::to_string(&self.fields).unwrap_or_default()
     }
-}
-
-/// A text without control characters but line ends and tabs: a log line may hold what a stranger sent.
-pub fn harmless(text: String) -> String {
-    let steers = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
-    if !text.contains(steers) {
-        return text;
-    }
-    text.chars().map(|c| if steers(c) { c.escape_default().to_string() } else { c.to_string() }).collect()
 }
 
 /// What is known where there was no line at all.
@@ -243,7 +235,7 @@ mod tests {
         assert!(entry.json().starts_with('{') && !entry.json().contains('\n'));
         assert_eq!(Entry { fields: BTreeMap::new() }.human(&TimeZone::UTC), "- -: ");
         let hostile = Entry { fields: [("MESSAGE".to_owned(), "a\u{1b}[2J\tb\u{9b}".to_owned())].into() };
-        assert_eq!(hostile.human(&TimeZone::UTC), "- -: a\\u{1b}[2J\tb\\u{9b}");
+        assert_eq!(hostile.human(&TimeZone::UTC), "- -: a\\u001b[2J\tb\\u009b");
     }
 
     #[test]
