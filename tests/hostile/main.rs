@@ -5,6 +5,8 @@
 
 mod activation;
 mod browser;
+mod budget;
+mod bystander;
 mod events;
 mod http;
 mod sockets;

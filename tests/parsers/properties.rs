@@ -24,8 +24,9 @@ use mpm_monitor::server::routes::Wanted;
 use mpm_monitor::server::socketio::MAX_PAYLOAD;
 use mpm_monitor::server::socketio::packet::{Engine, Kind, MAX_ATTACHMENTS, Packet};
 use mpm_monitor::server::socketio::payload::{self, Part};
+use mpm_monitor::server::socketio::reader::{Next, Reader};
 use mpm_monitor::server::socketio::resume::Resume;
-use mpm_monitor::server::socketio::websocket::{Next, Reader};
+use mpm_monitor::server::socketio::turn::Turn;
 use mpm_monitor::server::stream::Ends;
 use mpm_monitor::service::journal::{ctl, since};
 use mpm_monitor::service::launchd::print;
@@ -134,10 +135,10 @@ fn frames(data: &[u8], piece: usize) -> (Vec<Next>, Vec<u8>) {
     let mut reader = Reader::new(&Bytes::new());
     let (mut all, mut replies) = (Vec::new(), Vec::new());
     loop {
-        let next = reader.next_from(&mut source);
+        let next = reader.next_from(&mut source, &mut Turn::begin());
         replies.extend_from_slice(&reader.take_reply());
         match next {
-            Next::Idle => {}
+            Next::Idle | Next::Later => {}
             Next::Message(_) => all.push(next),
             Next::Closed | Next::Failed(..) => {
                 all.push(next);

@@ -21,11 +21,11 @@ impl Bucket {
         Self { full_at: now, blocked: None }
     }
 
-    /// Takes a token; whether the bucket has just become empty. A client that finds it empty waits until it is a quarter
+    /// Takes tokens; whether the bucket has just become empty. A client that finds it empty waits until it is a quarter
     /// full again, though no longer than [`LONGEST`], so that reading goes on in bursts and not packet by packet.
-    pub fn spend(&mut self, rate: u32, burst: u32, now: Instant) -> bool {
+    pub fn spend(&mut self, tokens: usize, rate: u32, burst: u32, now: Instant) -> bool {
         let (rate, burst) = (f64::from(rate.max(1)), f64::from(burst.max(1)));
-        self.full_at = self.full_at.max(now) + Duration::from_secs_f64(1.0 / rate);
+        self.full_at = self.full_at.max(now) + Duration::from_secs_f64(tokens as f64 / rate);
         let whole = Duration::from_secs_f64(burst / rate);
         let missing = self.full_at - now;
         if missing < whole {
@@ -56,7 +56,7 @@ mod tests {
             match bucket.empty_until(now) {
                 Some(until) => now = until,
                 None => {
-                    bucket.spend(100, 400, now);
+                    bucket.spend(1, 100, 400, now);
                     sent += 1;
                 }
             }
@@ -70,16 +70,16 @@ mod tests {
         let mut bucket = Bucket::new(start);
         for n in 0..1000_u32 {
             let now = start + Duration::from_millis(11) * n;
-            assert!(!bucket.spend(100, 2, now) && bucket.empty_until(now).is_none());
+            assert!(!bucket.spend(1, 100, 2, now) && bucket.empty_until(now).is_none());
         }
         let mut bucket = Bucket::new(start);
-        let begins: Vec<bool> = (0..6).map(|_| bucket.spend(10, 4, start)).collect();
+        let begins: Vec<bool> = (0..6).map(|_| bucket.spend(1, 10, 4, start)).collect();
         assert_eq!(begins, [false, false, false, true, false, false]);
         let until = bucket.empty_until(start).unwrap();
         assert_eq!(until, start + Duration::from_millis(300), "the debt of two and a quarter of the bucket");
         assert_eq!(bucket.empty_until(until), None);
         let mut large = Bucket::new(start);
-        assert!((0..100_000).any(|_| large.spend(1, 100_000, start)));
+        assert!((0..100_000).any(|_| large.spend(1, 1, 100_000, start)));
         assert!(large.empty_until(start).unwrap() <= start + LONGEST, "a large bucket is no long wait");
     }
 }

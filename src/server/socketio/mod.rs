@@ -18,12 +18,14 @@ pub mod outgoing;
 pub mod packet;
 pub mod payload;
 pub mod polling;
+pub mod reader;
 pub mod registry;
 pub mod resume;
 pub mod rooms;
 pub mod session;
 pub mod sid;
 pub mod socket;
+pub mod turn;
 pub mod websocket;
 
 use std::fmt;
@@ -100,13 +102,13 @@ impl SocketIo {
         }
     }
 
-    /// Counts a packet of a client, which may make it wait.
-    fn count_packet(&self, session: &Session) {
+    /// Counts packets of a client, which may make it wait.
+    fn count_packets(&self, session: &Session, packets: usize) {
         let (rate, burst) = {
             let settings = self.settings.borrow();
             (settings.client_rate, settings.client_burst)
         };
-        if session.spend(rate, burst, Instant::now()) {
+        if session.spend(packets, rate, burst, Instant::now()) {
             self.counters.throttled.fetch_add(1, Ordering::Relaxed);
             tracing::debug!(client = %session.socket_sid, "client sends more than it may and has to wait");
         }

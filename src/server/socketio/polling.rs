@@ -163,7 +163,7 @@ async fn post(sio: &Arc<SocketIo>, session: &Arc<Session>, request: Request<Body
             Part::Text(packet) => sio.receive(session, packet),
             Part::Binary(data) => sio.receive_binary(session, data),
         };
-        sio.count_packet(session);
+        sio.count_packets(session, 1);
         match result {
             Ok(()) => {}
             Err(End::ClientClosed) => {

@@ -305,10 +305,10 @@ impl Session {
         self.lock().access = access;
     }
 
-    /// Counts one packet of the client, and says until when no more are read from it if it sends more than its settings
+    /// Counts packets of the client, and says until when no more are read from it if it sends more than its settings
     /// allow; whether that begins now.
-    pub fn spend(&self, rate: u32, burst: u32, now: Instant) -> bool {
-        self.lock().bucket.spend(rate, burst, now)
+    pub fn spend(&self, packets: usize, rate: u32, burst: u32, now: Instant) -> bool {
+        packets > 0 && self.lock().bucket.spend(packets, rate, burst, now)
     }
 
     /// Until when nothing is read from the client, if it sent more than it may.

@@ -1,11 +1,7 @@
-//! The WebSocket transport: handshake, move of a polling session, and one task for each socket that reads and, only
-//! when the kernel did not take everything at once, writes on.
-//!
-//! The read side is `tungstenite`'s parser over the bare socket; what it wants to say by itself (pong, close) goes into
-//! the session's one line of bytes, so that nothing ever interleaves with it.
+//! The WebSocket transport: handshake, move of a polling session, and one task for each socket that reads ([`super::reader`]) and,
+//! only when the kernel did not take everything at once, writes on.
 
-use std::io::{self, Read, Write};
-use std::mem;
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -14,20 +10,20 @@ use std::time::{Duration, Instant};
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, Request, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
 use hyper::upgrade::OnUpgrade;
 use tokio::io::Interest;
 use tokio::time::Sleep;
-use tungstenite::error::{CapacityError, Error};
 use tungstenite::handshake::derive_accept_key;
-use tungstenite::protocol::{Message, Role, WebSocketConfig, WebSocketContext};
+use tungstenite::protocol::Message;
 
 use super::handshake::Handshake;
 use super::outgoing::Outgoing;
 use super::packet::Engine;
 use super::polling::{bad_request, handshake, too_many_clients};
+use super::reader::{Next, Reader};
 use super::registry::Slot;
 use super::session::{End, Session, open_packet};
+use super::turn::Turn;
 use super::{MAX_PAYLOAD, SocketIo, frame};
 use crate::server::accept::Connection;
 use crate::server::answer::Refusal;
@@ -38,10 +34,8 @@ use crate::server::stream::Stream;
 const UPGRADE_DEADLINE: Duration = Duration::from_secs(10);
 /// How long a closed socket is kept for the peer's own close.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
-/// The parser's read buffer, held as long as the connection; clients send little, and it grows for a larger message.
-const READ_BUFFER: usize = 1024;
-/// Messages of one client handled before others have a turn.
-const TURN: usize = 32;
+/// What a client that moves may send before it has moved, in messages and waits: it needs two messages, and may ping.
+const PROBE_STEPS: usize = 64;
 
 /// Whose the new socket is.
 enum Purpose {
@@ -145,9 +139,9 @@ fn open(sio: &Arc<SocketIo>, stream: Arc<Stream>, handshake: Handshake, slot: Sl
 
 /// The client's side of the move: `2probe`, which is answered, then `5`.
 async fn probe(stream: &Stream, reader: &mut Reader) -> bool {
-    let mut probed = false;
-    loop {
-        match reader.next(stream) {
+    let (mut probed, mut turn) = (false, Turn::begin());
+    for _ in 0..PROBE_STEPS {
+        match reader.next(stream, &mut turn) {
             Next::Message(Message::Text(text)) => match Engine::parse(&text) {
                 Ok(Engine::Ping("probe")) if !probed => {
                     probed = true;
@@ -158,16 +152,18 @@ async fn probe(stream: &Stream, reader: &mut Reader) -> bool {
                 Ok(Engine::Upgrade) if probed => return true,
                 _ => return false,
             },
-            Next::Message(_) => {}
+            Next::Message(Message::Ping(_) | Message::Pong(_)) => {}
             Next::Idle => {
                 let reply = reader.take_reply();
                 if write_all(stream, &reply).await.is_err() || stream.readable().await.is_err() {
                     return false;
                 }
             }
-            Next::Closed | Next::Failed(..) => return false,
+            Next::Later => turn.rest().await,
+            Next::Message(_) | Next::Closed | Next::Failed(..) => return false,
         }
     }
+    false
 }
 
 async fn write_all(stream: &Stream, mut bytes: &[u8]) -> io::Result<()> {
@@ -232,11 +228,11 @@ async fn wait(pause: Option<Pin<Box<Sleep>>>) {
     }
 }
 
-/// Handles what has arrived; whether that was all.
+/// Handles what has arrived, as much as one turn allows; whether that was all.
 fn turn(sio: &Arc<SocketIo>, session: &Arc<Session>, stream: &Stream, reader: &mut Reader) -> Result<bool, End> {
-    let mut idle = false;
-    for _ in 0..TURN {
-        let result = match reader.next(stream) {
+    let (mut turn, mut idle) = (Turn::begin(), false);
+    while !idle && !turn.is_spent() {
+        let result = match reader.next(stream, &mut turn) {
             // After the goodbye only the client's close counts.
             Next::Message(_) if session.is_closing() => Ok(()),
             Next::Message(Message::Text(text)) => match Engine::parse(&text) {
@@ -244,16 +240,13 @@ fn turn(sio: &Arc<SocketIo>, session: &Arc<Session>, stream: &Stream, reader: &m
                 Err(_) => Err(End::Protocol),
             },
             Next::Message(Message::Binary(data)) => sio.receive_binary(session, data),
-            Next::Message(_) => Ok(()),
+            Next::Message(_) | Next::Later => Ok(()),
             Next::Idle => {
                 idle = true;
                 Ok(())
             }
             Next::Closed => {
-                let reply = reader.take_reply();
-                if !reply.is_empty() {
-                    sio.sent(session, session.reply(reply, Instant::now()));
-                }
+                say(sio, session, reader);
                 return Err(End::TransportClosed);
             }
             Next::Failed(code, reason) => {
@@ -266,19 +259,21 @@ fn turn(sio: &Arc<SocketIo>, session: &Arc<Session>, stream: &Stream, reader: &m
             return Ok(true);
         }
         result?;
-        let reply = reader.take_reply();
-        if !reply.is_empty() {
-            sio.sent(session, session.reply(reply, Instant::now()));
-        }
-        if idle {
-            break;
-        }
-        sio.count_packet(session);
+        sio.count_packets(session, reader.take_frames());
         if session.is_busy() || session.throttled(Instant::now()).is_some() {
             break;
         }
     }
+    say(sio, session, reader);
     Ok(idle)
+}
+
+/// Puts what the parser wants to say (pong, close) in line with everything else, so that nothing interleaves with it.
+fn say(sio: &SocketIo, session: &Arc<Session>, reader: &mut Reader) {
+    let reply = reader.take_reply();
+    if !reply.is_empty() {
+        sio.sent(session, session.reply(reply, Instant::now()));
+    }
 }
 
 /// Our side is sent; the peer gets a moment for its own, so that what it has not read yet is not torn away by a reset.
@@ -293,131 +288,13 @@ async fn finish(session: &Session, stream: &Stream, reader: &mut Reader) -> End 
 
 /// Returns on the peer's close frame or the end of its stream.
 async fn await_close(stream: &Stream, reader: &mut Reader) {
+    let mut turn = Turn::begin();
     loop {
-        match reader.next(stream) {
-            Next::Message(_) | Next::Failed(..) => {}
+        match reader.next(stream, &mut turn) {
+            Next::Message(_) | Next::Failed(..) | Next::Later => turn.rest().await,
             Next::Idle if stream.readable().await.is_ok() => {}
             Next::Idle | Next::Closed => return,
         }
-    }
-}
-
-/// What the parser says.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Next {
-    /// A whole message.
-    Message(Message),
-    /// Nothing more for now.
-    Idle,
-    /// The peer closed, in good order or not.
-    Closed,
-    /// The peer broke the protocol: the close code and its reason.
-    Failed(u16, &'static str),
-}
-
-/// The read side of one socket.
-#[derive(Debug)]
-pub struct Reader {
-    parser: WebSocketContext,
-    reply: Vec<u8>,
-    /// The parser has met what it cannot parse, and must not be asked again: what comes is thrown away.
-    failed: bool,
-}
-
-impl Reader {
-    /// A reader; `early` is what arrived together with the handshake.
-    pub fn new(early: &Bytes) -> Self {
-        let config = WebSocketConfig::default()
-            .read_buffer_size(READ_BUFFER)
-            .write_buffer_size(0)
-            .max_message_size(Some(MAX_PAYLOAD))
-            .max_frame_size(Some(MAX_PAYLOAD));
-        let parser = WebSocketContext::from_partially_read(early.to_vec(), Role::Server, Some(config));
-        Self { parser, reply: Vec::new(), failed: false }
-    }
-
-    fn next(&mut self, stream: &Stream) -> Next {
-        if self.failed {
-            return throw_away(stream);
-        }
-        self.next_from(Socket(stream))
-    }
-
-    /// The next message of any source of bytes; one that has none for now says `WouldBlock`.
-    pub fn next_from(&mut self, source: impl Read) -> Next {
-        let next = self.parse(source);
-        self.failed = matches!(next, Next::Failed(..));
-        next
-    }
-
-    fn parse(&mut self, source: impl Read) -> Next {
-        let mut tap = Tap { source, reply: &mut self.reply };
-        match self.parser.read(&mut tap) {
-            Ok(Message::Close(_)) => {
-                // Makes the parser say its own close; that it then calls the connection closed is no news.
-                let _ = self.parser.flush(&mut tap);
-                Next::Closed
-            }
-            Ok(message) => Next::Message(message),
-            Err(Error::Io(e)) if e.kind() == io::ErrorKind::WouldBlock => Next::Idle,
-            Err(Error::Capacity(CapacityError::MessageTooLong { .. })) => {
-                Next::Failed(frame::TOO_BIG, "message too big")
-            }
-            Err(Error::Utf8(_)) => Next::Failed(frame::INVALID_DATA, "text is not UTF-8"),
-            Err(Error::Protocol(tungstenite::error::ProtocolError::ResetWithoutClosingHandshake)) => Next::Closed,
-            Err(Error::Protocol(_)) => Next::Failed(frame::PROTOCOL_ERROR, "WebSocket protocol error"),
-            Err(_) => Next::Closed,
-        }
-    }
-
-    /// What the parser wants to be sent: pongs and its own close.
-    pub fn take_reply(&mut self) -> Bytes {
-        mem::take(&mut self.reply).into()
-    }
-}
-
-/// Reads and forgets a little of what is there.
-fn throw_away(stream: &Stream) -> Next {
-    let mut rest = [0; 4096];
-    for _ in 0..TURN {
-        match stream.try_read(&mut rest) {
-            Ok(1..) => {}
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
-            Ok(0) | Err(_) => return Next::Closed,
-        }
-    }
-    Next::Idle
-}
-
-/// Reads what has arrived at a socket.
-struct Socket<'a>(&'a Stream);
-
-impl Read for Socket<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.0.try_read(buffer)
-    }
-}
-
-/// Lets the parser read, and keeps what it writes.
-struct Tap<'a, R> {
-    source: R,
-    reply: &'a mut Vec<u8>,
-}
-
-impl<R: Read> Read for Tap<'_, R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.source.read(buffer)
-    }
-}
-
-impl<R> Write for Tap<'_, R> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.reply.extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }
 
