@@ -66,6 +66,18 @@ impl Record {
         dir(state).join(format!("{}.json", self.port))
     }
 
+    /// Goes on from an earlier migration of the same port that was not undone: `claude-mpm monitor restart` ends our process and
+    /// starts the old daemon again. What that one installed and removed is still this one's to take back.
+    #[must_use]
+    pub fn after(mut self, earlier: Option<&Self>) -> Self {
+        if let Some(earlier) = earlier {
+            self.installed |= earlier.installed;
+            self.daemon = self.daemon.or_else(|| earlier.daemon.clone());
+            self.removed = earlier.removed.clone();
+        }
+        self
+    }
+
     /// Writes it, for this user alone.
     ///
     /// # Errors
@@ -113,6 +125,24 @@ impl Record {
 mod tests {
     use super::*;
     use std::os::unix::fs::MetadataExt;
+
+    #[test]
+    fn second_migration_keeps_what_the_first_did() {
+        let removed = |path: &str| Removed { path: path.into(), content: "7".into() };
+        let new = Record {
+            schema_version: 1,
+            port: 8765,
+            scope: Scope::User,
+            installed: false,
+            daemon: None,
+            removed: Vec::new(),
+        };
+        let first = Record { installed: true, removed: vec![removed("/p/x.pid")], ..new.clone() };
+        let second = new.clone().after(Some(&first));
+        assert!(second.installed, "ours is the migration's, and undoing it uninstalls ours");
+        assert_eq!(second.removed, first.removed);
+        assert_eq!(new.clone().after(None), new);
+    }
 
     #[test]
     fn written_listed_and_removed_with_its_directory() {

@@ -161,3 +161,26 @@ fn strangers_on_the_port_are_left_alone_and_a_daemon_that_does_not_end_is_killed
     assert_eq!(machine.root(&["kill", "-0", &pid.to_string()]).code, 1);
     assert_eq!(machine.health(PORT)["ready"], true);
 }
+
+/// `claude-mpm monitor restart` ends ours and starts its own; a second migration does not forget what the first one did.
+#[test]
+fn second_migration_is_undone_with_the_first() {
+    let Some(machine) = boot() else { return };
+    assert!(claude_mpm(&machine, "monitor start").contains("started"));
+    migrate(&machine, "").ok();
+    claude_mpm(&machine, "monitor restart");
+    let theirs = machine.health(PORT);
+    assert_eq!(theirs.get("instance_id"), None, "{theirs}");
+    let status = machine.verb("status", &[]).expect(3);
+    let flat = status.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(flat.contains("Claude MPM's own monitor") && flat.contains("`mpm-monitor migrate`"), "{status}");
+
+    migrate(&machine, "").ok();
+    assert!(machine.health(PORT)["instance_id"].is_string());
+    migrate(&machine, "--undo").ok();
+    let back = machine.health(PORT);
+    assert_eq!((back.get("instance_id"), back["pid"].is_u64()), (None, true), "{back}");
+    let units = machine.user(&["sh", "-c", "ls -A ~/.config/systemd/user 2>/dev/null"]);
+    assert_eq!(units.text(), "", "our unit is still there");
+    migrate(&machine, "--undo").expect(6);
+}

@@ -49,7 +49,9 @@ pub fn run(context: &Context<'_>, found: &Found, plan: &Plan) -> anyhow::Result<
     // One port after the other, so that all but one are served at any time.
     for (&port, projects) in &plan.installs {
         let daemon = plan.daemons.iter().find(|d| d.port == port);
-        let mut record = Record {
+        let earlier =
+            Record::all(&context.paths.state)?.into_iter().find(|r| r.port == port && r.scope == context.scope);
+        let record = Record {
             schema_version: 1,
             port,
             scope: context.scope,
@@ -57,6 +59,7 @@ pub fn run(context: &Context<'_>, found: &Found, plan: &Plan) -> anyhow::Result<
             daemon: daemon.map(|d| d.process.clone()),
             removed: Vec::new(),
         };
+        let mut record = record.after(earlier.as_ref());
         // Nobody is stopped for a successor that would be refused.
         let files = pid_files(context, port, projects, &mut notes)?;
         let words = install(context, port, files.as_deref());
@@ -70,7 +73,10 @@ pub fn run(context: &Context<'_>, found: &Found, plan: &Plan) -> anyhow::Result<
                 daemon.process.pid
             ))?;
             if let Err(error) = stop(daemon, context.args) {
-                let _ = record.remove(&context.paths.state);
+                let _ = match &earlier {
+                    Some(earlier) => earlier.write(&context.paths.state),
+                    None => record.remove(&context.paths.state),
+                };
                 return Err(error);
             }
             say("it has ended")?;
@@ -82,7 +88,7 @@ pub fn run(context: &Context<'_>, found: &Found, plan: &Plan) -> anyhow::Result<
                 say(&format!("installed, running and ready: {} (pid {pid})", url.as_str().unwrap_or_default()))?;
                 done.push(json!({"port": port, "proof": proof}));
             }
-            Err(error) => return Err(undo::after_failure(context, &record, &error)),
+            Err(error) => return Err(undo::after_failure(context, &record, earlier.as_ref(), &error)),
         }
     }
     if plan.installs.is_empty() {

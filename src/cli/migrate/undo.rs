@@ -143,14 +143,24 @@ fn again(words: &[String]) -> Vec<String> {
 }
 
 /// What happened, and what became of the old daemon, when ours could not take its place.
-pub fn after_failure(context: &Context<'_>, record: &Record, error: &anyhow::Error) -> anyhow::Error {
+pub fn after_failure(
+    context: &Context<'_>,
+    record: &Record,
+    earlier: Option<&Record>,
+    error: &anyhow::Error,
+) -> anyhow::Error {
     let exit = exit_of(error);
     let text = match back(record) {
         Ok(Some(pid)) => format!("{error}\nClaude MPM's daemon was started again (pid {pid})"),
         Ok(None) => error.to_string(),
         Err(e) => return failed(exit, format!("{error}\n{e}; `mpm-monitor migrate --undo` tries again")),
     };
-    match record.remove(&context.paths.state) {
+    // What an earlier migration did is still to be undone.
+    let kept = match earlier {
+        Some(earlier) => earlier.write(&context.paths.state),
+        None => record.remove(&context.paths.state),
+    };
+    match kept {
         Ok(()) => failed(exit, text),
         Err(e) => failed(exit, format!("{text}\n{e}")),
     }
