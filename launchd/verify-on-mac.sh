@@ -51,8 +51,10 @@ until_true() { # until_true SECONDS COMMAND...: whether it succeeds in time
     done
 }
 
+# Loopback is nobody's proxy, whatever the environment says.
+ask() { curl --silent --noproxy '*' --max-time 2 "$@"; }
 # What /health says of a field; empty if nobody answers.
-health() { curl --silent --max-time 2 $url/health | sed -n "s/.*\"$1\": *\"\{0,1\}\([^\",}]*\).*/\1/p"; }
+health() { ask $url/health | sed -n "s/.*\"$1\": *\"\{0,1\}\([^\",}]*\).*/\1/p"; }
 domain() {
     for domain in "gui/$(id -u)" "user/$(id -u)"; do
         if launchctl print "$domain/$label" >/dev/null 2>&1; then
@@ -68,7 +70,7 @@ other() { now=$(health instance_id) && [ -n "$now" ] && [ "$now" != "$1" ] && [ 
 same_pid() { [ -n "$(health pid)" ] && [ "$(health pid)" = "$(printed pid)" ]; }
 runs_more_than() { [ "$(printed runs)" -gt "$1" ]; }
 not_running() { [ "$(printed state)" != running ]; }
-refused() { ! curl --silent --max-time 2 $url/health >/dev/null; }
+refused() { ! ask $url/health >/dev/null; }
 exit_code() { # exit_code NUMBER COMMAND...
     wanted=$1
     shift
@@ -79,6 +81,22 @@ says() { # says WORDS COMMAND...
     words=$1
     shift
     "$@" 2>&1 | tr -s ' \n' ' ' | grep -q -- "$words"
+}
+not() { ! "$@"; }
+# 300 readers at once: under launchd's own limit of 256 the last ones would not be answered.
+many_streams() {
+    readers=
+    for _ in $(seq 300); do
+        curl --silent --no-buffer --noproxy '*' --max-time 30 $url/api/stream >/dev/null 2>&1 &
+        readers="$readers $!"
+    done
+    sleep 5
+    answered=1
+    ask $url/health >/dev/null && answered=0
+    # shellcheck disable=SC2086 # a list of numbers
+    kill $readers 2>/dev/null
+    wait
+    return $answered
 }
 no_files() {
     ! [ -e "$plist" ] && ! [ -e "$logs/$port.log" ] && ! [ -e "$HOME/Library/Application Support/mpm-monitor/$port" ]
@@ -115,7 +133,7 @@ check "the exit timeout is ours" [ "$(printed 'exit timeout')" = 15 ]
 check "the minimum runtime is ours" [ "$(printed 'minimum runtime')" = 10 ]
 check "a second install has nothing to do" says "nothing to do" "$monitor" install --user --port $port $socket
 check "status says so, with exit code 0" exit_code 0 "$monitor" status --user --port $port
-check "an event is taken" [ "$(curl --silent -o /dev/null -w '%{http_code}' -d '{}' $url/api/events)" = 204 ]
+check "an event is taken" [ "$(ask -o /dev/null -w '%{http_code}' -d '{}' $url/api/events)" = 204 ]
 check "list has it" says "$port" "$monitor" list
 check "logs finds the log" says "ready: serving" "$monitor" logs --user --port $port
 
@@ -147,7 +165,8 @@ check "start enables what was disabled" "$monitor" start --user --port $port
 
 # A port that is taken is a reason, not a loop.
 "$monitor" stop --user --port $port >/dev/null
-nc -l 127.0.0.1 $port >/dev/null 2>&1 &
+# -k: it stays when the connection ends that asks who it is.
+nc -lk 127.0.0.1 $port >/dev/null 2>&1 &
 stranger=$!
 sleep 1
 if [ -z "$socket" ]; then
@@ -161,12 +180,55 @@ kill $stranger 2>/dev/null
 wait $stranger 2>/dev/null
 check "start works once it is free" "$monitor" start --user --port $port
 
+# A program that is signed ad hoc is pinned when its job is loaded, and another one in its place is killed.
+# A byte more is another file, and signing it again makes it another program.
+cp "$monitor" "$home/new" && codesign --force --sign - --identifier "mpm-monitor.verify.$$" "$home/new" 2>/dev/null
+mv "$home/new" "$monitor"
+before=$(health instance_id) began=$(date +%s)
+check "restart after a replacement proves another process" "$monitor" restart --user --port $port
+check "within five seconds" [ $(($(date +%s) - began)) -le 5 ]
+check "and it is another" other "$before"
+check "macOS ended nothing for its signature" not says OS_REASON_CODESIGNING launchctl print "$(domain)/$label"
+before=$(health instance_id)
+kill -KILL "$(health pid)"
+check "after a crash launchd starts the replaced program, too" until_true 20 other "$before"
+
+# Somebody who listens on every address has the port, also on macOS.
+if [ -z "$socket" ]; then
+    "$monitor" stop --user --port $port >/dev/null
+    nc -lk 0.0.0.0 $port >/dev/null 2>&1 &
+    stranger=$!
+    sleep 1
+    check "a port that somebody has on every address is taken" exit_code 69 "$monitor" start --user --port $port
+    kill $stranger 2>/dev/null
+    wait $stranger 2>/dev/null
+    check "start works once it is free again" "$monitor" start --user --port $port
+fi
+
+# Stopped in the middle of it, it does not end when it is told to: launchd kills it after ExitTimeOut.
+pid=$(health pid) began=$(date +%s)
+kill -STOP "$pid"
+check "stop of a process that does not answer ends" "$monitor" stop --user --port $port
+took=$(($(date +%s) - began))
+check "after ExitTimeOut ($took s)" [ $took -ge 14 ]
+check "and soon after" [ $took -le 25 ]
+
+# The directory of the log has to be there, or launchd starts nothing.
+mv "$logs" "$logs.away"
+check "start without the log's directory fails" not "$monitor" start --user --port $port --timeout 5s
+check "and doctor says why" says "log-readable" "$monitor" doctor --user --port $port
+rm -rf "$logs"
+mv "$logs.away" "$logs"
+check "start works once it is there" "$monitor" start --user --port $port
+
+check "it may have more than 256 descriptors open" many_streams
+
 if [ -n "$socket" ]; then
     # launchd holds the sockets: a connection during a restart waits, and is served.
     "$monitor" restart --user --port $port >/dev/null &
     refusals=0
     for _ in 1 2 3 4 5 6 7 8 9 10; do
-        curl --silent --max-time 20 $url/health >/dev/null || refusals=$((refusals + 1))
+        ask --max-time 20 $url/health >/dev/null || refusals=$((refusals + 1))
     done
     wait
     check "no connection was refused during a restart" [ $refusals -eq 0 ]

@@ -17,3 +17,6 @@ minor() { printf '%s\n' "$2" | sed -n "s/^$1 1\\.\\([0-9]*\\)\\..*/\\1/p"; }
 
 # The folder that cargo builds into.
 target_dir() { printf '%s\n' "${CARGO_TARGET_DIR:-target}"; }
+
+# The distribution's own Python where it has one: the throw-away systemd sees /usr, but nobody's home.
+system_python() { if [ -x /usr/bin/python3 ]; then echo /usr/bin/python3; else command -v python3; fi; }

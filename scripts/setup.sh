@@ -6,7 +6,7 @@
 #                             and a Node with real Socket.IO clients, the real Claude MPM, a browser, proxies,
 #                             what makes and checks packages, cargo-nextest
 #   scripts/setup.sh package  to make packages: debhelper and rpmbuild
-#   scripts/setup.sh lint     shellcheck, rustfmt, clippy
+#   scripts/setup.sh lint     shellcheck, PyYAML, rustfmt, clippy
 #   scripts/setup.sh fuzz     cargo-fuzz and a C++ compiler
 #   scripts/setup.sh mac      a compiler and its standard library's source, to check the macOS code on Debian
 set -eu
@@ -85,9 +85,6 @@ build() {
     fi
     rust
 }
-
-# The distribution's own Python where it has one: the throw-away systemd sees /usr, but nobody's home.
-system_python() { if [ -x /usr/bin/python3 ]; then echo /usr/bin/python3; else command -v python3; fi; }
 
 python_client() {
     venv=$(target_dir)/test-venv
@@ -207,7 +204,12 @@ for_tests() {
 
 lint() {
     build
-    if is_debian; then debian shellcheck; else need_by_hand shellcheck shellcheck; fi
+    if is_debian; then
+        debian shellcheck python3 python3-yaml
+    else
+        need_by_hand shellcheck shellcheck
+        "$(system_python)" -c 'import yaml' 2>/dev/null || die "this needs PyYAML: install it and try again"
+    fi
     # A distribution's cargo has them as packages, rustup's as components.
     for part in fmt clippy; do
         cargo "$part" --version >/dev/null 2>&1 && continue
