@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::runtime::ledger::Failure;
 use crate::server::stream::Stream;
 
 /// What `/health` of a monitor says of itself; fields that only mpm-monitor has are optional, so that a Claude MPM
@@ -39,6 +40,9 @@ pub struct Health {
     /// The states of its components, as [`crate::runtime::components`] has them; another monitor may mean something else.
     #[serde(default)]
     pub components: Option<serde_json::Value>,
+    /// Why it has given up and only says so, if that is what it does, see [`crate::runtime::standby`].
+    #[serde(default)]
+    pub gave_up: Option<Failure>,
     /// The file it runs from, as [`crate::runtime::program_file`] has it; another monitor may mean something else.
     #[serde(default)]
     pub program: Option<serde_json::Value>,

@@ -77,6 +77,47 @@ pub unsafe fn activated(activate: ActivateSocket, name: &CStr) -> io::Result<Vec
     Ok(taken)
 }
 
+/// A value that the kernel knows by this name (`sysctlbyname(3)`), as its bytes.
+///
+/// # Errors
+/// What the system says, for one that it does not have.
+#[cfg(target_os = "macos")]
+pub fn sysctl(name: &CStr) -> io::Result<Vec<u8>> {
+    unsafe extern "C" {
+        fn sysctlbyname(
+            name: *const c_char,
+            old: *mut c_void,
+            old_length: *mut usize,
+            new: *mut c_void,
+            new_length: usize,
+        ) -> c_int;
+    }
+    // What it lists may grow between the two questions.
+    for _ in 0..5 {
+        let mut length = 0_usize;
+        // SAFETY: `name` ends with NUL; without a place for it only the length is told.
+        let asked =
+            unsafe { sysctlbyname(name.as_ptr(), std::ptr::null_mut(), &raw mut length, std::ptr::null_mut(), 0) };
+        if asked != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        let mut bytes = vec![0_u8; length + length / 8];
+        length = bytes.len();
+        // SAFETY: `bytes` has room for `length`, and the kernel writes no more.
+        let told =
+            unsafe { sysctlbyname(name.as_ptr(), bytes.as_mut_ptr().cast(), &raw mut length, std::ptr::null_mut(), 0) };
+        match told {
+            0 => {
+                bytes.truncate(length);
+                return Ok(bytes);
+            }
+            _ if io::Error::last_os_error().raw_os_error() == Some(rustix::io::Errno::NOMEM.raw_os_error()) => {}
+            _ => return Err(io::Error::last_os_error()),
+        }
+    }
+    Err(io::Error::from(io::ErrorKind::OutOfMemory))
+}
+
 /// Splits a copy off this process, which goes on from here with standard output and standard error that lead nowhere, so that
 /// nobody who reads those waits for it. Its id in the original, nothing in the copy.
 ///

@@ -9,6 +9,8 @@ use crate::out;
 use crate::runtime::identity::Manager;
 use crate::runtime::life;
 use crate::runtime::logging;
+use crate::runtime::sockets;
+use crate::runtime::standby::Standby;
 
 /// Serves until it is told to stop.
 ///
@@ -28,6 +30,9 @@ pub fn run(flags: Run) -> anyhow::Result<Exit> {
                 out::tell(&format!("mpm-monitor: {text}\nNo restart cures this, so launchd is not asked for one."));
                 if let Some(dir) = instance_dir(&flags, &variables, &directories) {
                     life::note_refusal(&dir, &text, Exit::Config);
+                }
+                if let Ok(Some(passed)) = sockets::passed() {
+                    Standby::new(&passed).serve(&life::failure(text, Exit::Config));
                 }
                 return Ok(Exit::Ok);
             }

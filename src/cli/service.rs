@@ -283,6 +283,10 @@ impl Context {
             let object = serde_json::json!({ "schema_version": 1, "result": what, "port": self.port, "scope": self.scope, "proof": proof });
             return print_json(&object);
         }
+        let job = self.manager.job(&self.manager.service_name(self.port));
+        if let Some(note) = job.ok().and_then(|job| job.note) {
+            eprintln!("note: {note}");
+        }
         print_text(&format!("{what}: {} (pid {}, instance {})\n", proof.url, proof.pid, proof.instance_id))
     }
 

@@ -4,7 +4,7 @@ use super::args::Target;
 use super::exit::Exit;
 use super::service::{Context, manager_failed};
 use crate::service::apply::STOP;
-use crate::service::manager::Phase;
+use crate::service::manager::{Job, Phase};
 use crate::service::proof;
 
 /// Stops an installed instance and proves that it is gone; its socket, too, or the next connection would start it.
@@ -16,10 +16,10 @@ pub fn run(args: &Target) -> anyhow::Result<Exit> {
     let job = context.need_installed()?;
     let manager = &*context.manager;
     let units = context.units()?;
-    let idle = |phase| matches!(phase, Phase::Stopped | Phase::Failed);
+    let idle = |job: &Job| matches!(job.phase, Phase::Stopped | Phase::Failed) && !job.held;
     let mut all_idle = true;
     for unit in &units {
-        all_idle &= idle(manager.job(unit)?.phase);
+        all_idle &= idle(&manager.job(unit)?);
     }
     if all_idle {
         context.print_result("not running")?;

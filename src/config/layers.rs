@@ -136,8 +136,13 @@ pub fn from_environment(variables: &[(String, String)]) -> Layer {
 
 /// Variables that begin with `MPM_MONITOR_` but name no setting.
 pub fn unknown_variables(variables: &[(String, String)]) -> Vec<String> {
-    const OTHERS: &[&str] =
-        &["MPM_MONITOR_CONFIG", "MPM_MONITOR_FAILPOINT", "MPM_MONITOR_HOOK_DEADLINE", crate::service::TEST_MANAGER];
+    const OTHERS: &[&str] = &[
+        "MPM_MONITOR_CONFIG",
+        "MPM_MONITOR_FAILPOINT",
+        "MPM_MONITOR_HOOK_DEADLINE",
+        crate::service::TEST_MANAGER,
+        crate::runtime::identity::TEST_LAUNCHD,
+    ];
     variables
         .iter()
         .map(|(n, _)| n)

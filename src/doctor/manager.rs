@@ -50,7 +50,17 @@ pub fn judge(subject: &Subject, facts: &Looked<Facts>, seen: &Looked<Seen>) -> V
             Kind::Launchd => "launchd has no user bus and no lingering",
             Kind::Systemd => "the machine's manager needs no login",
         };
-        checks.extend(none_of(&codes, why));
+        let note = facts.as_ref().ok().and_then(|f| f.service.as_ref()?.note.clone());
+        match note {
+            Some(note) => {
+                checks.extend(none_of(&codes[..2], why));
+                checks.push(
+                    Check::failed(Code::Linger, note)
+                        .next("sudo mpm-monitor install --system, on a Mac where nobody logs in at the screen"),
+                );
+            }
+            None => checks.extend(none_of(&codes, why)),
+        }
     } else {
         match seen {
             Err(why) => checks.extend(none_of(&codes[..2], why)),

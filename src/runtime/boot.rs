@@ -71,6 +71,9 @@ pub enum BootError {
         /// Who or what answered.
         got: String,
     },
+    /// Too many lives before this one ended badly, under a manager that does not count.
+    #[error("{0}")]
+    CrashLoop(String),
     /// A panic, a stall or the system's refusal.
     #[error("{0}")]
     Fatal(String),
@@ -88,8 +91,13 @@ impl BootError {
             Self::Socket(SocketError::Passed(_)) | Self::WrongPort { .. } | Self::Exposed(_) | Self::Dashboard(_) => {
                 Exit::Config
             }
-            Self::SelfProbe { .. } | Self::Fatal(_) => Exit::Software,
+            Self::SelfProbe { .. } | Self::CrashLoop(_) | Self::Fatal(_) => Exit::Software,
         }
+    }
+
+    /// Whether another start would end the same way.
+    pub fn ends_for_good(&self) -> bool {
+        matches!(self, Self::CrashLoop(_)) || self.exit().is_permanent()
     }
 }
 
@@ -108,12 +116,11 @@ pub struct Claim {
     pub dir: PathBuf,
 }
 
-/// Takes the lock, then the sockets, of the port that settings and manager agree on.
+/// Takes the lock, then the sockets, of the port that settings and manager agree on; `passed` are those of the manager.
 ///
 /// # Errors
 /// See [`BootError`]; nothing is held then.
-pub fn claim(settings: &Settings, identity: &Identity) -> Result<Claim, BootError> {
-    let passed = sockets::passed()?;
+pub fn claim(settings: &Settings, identity: &Identity, passed: Option<Listeners>) -> Result<Claim, BootError> {
     let (mut lock, mut listeners) = match (passed, settings.port) {
         (Some(listeners), PortChoice::Fixed(wanted)) if listeners.port != wanted => {
             return Err(BootError::WrongPort { passed: listeners.port, wanted });

@@ -53,9 +53,7 @@ impl Identity {
             started,
             since: Instant::now(),
             start_time: start_time(pid).unwrap_or(fallback),
-            boot_id: std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
-                .map(|id| id.trim().to_owned())
-                .unwrap_or_default(),
+            boot_id: boot_id(),
             managed_by: Manager::of_this_process(),
         })
     }
@@ -64,8 +62,28 @@ impl Identity {
 impl Manager {
     /// Who runs this process.
     pub fn of_this_process() -> Self {
-        manager(|name| std::env::var(name).ok())
+        manager(|name| std::env::var(name).ok(), is_child_of_launchd())
     }
+}
+
+/// The environment variable by which debug builds are told which process stands in for launchd, whose number is 1.
+pub const TEST_LAUNCHD: &str = "MPM_MONITOR_TEST_LAUNCHD";
+
+fn is_child_of_launchd() -> bool {
+    let parent = rustix::process::getppid().map(rustix::process::Pid::as_raw_nonzero);
+    let stands_in = || std::env::var(TEST_LAUNCHD).ok()?.parse().ok();
+    let launchd = if cfg!(debug_assertions) { stands_in() } else { None };
+    parent.map(std::num::NonZero::get) == Some(launchd.unwrap_or(1))
+}
+
+/// The kernel's name for this boot; empty where it has none.
+pub fn boot_id() -> String {
+    #[cfg(target_os = "macos")]
+    let id = crate::sys::sysctl(c"kern.bootsessionuuid")
+        .map(|bytes| String::from_utf8_lossy(&bytes).trim_end_matches('\0').to_owned());
+    #[cfg(not(target_os = "macos"))]
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
+    id.map(|id| id.trim().to_owned()).unwrap_or_default()
 }
 
 /// When the kernel says that process began; nothing where there is no `/proc` or no such process.
@@ -79,13 +97,15 @@ fn parse_start_time(stat: &str) -> Option<u64> {
 }
 
 /// systemd gives the process it starts `SYSTEMD_EXEC_PID` (since 248), and a user's manager adds `MANAGERPID`; launchd names
-/// the job in `XPC_SERVICE_NAME`, which is `0` for everything that is no job. An application is a job as well, and the
-/// shells that a terminal application opens inherit its name.
-fn manager(variable: impl Fn(&str) -> Option<String>) -> Manager {
+/// the job in `XPC_SERVICE_NAME`, which is `0` for everything that is no job. An application is a job as well, and what a job
+/// starts inherits its name, but not its parent.
+fn manager(variable: impl Fn(&str) -> Option<String>, is_child_of_launchd: bool) -> Manager {
     let ours = |name: &str| variable(name).is_some_and(|pid| pid == std::process::id().to_string());
     if ours("SYSTEMD_EXEC_PID") || variable("NOTIFY_SOCKET").is_some() && variable("INVOCATION_ID").is_some() {
         if variable("MANAGERPID").is_some() { Manager::SystemdUser } else { Manager::SystemdSystem }
-    } else if variable("XPC_SERVICE_NAME").is_some_and(|n| n != "0" && !n.starts_with("application.")) {
+    } else if is_child_of_launchd
+        && variable("XPC_SERVICE_NAME").is_some_and(|n| n != "0" && !n.starts_with("application."))
+    {
         Manager::Launchd
     } else {
         Manager::None
@@ -104,11 +124,17 @@ mod tests {
     }
 
     #[test]
+    fn a_boot_has_a_name() {
+        assert!(boot_id().len() >= 32 && boot_id() == boot_id(), "{:?}", boot_id());
+    }
+
+    #[test]
     fn the_manager_is_who_started_this_very_process() {
         let pid = std::process::id().to_string();
-        let with = |pairs: &[(&str, &str)]| {
-            manager(|name| pairs.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned()))
+        let under = |pairs: &[(&str, &str)], launchd| {
+            manager(|name| pairs.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned()), launchd)
         };
+        let with = |pairs: &[(&str, &str)]| under(pairs, true);
         assert_eq!(with(&[("SYSTEMD_EXEC_PID", &pid)]), Manager::SystemdSystem);
         assert_eq!(with(&[("SYSTEMD_EXEC_PID", &pid), ("MANAGERPID", "7")]), Manager::SystemdUser);
         // A shell in a terminal that a user service opened inherits these, but was not started as the service.
@@ -118,5 +144,7 @@ mod tests {
         for shell in ["0", "application.com.example.terminal.123"] {
             assert_eq!(with(&[("XPC_SERVICE_NAME", shell)]), Manager::None);
         }
+        // What another job of launchd's has started inherits the name of that job.
+        assert_eq!(under(&[("XPC_SERVICE_NAME", "org.example.editor")], false), Manager::None);
     }
 }

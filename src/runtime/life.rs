@@ -11,7 +11,8 @@ use super::components::{Components, State};
 use super::failpoint::Failpoint;
 use super::fatal::Fatal;
 use super::identity::{Identity, Manager};
-use super::ledger::{self, BURST, INTERVAL, LedgerFile};
+use super::ledger::{self, BURST, Failure, INTERVAL, LedgerFile};
+use super::limits;
 use super::logfile;
 use super::logging::Level;
 use super::notify::Notifier;
@@ -22,6 +23,8 @@ use super::readiness::Readiness;
 use super::reload::{Load, Reload};
 use super::shutdown::Report;
 use super::signals::Signals;
+use super::sockets::{self, Listeners};
+use super::standby::Standby;
 use super::status::{self, StatusLine};
 use super::watchdog::{Plan, Watchdog};
 use crate::bus::{self, Bus};
@@ -72,23 +75,35 @@ pub fn live(start: Start) -> Result<Exit, BootError> {
         shorten_caught();
     }
     let (port, state_dir) = (start.settings.port, start.settings.state_dir.clone());
-    let result = begin(start, &notifier, &fatal);
+    let passed = sockets::passed();
+    let of_launchd = passed.as_ref().ok().and_then(Option::as_ref).filter(|_| manager == Manager::Launchd);
+    let standby = of_launchd.map(Standby::new).unwrap_or_default();
+    let result = passed.map_err(BootError::from).and_then(|passed| begin(start, passed, &notifier, &fatal));
     if let Err(error) = &result {
         notifier.status(&format!("cannot serve: {error}"));
     }
     match result {
-        Err(error) if manager == Manager::Launchd && error.exit().is_permanent() => {
+        Err(error) if manager == Manager::Launchd && error.ends_for_good() => {
             give_up(&error, port, &state_dir);
+            standby.serve(&failure(error.to_string(), error.exit()));
             Ok(Exit::Ok)
         }
         other => other,
     }
 }
 
+/// How a life ends that no other follows.
+pub fn failure(reason: String, exit: Exit) -> Failure {
+    Failure { reason, at: ledger::now(), was_ready: false, exit_code: Some(exit.code()) }
+}
+
 /// launchd tries again after every end but a good one, and no number of tries cures this one: it is told that all is well,
 /// and the reason is where `status` looks for it.
 fn give_up(error: &BootError, port: PortChoice, state_dir: &Path) {
-    tracing::error!(exit_code = error.exit().code(), "{error}; no restart cures this, so launchd is not asked for one");
+    tracing::error!(
+        exit_code = error.exit().code(),
+        "{error}; no restart cures this: launchd is not asked for another start"
+    );
     if let PortChoice::Fixed(port) = port {
         note_refusal(&state_dir.join(port.to_string()), &error.to_string(), error.exit());
     }
@@ -113,7 +128,7 @@ fn shorten_caught() {
     }
 }
 
-fn begin(start: Start, notifier: &Notifier, fatal: &Fatal) -> Result<Exit, BootError> {
+fn begin(start: Start, passed: Option<Listeners>, notifier: &Notifier, fatal: &Fatal) -> Result<Exit, BootError> {
     let identity = Identity::new().map_err(|e| BootError::Fatal(format!("no randomness for an instance id: {e}")))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -135,6 +150,11 @@ fn begin(start: Start, notifier: &Notifier, fatal: &Fatal) -> Result<Exit, BootE
         managed_by = ?identity.managed_by,
         "starting"
     );
+    match limits::raise_files() {
+        Ok((was, now)) if was != now => tracing::debug!(?was, ?now, "the limit of open files was raised"),
+        Ok(_) => {}
+        Err(error) => tracing::warn!(%error, "cannot raise the limit of open files; many clients may be too many"),
+    }
     let dashboard = dashboard::resolve(&start.settings.dashboard, &dashboard::Machine::this())?;
     if let Some(dashboard) = &dashboard {
         tracing::info!(dir = %dashboard.page.display(), "the page at / is that of the installed Claude MPM");
@@ -143,17 +163,15 @@ fn begin(start: Start, notifier: &Notifier, fatal: &Fatal) -> Result<Exit, BootE
         return Err(BootError::Fatal("asked for by MPM_MONITOR_FAILPOINT".to_owned()));
     }
     notifier.status("starting: taking the port");
-    let claim = boot::claim(&start.settings, &identity)?;
+    let claim = boot::claim(&start.settings, &identity, passed)?;
     let ledger = LedgerFile::in_dir(&claim.dir);
     let now = ledger::now();
     let before = ledger.update(|l| l.begin(identity.pid, &identity.boot_id, now));
     if identity.managed_by == Manager::Launchd && before.is_crash_loop(now) {
         let last = before.last_failure.map_or(String::new(), |f| f.reason);
         let reason = format!("{BURST} bad ends within {} s; the last one: {last}", INTERVAL.as_secs());
-        tracing::error!("{reason}; launchd is not asked for another start");
-        ledger.update(|l| l.give_up(identity.pid, reason, Exit::Software.code(), now));
         let _ = claim.lock.release();
-        return Ok(Exit::Ok);
+        return Err(BootError::CrashLoop(reason));
     }
     if let (Some(failure), true) = (&before.last_failure, before.consecutive_failures > 0) {
         tracing::warn!(

@@ -67,15 +67,19 @@ impl ProgramFile {
     /// Looks at the path; what became of the file, if that is news. One `stat` of a file that this process runs from: where
     /// that could block, so could any page of the program.
     pub fn look(&self) -> Option<Fate> {
-        let inner = self.0.as_ref()?;
-        let fate = match std::fs::metadata(&inner.path) {
-            Ok(meta) if Stamp::of(&meta) == inner.runs => Fate::Same,
-            Ok(_) => Fate::Replaced,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Fate::Gone,
-            // Not to be seen is not gone.
-            Err(_) => return None,
-        };
+        let (inner, fate) = (self.0.as_ref()?, self.seen()?);
         (inner.fate.swap(fate as u8, Ordering::AcqRel) != fate as u8).then_some(fate)
+    }
+
+    /// What is at the path now; nothing where that cannot be seen, which does not mean that it is gone.
+    fn seen(&self) -> Option<Fate> {
+        let inner = self.0.as_ref()?;
+        match std::fs::metadata(&inner.path) {
+            Ok(meta) if Stamp::of(&meta) == inner.runs => Some(Fate::Same),
+            Ok(_) => Some(Fate::Replaced),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Some(Fate::Gone),
+            Err(_) => None,
+        }
     }
 
     /// What the last look found.
@@ -101,9 +105,10 @@ impl ProgramFile {
         }
     }
 
-    /// The member `program` of `/health`.
+    /// The member `program` of `/health`, as it is at this moment: who asks may have replaced the file a moment ago.
     pub fn to_json(&self) -> serde_json::Value {
-        serde_json::json!({"path": self.path(), "replaced": self.fate() == Fate::Replaced, "file": self.fate()})
+        let fate = self.seen().unwrap_or_else(|| self.fate());
+        serde_json::json!({"path": self.path(), "replaced": fate == Fate::Replaced, "file": fate})
     }
 }
 

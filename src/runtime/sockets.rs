@@ -1,7 +1,7 @@
 //! The listening sockets: from the service manager by name, else bound here. Binding is the check; nothing looks first.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
@@ -233,13 +233,36 @@ pub fn bind(addresses: &[IpAddr], port: u16) -> Result<Listeners, SocketError> {
 }
 
 fn bind_one(address: SocketAddr) -> io::Result<TcpListener> {
+    bind_first_alone(|shared| listen(address, shared), || is_served(address))
+}
+
+/// Binds without `SO_REUSEADDR` first: with it, macOS binds an address beside a socket of the same user's that listens on all
+/// addresses, and that one would never get another connection. What stands in the way may also be connections of the process
+/// before us, in TIME_WAIT, which would keep the port for a minute: then nobody answers, and it is bound with the option.
+fn bind_first_alone<T>(bind: impl Fn(bool) -> io::Result<T>, is_served: impl FnOnce() -> bool) -> io::Result<T> {
+    match bind(false) {
+        Err(e) if e.kind() == io::ErrorKind::AddrInUse && !is_served() => bind(true),
+        other => other,
+    }
+}
+
+/// Whether somebody takes connections there. A full queue takes none and refuses none.
+fn is_served(address: SocketAddr) -> bool {
+    match TcpStream::connect_timeout(&address, Duration::from_secs(1)) {
+        Err(e) => e.kind() != io::ErrorKind::ConnectionRefused,
+        Ok(_) => true,
+    }
+}
+
+fn listen(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    // Without it the connections of the process before us, in TIME_WAIT, would keep the port for a minute.
-    socket.set_reuse_address(true)?;
+    socket.set_reuse_address(shared)?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
     socket.bind(&address.into())?;
+    // Its connections inherit this; Linux gives the port of one in TIME_WAIT away only where both have it.
+    socket.set_reuse_address(true)?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
 }
@@ -257,6 +280,38 @@ mod tests {
         let error = bind(&[Ipv4Addr::LOCALHOST.into()], port).unwrap_err();
         assert!(error.to_string().contains(&format!("(pid {})", std::process::id())), "{error}");
         assert!(matches!(error, SocketError::Taken { owner: Some(_), .. }));
+    }
+
+    #[test]
+    fn address_that_answers_is_never_shared() {
+        let in_use = || io::Error::from(io::ErrorKind::AddrInUse);
+        // As on macOS: with the option there is room beside the stranger.
+        let crowded = |shared: bool| if shared { Ok("beside the stranger") } else { Err(in_use()) };
+        assert_eq!(bind_first_alone(crowded, || true).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        assert_eq!(bind_first_alone(crowded, || false).unwrap(), "beside the stranger");
+        assert!(!bind_first_alone(Ok, || panic!("asked without a cause")).unwrap(), "bound alone");
+        let denied = |_| Err::<(), _>(io::Error::from(io::ErrorKind::PermissionDenied));
+        let error = bind_first_alone(denied, || panic!("asked without a cause")).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
+    }
+
+    #[test]
+    fn port_of_closed_connections_is_free() {
+        let listener = listen("127.0.0.1:0".parse().unwrap(), true).unwrap();
+        let address = listener.local_addr().unwrap();
+        let client = TcpStream::connect(address).unwrap();
+        // The end that closes first keeps the port in TIME_WAIT.
+        drop((listener.accept().unwrap(), listener));
+        drop(client);
+        bind(&[address.ip()], address.port()).unwrap();
+    }
+
+    #[test]
+    fn wildcard_listener_is_not_shadowed() {
+        let wildcard = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+        let port = wildcard.local_addr().unwrap().port();
+        let error = bind(&[Ipv4Addr::LOCALHOST.into()], port).unwrap_err();
+        assert!(matches!(error, SocketError::Taken { .. }), "{error}");
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Whose a connection over loopback is. TCP names no user, but the kernel's table of sockets does, on Linux, as long as the
-//! connection is open.
+//! Whose a connection over loopback is. TCP names no user, but the kernel's table of sockets does, on Linux and macOS, as long as
+//! the connection is open.
 
 use std::net::SocketAddr;
 
@@ -46,8 +46,20 @@ impl Asker {
     }
 }
 
+#[cfg(target_os = "macos")]
+mod owner {
+    use crate::runtime::tcp_users;
+
+    pub(super) fn is_ours(pair: Option<super::Pair>) -> bool {
+        let user = pair
+            .zip(tcp_users::all().ok())
+            .and_then(|(pair, all)| tcp_users::of_client(&all, pair.peer, pair.local).map(|socket| socket.uid));
+        user.is_some_and(|uid| uid == 0 || uid == rustix::process::geteuid().as_raw())
+    }
+}
+
 /// Elsewhere the kernel tells such things only about one's own processes, so that nothing can be told apart.
-#[cfg(not(target_os = "linux"))]
+#[cfg(not(any(target_os = "linux", target_os = "macos")))]
 mod owner {
     pub(super) fn is_ours(_pair: Option<super::Pair>) -> bool {
         true

@@ -67,6 +67,13 @@ pub struct Job {
     pub status_text: Option<String>,
     /// Whether the manager must read the definition again.
     pub stale: bool,
+    /// Whether the manager holds it although it does not run, so that a connection or the next failure may start it: launchd
+    /// has the sockets of a job in the job itself.
+    #[serde(skip)]
+    pub held: bool,
+    /// What a person should know of the place where the manager keeps it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }
 
 /// Why a manager did not do it.

@@ -68,6 +68,26 @@ fn said(job: &Job) -> String {
 
 /// The last end of a job in words, with the meaning of our own codes.
 pub fn ended(job: &Job) -> String {
+    // What macOS says in place of an exit code.
+    match job.result.as_str() {
+        "code-signing" => {
+            return "macOS did not let it run: the program is not the one whose signature launchd pinned when it loaded the job \
+                    (OS_REASON_CODESIGNING); `mpm-monitor restart` loads it anew"
+                .to_owned();
+        }
+        "privacy" => {
+            return "macOS ended it: it touched what the privacy settings keep from it (OS_REASON_TCC); see System Settings > \
+                    Privacy & Security"
+                .to_owned();
+        }
+        "library" => {
+            return "macOS did not let it run: a library that the program needs is missing (OS_REASON_DYLD); install the \
+                    program anew"
+                .to_owned();
+        }
+        reason if reason.starts_with("OS_REASON_") => return format!("macOS ended it ({reason})"),
+        _ => {}
+    }
     let how = match &job.last_exit {
         Some(LastExit::Code(0)) => "it ended by itself, and without a failure; the log says why".to_owned(),
         Some(LastExit::Code(code)) => match Exit::from_code(*code) {
@@ -147,6 +167,9 @@ fn judge(job: &Job, health: Option<&Health>, before: Option<&str>, port: u16) ->
         Phase::Running => {}
     }
     let Some(health) = health else { return Verdict::NotYet("nobody answered /health on the port") };
+    if health.gave_up.is_some() && job.pid == Some(health.pid) {
+        return Verdict::Ended;
+    }
     let Some(id) = &health.instance_id else { return Verdict::NotYet("the port was answered by another monitor") };
     if job.pid != Some(health.pid) {
         return Verdict::NotYet("the port was answered by another process");
@@ -192,7 +215,8 @@ pub fn await_ready(
         match judge(&job, health.as_ref(), before, port) {
             Verdict::Proved(proof) => return Ok(proof),
             Verdict::Ended => {
-                let gave_up = gave_up(&job, paths, port).map(Box::new);
+                let says = health.and_then(|h| h.gave_up);
+                let gave_up = says.or_else(|| gave_up(&job, paths, port)).map(Box::new);
                 return Err(Unproved::Ended { job: Box::new(job), gave_up });
             }
             Verdict::NotYet(reason) if started.elapsed() >= timeout => {

@@ -11,7 +11,7 @@ use super::proof::ended;
 use crate::cli::exit::Exit;
 use crate::probe::Health;
 use crate::runtime::ledger::Ledger;
-use crate::runtime::ports::Owner;
+use crate::runtime::ports::{self, Owner};
 
 /// Everything that was found out about one instance.
 #[derive(Debug, Clone, Default)]
@@ -147,7 +147,7 @@ pub fn decide(facts: &Facts) -> (Exit, String, bool) {
     if let Some(health) = &facts.health {
         let managed = pid == Some(health.pid);
         let ours = health.instance_id.is_some();
-        if managed || ours {
+        if managed || ours || health.gave_up.is_some() {
             let by = match facts.elsewhere {
                 _ if managed => String::new(),
                 Some(scope) => format!(", under the {scope} manager (add {})", scope.flag()),
@@ -156,6 +156,11 @@ pub fn decide(facts: &Facts) -> (Exit, String, bool) {
                 None => ", but not managed: somebody ran it by hand".to_owned(),
             };
             return match health.ready {
+                _ if let Some(failure) = &health.gave_up => {
+                    let text =
+                        format!("gave up at {}: {}; `mpm-monitor start` tries again{by}", failure.at, failure.reason);
+                    (Exit::NotRunning, text, managed)
+                }
                 Some(false) => (Exit::NotReady, format!("running, not ready yet{by}"), managed),
                 _ => (Exit::Ok, format!("running and ready{by}"), managed),
             };
@@ -164,7 +169,15 @@ pub fn decide(facts: &Facts) -> (Exit, String, bool) {
     if let Some(error) = &facts.manager_error {
         return (Exit::Unknown, error.clone(), false);
     }
-    let taken = || facts.owner.as_ref().map_or(String::new(), |o| format!("; the port belongs to {o}"));
+    let taken = || {
+        let Some(owner) = &facts.owner else { return String::new() };
+        // `claude-mpm monitor restart` finds our process by its PID file, ends it, and starts its own.
+        let next = match owner.kind {
+            ports::Kind::ClaudeMpm { .. } if facts.receipt => "; `mpm-monitor migrate` takes the port back",
+            _ => "",
+        };
+        format!("; the port belongs to {owner}{next}")
+    };
     let Some(job) = job else { return (Exit::NotRunning, format!("not running{}", taken()), false) };
     // Under launchd the way to end for good is to end well; the ledger has the reason.
     let gave_up = facts.ledger.as_ref().and_then(|l| l.gave_up.as_ref()).filter(|_| job.runs.is_some());
@@ -288,6 +301,7 @@ impl Report {
             rows.push(("manager", format!("{} manager: {}, {}{restarts}{runs}", self.scope, job.state, job.enabled)));
             // What it said last, while it says it.
             rows.extend(job.status_text.clone().filter(|_| job.pid.is_some()).map(|t| ("says", t)));
+            rows.extend(job.note.clone().map(|note| ("note", note)));
         } else if let Some(error) = &self.manager_error {
             rows.push(("manager", format!("the {} manager did not answer: {error}", self.scope)));
         } else {

@@ -164,3 +164,47 @@ fn pain_20_a_launchctl_that_hangs_neither_hangs_the_verb_nor_stays() {
     assert!(left.is_empty(), "it was not ended: {left:?}");
     launchd.state().behaviour.slow = Duration::ZERO;
 }
+
+/// What was loaded over SSH is gone after a reboot, and every verb that shows it running says so before.
+#[test]
+fn job_of_an_ssh_login_is_said_to_end_with_the_machine() {
+    let (launchd, port) = (Launchd::start(), free_port());
+    launchd.state().behaviour.domains.remove(&gui());
+    let words = "which macOS forgets when it restarts";
+    let installed = launchd.verb("install", port, &[]).ok();
+    assert!(installed.stderr.contains(words) && installed.stderr.contains("install --system"), "{installed}");
+    let status = launchd.verb("status", port, &[]).ok();
+    let flat = status.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(flat.contains(words), "{status}");
+    let doctor = launchd.verb("doctor", port, &["--json"]).json();
+    let checks = doctor["instances"][0]["checks"].as_array().unwrap();
+    let check = checks.iter().find(|c| c["code"] == "linger").unwrap();
+    assert!(check["outcome"] == "failed" && check["summary"].as_str().unwrap().contains(words), "{check:#}");
+
+    launchd.reboot();
+    launchd.verb("status", port, &[]).expect(3);
+    let started = launchd.verb("start", port, &[]).ok();
+    assert!(started.stderr.contains(words), "{started}");
+    launchd.reboot();
+    launchd.state().behaviour.domains.insert(gui());
+    launchd.log_in();
+    let status = crate::harness::eventually(crate::harness::daemon::SOON, "the agent of the login", || {
+        let status = launchd.verb("status", port, &[]);
+        if status.code == 0 { Ok(status) } else { Err(status.to_string()) }
+    });
+    assert!(!status.stdout.contains("note") && status.stdout.contains(&gui()), "{status}");
+}
+
+#[test]
+fn disabled_job_is_enabled_whatever_launchd_calls_it() {
+    for code in [5, 119] {
+        let (launchd, port) = installed(&[]);
+        launchd.verb("stop", port, &[]).ok();
+        launchd.state().behaviour.disabled = code;
+        let target = format!("{}/{}", gui(), label(port));
+        launchd.launchctl(&["disable", &target]).ok();
+        let file = plist(&launchd, port);
+        assert_eq!(launchd.launchctl(&["bootstrap", &gui(), file.to_str().unwrap()]).code, code);
+        launchd.verb("start", port, &[]).ok();
+    }
+}

@@ -94,7 +94,8 @@ fn restart_while_throttled() {
         launchd.forget_calls();
         launchd.verb("restart", port, &[]).ok();
         assert_eq!(launchd.pid(&label(port)).unwrap(), health(port)["pid"]);
-        assert!(launchd.told().iter().any(|c| c.starts_with("kickstart -k")), "{:?}", launchd.told());
+        // Loading it anew starts it at once, where kickstart may wait.
+        assert!(launchd.told().iter().any(|c| c.starts_with("bootstrap")), "{:?}", launchd.told());
     }
 }
 
@@ -149,4 +150,40 @@ fn a_hang_before_ready_fails_the_proof_with_the_log() {
     assert!(ran.stderr.contains("nobody answered /health on the port within 2s"), "{ran}");
     assert!(ran.stderr.contains("The last log lines") && ran.stderr.contains("starting"), "{ran}");
     assert!(ran.stderr.contains("Install was taken back") && launchd.state().jobs.is_empty(), "{ran}");
+}
+
+/// launchd starts a job for each connection to its sockets, so that one which ended would begin anew for ever.
+#[test]
+fn job_with_sockets_that_gives_up_stays_and_says_why() {
+    let (launchd, port) = installed(&["--socket"]);
+    launchd.verb("stop", port, &[]).ok();
+    let dir = launchd.path("home/.config/mpm-monitor");
+    fs::create_dir_all(&dir).unwrap();
+    fs::write(dir.join("config.toml"), "[log]\nnope = 7\n").unwrap();
+    let ran = launchd.verb("start", port, &[]).expect(78);
+    assert!(ran.stderr.contains("it gave up") && ran.stderr.contains("nope"), "{ran}");
+    assert!(ran.took < Duration::from_secs(10), "{ran}");
+    for path in ["/health", "/", "/api/events"] {
+        let answer = crate::harness::http::get(port, path).unwrap();
+        assert!(answer.status == 503 && answer.body.contains("nope"), "{path}: {answer:?}");
+    }
+    assert_eq!(launchd.state().jobs.values().next().unwrap().runs, 1, "started again by a connection");
+    let status = launchd.verb("status", port, &[]).expect(3);
+    assert!(status.stdout.contains("gave up at"), "{status}");
+    // Stopped, nobody listens any more.
+    launchd.verb("stop", port, &[]).ok();
+    assert!(crate::harness::http::get(port, "/health").is_err());
+    fs::remove_file(dir.join("config.toml")).unwrap();
+    launchd.verb("start", port, &[]).ok();
+}
+
+/// A job that ended cleanly still has its sockets, and the next connection would start it.
+#[test]
+fn stop_closes_the_sockets_of_a_job_that_is_not_running() {
+    let (launchd, port) = installed(&["--socket"]);
+    signal(launchd.pid(&label(port)).unwrap(), "TERM");
+    eventually(SOON, "its end", || if launchd.pid(&label(port)).is_none() { Ok(()) } else { Err("it runs") });
+    launchd.verb("stop", port, &[]).ok();
+    assert!(launchd.state().jobs.is_empty(), "launchd still listens");
+    assert!(crate::harness::http::get(port, "/health").is_err());
 }

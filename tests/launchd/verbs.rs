@@ -77,7 +77,10 @@ fn pain_4_an_upgrade_by_rename_is_seen_and_restart_proves_the_new_build() {
     fs::rename(&beside, launchd.program()).unwrap();
     let status = launchd.verb("status", port, &["--json"]).ok().json();
     assert_eq!(status["versions"]["restart_needed"], true, "{status:#}");
+    launchd.forget_calls();
     launchd.verb("restart", port, &[]).ok();
+    // kickstart would have it killed: launchd holds the job to the program that it loaded.
+    assert!(!launchd.told().iter().any(|c| c.starts_with("kickstart")), "{:?}", launchd.told());
     let after = health(port);
     assert_eq!(
         (before["build"].as_str(), after["build"].as_str()),
@@ -158,4 +161,50 @@ fn one_run_by_hand_is_not_the_jobs() {
     assert!(ran.stderr.contains(&format!("served already, by pid {}", daemon.pid())), "{ran}");
     assert!(launchd.state().jobs.is_empty() && !plist(&launchd, port).exists(), "{ran}");
     assert_eq!(health(port)["pid"], daemon.pid(), "the stranger was harmed");
+}
+
+/// Replaced by another build of the same version, then crashed: launchd pinned the old one, and macOS kills the new one.
+#[test]
+fn replaced_program_that_crashed_is_explained_and_loaded_anew() {
+    let (launchd, port) = installed(&[]);
+    let beside = launchd.path("opt/new");
+    fs::copy(launchd.program(), &beside).unwrap();
+    fs::rename(&beside, launchd.program()).unwrap();
+    signal(launchd.pid(&label(port)).unwrap(), "KILL");
+    let status = eventually(SOON, "the refusal", || {
+        let status = launchd.verb("status", port, &[]);
+        if status.stdout.contains("OS_REASON_CODESIGNING") { Ok(status) } else { Err(status.to_string()) }
+    });
+    assert_eq!(status.code, 3, "{status}");
+    assert!(status.stdout.contains("`mpm-monitor restart`"), "{status}");
+    let json = launchd.verb("status", port, &["--json"]).expect(3).json();
+    assert_eq!(json["manager"]["result"], "code-signing", "{json:#}");
+    launchd.verb("restart", port, &[]).ok();
+    assert_eq!(launchd.pid(&label(port)).unwrap(), health(port)["pid"]);
+    // And a crash of what is loaded now is an ordinary restart.
+    let before = health(port)["instance_id"].clone();
+    signal(launchd.pid(&label(port)).unwrap(), "KILL");
+    eventually(SOON, "the next process", || match http::get(port, "/health") {
+        Ok(answer) if answer.json()["instance_id"] != before => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+}
+
+/// A link is switched, as Homebrew does: no file has changed, and yet it is another program.
+#[test]
+fn program_behind_a_switched_link_is_loaded_anew() {
+    let (launchd, port) = (Launchd::start(), free_port());
+    for cellar in ["1", "2"] {
+        fs::create_dir(launchd.path(&format!("opt/{cellar}"))).unwrap();
+        fs::copy(launchd.program(), launchd.path(&format!("opt/{cellar}/mpm-monitor"))).unwrap();
+    }
+    let link = launchd.path("opt/current");
+    std::os::unix::fs::symlink("1", &link).unwrap();
+    let program = link.join("mpm-monitor");
+    launchd.verb("install", port, &["--program", program.to_str().unwrap()]).ok();
+    std::os::unix::fs::symlink("2", launchd.path("opt/next")).unwrap();
+    fs::rename(launchd.path("opt/next"), &link).unwrap();
+    launchd.forget_calls();
+    launchd.verb("restart", port, &[]).ok();
+    assert!(launchd.told().iter().any(|c| c.starts_with("bootstrap")), "{:?}", launchd.told());
 }

@@ -1,5 +1,6 @@
 //! What the process does for launchd, which has no start limit, no exit codes that mean "never again" and no watchdog. The
 //! variable by which it knows its job is all that launchd gives it, so it can be given here, too.
+#![cfg(debug_assertions)]
 
 use std::process::Command;
 
@@ -12,6 +13,8 @@ use crate::harness::http;
 fn job(place: &Place, port: u16) -> Command {
     let mut command = place.command(["run", "--port", &port.to_string()]);
     command.env("XPC_SERVICE_NAME", format!("mpm-monitor.{port}"));
+    // launchd is process 1; a debug build is told who stands in for it.
+    command.env("MPM_MONITOR_TEST_LAUNCHD", std::process::id().to_string());
     command
 }
 
@@ -21,7 +24,6 @@ fn ledger(place: &Place, port: u16) -> Value {
 }
 
 /// Pain 10: launchd restarts for ever.
-#[cfg(debug_assertions)]
 #[test]
 fn pain_10_a_crash_loop_ends_with_exit_0_and_a_reason_and_a_later_start_is_a_new_try() {
     let (place, port) = (Place::new(), http::free_port());
@@ -76,7 +78,6 @@ fn what_no_restart_cures_ends_with_exit_0_and_a_reason() {
 }
 
 /// The watchdog is the process's own thread: it ends the process, and launchd starts another.
-#[cfg(debug_assertions)]
 #[test]
 fn a_hang_ends_the_process_with_a_code_that_launchd_restarts_on() {
     let (place, port) = (Place::new(), http::free_port());
@@ -116,4 +117,13 @@ fn pain_18_the_log_is_a_bounded_file_and_what_launchd_caught_is_made_small() {
     assert_eq!(files.len(), 6, "the file and five older ones");
     assert!(files.iter().all(|size| *size <= 4096), "{files:?}");
     assert!(std::fs::read_to_string(&log).unwrap().contains("cleanup completed"));
+}
+
+/// What a job of launchd's starts by hand inherits the job's name, but launchd restarts it for nobody.
+#[test]
+fn child_of_a_job_is_not_the_job() {
+    let (place, stranger) = (Place::new(), std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap());
+    let port = stranger.local_addr().unwrap().port();
+    let mut daemon = Running::start(job(&place, port).env("MPM_MONITOR_TEST_LAUNCHD", "1"));
+    assert_eq!(daemon.end(SOON), 69, "{:?}", daemon.seen);
 }

@@ -184,7 +184,7 @@ fn attempt(config: &StoreConfig) -> Result<Opened, StoreError> {
     let epoch = meta(&conn, "epoch")
         .map_err(failed)?
         .ok_or_else(|| StoreError::Corrupt { path: path.clone(), detail: "it holds no epoch".to_owned() })?;
-    let boot = boot_id();
+    let boot = crate::runtime::identity::boot_id();
     if !fresh {
         check(&conn, path, &boot)?;
     }
@@ -295,10 +295,6 @@ pub(super) fn last(conn: &Connection) -> rusqlite::Result<u64> {
 }
 
 /// Names this boot of the machine; empty where the system has no such name, which costs a check more.
-fn boot_id() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_owned()).unwrap_or_default()
-}
-
 fn is_damage(error: &StoreError) -> bool {
     match error {
         StoreError::Corrupt { .. } => true,

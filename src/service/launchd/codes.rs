@@ -43,8 +43,8 @@ pub fn explain(code: i32, asked: &Asked<'_>) -> Option<String> {
         DENIED if domain == Domain::System => format!("{label} is root's: Operation not permitted."),
         NOT_LOADED => format!("{label} is not loaded in {domain}; `mpm-monitor start` loads it"),
         IO if asked.verb == "bootstrap" => format!(
-            "launchd did not take {label}: an older one is still ending, it is loaded already, or the plist has a fault or \
-             too wide a mode; `launchctl print {target}` and `plutil -lint` on the plist tell which"
+            "launchd did not take {label}: an older one is still ending, it is loaded already, it is disabled, or the plist \
+             has a fault or too wide a mode; `launchctl print {target}` and `plutil -lint` on the plist tell which"
         ),
         IO => format!("launchd failed on {target}; `launchctl print {target}` tells its state"),
         IN_PROGRESS => format!("{label} is still ending; `mpm-monitor status` tells when it is gone"),

@@ -24,7 +24,7 @@ use super::exec::{self, ExecError, Output, QUICK};
 use super::manager::{Job, LastExit, Manager, ManagerError, Phase};
 use super::paths::Paths;
 use super::receipt::Receipt;
-use super::{Kind, Scope, files};
+use super::{Kind, Scope, files, observe};
 use codes::Asked;
 use domain::Domain;
 use print::Printed;
@@ -118,6 +118,15 @@ impl Launchd {
             (Some(_), None) => true,
             (None, _) => false,
         }
+    }
+
+    /// Whether the process runs the file that is at its path now, as it says itself. launchd pins a program that is signed ad
+    /// hoc when it loads the job, and macOS kills another one in its place. Where nobody tells, it may be another one: to load
+    /// a job anew is never wrong.
+    fn runs_what_is_there(&self, label: &str, pid: Option<u32>) -> bool {
+        let port = self.port_of(label, &Receipt::all(&self.paths.receipts));
+        let health = port.and_then(|port| observe::health(port, &self.paths).ok());
+        health.is_some_and(|h| Some(h.pid) == pid && h.program.is_some() && !h.program_replaced())
     }
 
     /// The port of a label: by the receipts, where a person chose it, else by its usual form.
@@ -296,6 +305,8 @@ impl Manager for Launchd {
             last_exit: printed.last_exit,
             status_text: None,
             stale: phase == Phase::Running && self.is_stale(name),
+            held: true,
+            note: matches!(domain, Domain::User(_)).then(|| forgotten(domain, name)),
         })
     }
 
@@ -333,15 +344,20 @@ impl Manager for Launchd {
     }
 
     fn restart(&self, name: &str, changed: bool, timeout: Duration) -> Result<(), ManagerError> {
-        let Some(Loaded { domain, .. }) = self.loaded(name)?.into_iter().next() else {
+        let Some(Loaded { domain, printed }) = self.loaded(name)?.into_iter().next() else {
             return self.bootstrap(self.home()?, name, timeout);
         };
-        if changed || self.is_stale(name) {
+        let is_same = !changed
+            && printed.phase() == Phase::Running
+            && !self.is_stale(name)
+            && self.runs_what_is_there(name, printed.pid);
+        if !is_same {
             self.bootout(domain, name, STOP)?;
             return self.bootstrap(domain, name, timeout);
         }
         let asked = Asked { verb: "kickstart", domain, label: name };
-        told(call(&["kickstart", "-k", &domain.target(name)], timeout.max(QUICK))?, &asked)
+        // It comes back when the old process is gone, which may take all of `ExitTimeOut`.
+        told(call(&["kickstart", "-k", &domain.target(name)], timeout.max(STOP))?, &asked)
     }
 
     fn reload(&self, name: &str, timeout: Duration) -> Result<(), ManagerError> {
@@ -372,11 +388,34 @@ fn unloaded(there: bool, enabled: &str) -> Job {
         last_exit: None,
         status_text: None,
         stale: false,
+        held: false,
+        note: None,
     }
 }
 
+/// What to know of a job in the domain that needs no login at the screen.
+fn forgotten(domain: Domain, label: &str) -> String {
+    format!(
+        "{label} runs in {domain}, the domain of a login over SSH, which macOS forgets when it restarts: then \
+         `mpm-monitor start` over SSH, or a login at the screen, brings it back; for a Mac without logins: \
+         `sudo mpm-monitor install --system`"
+    )
+}
+
 /// The last run in one word.
-fn result(printed: &Printed) -> &'static str {
+fn result(printed: &Printed) -> &str {
+    if printed.is_refused() {
+        return "code-signing";
+    }
+    match printed.reason.as_deref() {
+        None | Some("exited" | "JETSAM_REASON_MEMORY_IDLE_EXIT") => {}
+        Some("OS_REASON_CODESIGNING") => return "code-signing",
+        Some("OS_REASON_TCC") => return "privacy",
+        Some("OS_REASON_DYLD") => return "library",
+        Some("OS_REASON_EXEC") => return "launch-failed",
+        Some(reason) if reason.starts_with("JETSAM_REASON") => return "oom-kill",
+        Some(reason) => return reason,
+    }
     match (&printed.last_exit, printed.pid) {
         // Its own code for a launch that came to nothing, too.
         (Some(LastExit::Code(78)), None) => "launch-failed",

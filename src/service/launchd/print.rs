@@ -16,6 +16,13 @@ pub struct Printed {
     pub last_exit: Option<LastExit>,
     /// Whether it says outright that no process has ended yet.
     pub never_exited: bool,
+    /// Why the kernel or launchd ended the last process, or did not let it run: `OS_REASON_CODESIGNING`. It stands in place of
+    /// the exit code.
+    pub reason: Option<String>,
+    /// `running`, `exited`, `spawn failed`: what became of the last start.
+    pub job_state: Option<String>,
+    /// Whether the program is another than the one whose signature was pinned when the job was loaded.
+    pub needs_update: bool,
     /// The property list it was loaded from.
     pub path: Option<String>,
 }
@@ -30,6 +37,10 @@ pub fn job(text: &str) -> Printed {
             "pid" if printed.pid.is_none() => printed.pid = value.parse().ok().filter(|&p| p != 0),
             "runs" if printed.runs.is_none() => printed.runs = value.parse().ok(),
             "path" if printed.path.is_none() => printed.path = Some(value.to_owned()),
+            "last exit reason" => printed.reason = printed.reason.or(Some(value.to_owned())),
+            "job state" => printed.job_state = printed.job_state.or(Some(value.to_owned())),
+            // `keepalive | runatload | needs LWCR update`: LWCR is Apple's name of a launch constraint.
+            "properties" => printed.needs_update |= value.split('|').any(|p| p.trim() == "needs LWCR update"),
             "last exit code" if value == "(never exited)" => printed.never_exited = true,
             // `78: EX_CONFIG`
             "last exit code" => {
@@ -52,12 +63,16 @@ impl Printed {
     pub fn phase(&self) -> Phase {
         match self.state.as_str() {
             "running" if self.pid.is_some() => Phase::Running,
+            state if state.starts_with("SIGTERM") || state.starts_with("SIGKILL") => Phase::Stopping,
+            // launchd goes on trying, and no try can succeed.
+            _ if self.is_refused() => Phase::Failed,
             // Between the fork and the exec there may be no number yet.
             "running" | "spawn scheduled" | "spawning" | "xpcproxy" => Phase::Starting,
-            state if state.starts_with("SIGTERM") || state.starts_with("SIGKILL") => Phase::Stopping,
             _ if self.pid.is_some() => Phase::Starting,
             // It was loaded a moment ago.
-            "not running" | "waiting" if self.last_exit.is_none() && self.runs.is_none_or(|n| n == 0) => {
+            "not running" | "waiting"
+                if self.last_exit.is_none() && self.reason.is_none() && self.runs.is_none_or(|n| n == 0) =>
+            {
                 Phase::Starting
             }
             _ if self.failed() => Phase::Failed,
@@ -67,7 +82,15 @@ impl Printed {
 
     /// Whether the last process ended badly.
     pub fn failed(&self) -> bool {
-        !matches!(self.last_exit, None | Some(LastExit::Code(0)))
+        let killed = self.reason.as_deref().is_some_and(|r| r != "exited" && r != "JETSAM_REASON_MEMORY_IDLE_EXIT");
+        killed || !matches!(self.last_exit, None | Some(LastExit::Code(0)))
+    }
+
+    /// Whether macOS does not let the program run any more, because it is not the one that launchd pinned when the job was
+    /// loaded. Only loading it anew helps.
+    pub fn is_refused(&self) -> bool {
+        let unsigned = self.reason.as_deref() == Some("OS_REASON_CODESIGNING");
+        self.pid.is_none() && (unsigned || self.needs_update && self.job_state.as_deref() == Some("spawn failed"))
     }
 }
 
@@ -145,6 +168,36 @@ mod tests {
         // A word of a later macOS is no reason to claim anything.
         assert_eq!(state("state = dreaming\nruns = 1\nlast exit code = 0").phase(), Phase::Stopped);
         assert_eq!(job("").phase(), Phase::Stopped);
+    }
+
+    /// The reason stands in place of the exit code, and a job that launchd goes on trying in vain has failed.
+    #[test]
+    fn reasons_of_the_kernel_are_read() {
+        let state = |text: &str| {
+            let lines: String = text.lines().map(|l| format!("\t{l}\n")).collect();
+            job(&format!("gui/501/x = {{\n{lines}}}\n"))
+        };
+        let refused = state(
+            "state = spawn scheduled\nruns = 7\nlast exit reason = OS_REASON_CODESIGNING\njob state = spawn failed\n\
+             properties = keepalive | runatload | needs LWCR update",
+        );
+        assert!(refused.is_refused() && refused.needs_update && refused.failed());
+        assert_eq!((refused.phase(), refused.last_exit), (Phase::Failed, None));
+        let as_config = state(
+            "state = spawn scheduled\nlast exit code = 78: EX_CONFIG\njob state = spawn failed\n\
+             properties = needs LWCR update | managed LWCR",
+        );
+        assert_eq!(as_config.phase(), Phase::Failed);
+        // The directory of the log is gone: the next try may succeed.
+        let config = state("state = spawn scheduled\nlast exit code = 78: EX_CONFIG\njob state = spawn failed");
+        assert_eq!(config.phase(), Phase::Starting);
+        // It runs, whatever the earlier end was.
+        let runs = state("state = running\npid = 7\nlast exit reason = OS_REASON_CODESIGNING");
+        assert_eq!((runs.phase(), runs.is_refused()), (Phase::Running, false));
+        let memory = state("state = spawn scheduled\nruns = 2\nlast exit reason = JETSAM_REASON_MEMORY_HIGHWATER");
+        assert_eq!((memory.phase(), memory.failed()), (Phase::Starting, true));
+        let idle = state("state = not running\nruns = 2\nlast exit reason = JETSAM_REASON_MEMORY_IDLE_EXIT");
+        assert_eq!((idle.phase(), idle.failed()), (Phase::Stopped, false));
     }
 
     #[test]

@@ -33,6 +33,8 @@ pub fn job(text: &str) -> Job {
             "2" | "3" => status.map(LastExit::Signal),
             _ => None,
         },
+        held: false,
+        note: None,
         status_text: Some(get("StatusText")).filter(|t| !t.is_empty()).map(ToOwned::to_owned),
         stale: get("NeedDaemonReload") == "yes",
     }

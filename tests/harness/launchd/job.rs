@@ -1,6 +1,8 @@
 //! One job: a real process, and when launchd starts, ends and forgets it.
 
-use std::fs::OpenOptions;
+use std::fs::{self, OpenOptions};
+use std::net::TcpListener;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -16,6 +18,8 @@ pub enum End {
     Code(i32),
     /// By a signal.
     Signal(i32),
+    /// The kernel did not let it run: its code is not the one that was pinned when the job was loaded.
+    CodeSigning,
 }
 
 /// A loaded job.
@@ -38,7 +42,21 @@ pub struct Job {
     /// When it is forgotten, once it was booted out and has ended.
     forget: Option<Instant>,
     /// Whether it is to be started when it has ended, whatever its end.
-    kicked: bool,
+    pub kicked: bool,
+    /// Which file the program was when the job was loaded. It stands for the hash of the code, to which launchd holds a program
+    /// that is signed ad hoc.
+    pinned: Option<Stamp>,
+    /// The sockets of `Sockets`, which listen as long as the job is loaded.
+    sockets: Vec<TcpListener>,
+    /// Whether the last start came to nothing.
+    spawn_failed: bool,
+}
+
+type Stamp = (u64, u64, u64, i64, i64);
+
+fn stamp(program: &Path) -> Option<Stamp> {
+    let meta = fs::metadata(program).ok()?;
+    Some((meta.dev(), meta.ino(), meta.len(), meta.mtime(), meta.mtime_nsec()))
 }
 
 impl Job {
@@ -47,7 +65,12 @@ impl Job {
         // `KeepAlive` with `SuccessfulExit` implies `RunAtLoad`.
         let keep = definition.keep_alive;
         let starts = definition.run_at_load || keep.always || keep.successful_exit.is_some();
+        let sockets = definition.sockets.iter().filter_map(|address| TcpListener::bind(address).ok()).collect();
+        let pinned = stamp(&definition.program);
         Self {
+            pinned,
+            sockets,
+            spawn_failed: false,
             definition,
             child: None,
             started: None,
@@ -94,6 +117,7 @@ impl Job {
     pub fn boot_out(&mut self) {
         self.leaving = true;
         self.next = None;
+        self.sockets.clear();
         self.terminate();
     }
 
@@ -113,7 +137,11 @@ impl Job {
     pub fn tick(&mut self, behaviour: &Behaviour) -> bool {
         let ended: Option<ExitStatus> = self.child.as_mut().and_then(|c| c.try_wait().ok().flatten());
         if let Some(status) = ended {
-            self.child = None;
+            if let Some(child) = self.child.take() {
+                // What the process leaves behind in its group is ended with it.
+                let group = format!("-{}", child.id());
+                let _ = Command::new("kill").args(["-TERM", "--", &group]).stderr(Stdio::null()).status();
+            }
             self.ended(status.signal().map_or_else(|| End::Code(status.code().unwrap_or(0)), End::Signal), behaviour);
         }
         if self.told.is_some_and(|t| t.elapsed() >= behaviour.patience(self.definition.exit_timeout)) {
@@ -122,11 +150,22 @@ impl Job {
         if self.leaving && self.child.is_none() {
             return *self.forget.get_or_insert(Instant::now() + behaviour.bootout_lag) <= Instant::now();
         }
+        if self.child.is_none() && self.next.is_none() && self.is_wanted() {
+            let earliest = self.started.map_or_else(Instant::now, |s| s + behaviour.throttle(self.definition.throttle));
+            self.next = Some(earliest.max(Instant::now()));
+        }
         if self.child.is_none() && self.next.is_some_and(|at| at <= Instant::now()) {
             self.next = None;
             self.start(behaviour);
         }
         false
+    }
+
+    /// Whether a connection waits on one of its sockets.
+    fn is_wanted(&self) -> bool {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        let mut all: Vec<PollFd<'_>> = self.sockets.iter().map(|s| PollFd::new(s, PollFlags::IN)).collect();
+        !all.is_empty() && poll(&mut all, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok_and(|ready| ready > 0)
     }
 
     fn ended(&mut self, end: End, behaviour: &Behaviour) {
@@ -151,8 +190,15 @@ impl Job {
     fn start(&mut self, behaviour: &Behaviour) {
         self.runs += 1;
         self.started = Some(Instant::now());
+        self.spawn_failed = true;
+        if behaviour.pins_programs && self.pinned.is_some() && stamp(&self.definition.program) != self.pinned {
+            return self.ended(End::CodeSigning, behaviour);
+        }
         match self.spawn(behaviour) {
-            Some(child) => self.child = Some(child),
+            Some(child) => {
+                self.child = Some(child);
+                self.spawn_failed = false;
+            }
             // EX_CONFIG, and not a word why.
             None => self.ended(End::Code(78), behaviour),
         }
@@ -167,16 +213,33 @@ impl Job {
         if !Path::new(&definition.program).is_file() {
             return None;
         }
-        // Whatever becomes of the test, its jobs end with it.
-        let mut command = Command::new("/usr/bin/setpriv");
+        // Whatever becomes of the test, its jobs end with it. The sockets travel as standard input and output as far as the
+        // shell, which gives them the numbers by which a service takes them on Linux.
+        let (script, listening) = match self.sockets.len() {
+            0 => ("exec \"$@\"", Vec::new()),
+            1 => ("exec 3<&0 </dev/null; LISTEN_PID=$$ exec \"$@\"", vec!["http"]),
+            _ => ("exec 3<&0 4<&1 </dev/null >/dev/null; LISTEN_PID=$$ exec \"$@\"", vec!["http", "http"]),
+        };
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", script, "sh", "/usr/bin/setpriv"]);
         if let Some(user) = &definition.user {
             command.args(["--reuid", user, "--regid", "nogroup", "--clear-groups"]);
         }
         command.args(["--pdeathsig", "KILL", "--"]).arg(&definition.program).args(definition.arguments.iter().skip(1));
         command.env_clear().env("PATH", "/usr/bin:/bin:/usr/sbin:/sbin").envs(&behaviour.environment);
         command.env("XPC_SERVICE_NAME", &definition.label).envs(&definition.environment);
+        // launchd is process 1, and this is not.
+        command.env("MPM_MONITOR_TEST_LAUNCHD", std::process::id().to_string());
+        if !listening.is_empty() {
+            command.env("LISTEN_FDS", listening.len().to_string()).env("LISTEN_FDNAMES", listening.join(":"));
+        }
         command.current_dir("/").process_group(0);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr).spawn().ok()
+        let mut sockets = self.sockets.iter().map(|s| s.try_clone().map(std::os::fd::OwnedFd::from));
+        let mut next = || match sockets.next() {
+            Some(socket) => socket.ok().map(Stdio::from),
+            None => Some(Stdio::null()),
+        };
+        command.stdin(next()?).stdout(next()?).stderr(stderr).spawn().ok()
     }
 
     /// Ends it without asking, with all its children.
@@ -212,6 +275,7 @@ impl Job {
         text.push_str("\timmediate reason = speculative\n");
         match self.last {
             None => text.push_str("\tlast exit code = (never exited)\n"),
+            Some(End::CodeSigning) => text.push_str("\tlast exit reason = OS_REASON_CODESIGNING\n"),
             Some(End::Code(78)) => text.push_str("\tlast exit code = 78: EX_CONFIG\n"),
             Some(End::Code(70)) => text.push_str("\tlast exit code = 70: EX_SOFTWARE\n"),
             Some(End::Code(code)) => text.push_str(&format!("\tlast exit code = {code}\n")),
@@ -220,7 +284,15 @@ impl Job {
         }
         // Blocks of the same words, as the real one has them.
         text.push_str("\n\tresource coalition = {\n\t\tID = 7\n\t\tstate = active\n\t\tactive count = 1\n\t}\n\n");
-        text.push_str("\tspawn type = daemon (3)\n\tproperties = keepalive | runatload\n}\n");
+        let state = match (self.spawn_failed, self.child.is_some()) {
+            (true, _) => "spawn failed",
+            (_, true) => "running",
+            _ => "exited",
+        };
+        let update = if self.last == Some(End::CodeSigning) { " | needs LWCR update" } else { "" };
+        text.push_str(&format!(
+            "\tspawn type = daemon (3)\n\tjob state = {state}\n\tproperties = keepalive | runatload{update}\n}}\n"
+        ));
         text
     }
 }

@@ -36,6 +36,10 @@ pub struct Behaviour {
     pub bootout_lag: Duration,
     /// What it says to a bootstrap of what is there already: 5, or 37 as older ones do.
     pub already: i32,
+    /// What it says to a bootstrap of a job that is disabled: 5, or 119 as some versions do.
+    pub disabled: i32,
+    /// Whether a program is held to the code that it was when its job was loaded, as those are that are signed ad hoc.
+    pub pins_programs: bool,
     /// Whether even `kickstart` waits for the throttle interval.
     pub kickstart_is_throttled: bool,
     /// What every job has in its environment.
@@ -69,6 +73,8 @@ pub struct State {
     pub calls: Vec<String>,
     /// Why property lists were refused, which launchctl does not tell.
     pub refused: Vec<String>,
+    /// The keys of property lists that it does not know and ignored.
+    pub ignored: Vec<String>,
     quit: bool,
 }
 
@@ -107,6 +113,8 @@ impl Launchd {
             exit_pace: 1.0,
             bootout_lag: Duration::from_millis(300),
             already: 5,
+            disabled: 5,
+            pins_programs: true,
             kickstart_is_throttled: false,
             environment: [("HOME".to_owned(), root.path().join("home").display().to_string())].into(),
             bootstrap_fails: Vec::new(),
@@ -118,6 +126,7 @@ impl Launchd {
             disabled: BTreeMap::new(),
             calls: Vec::new(),
             refused: Vec::new(),
+            ignored: Vec::new(),
             quit: false,
         }));
         // Opened for both, so that it does not end with a writer.
@@ -181,6 +190,20 @@ impl Launchd {
         self.state().calls.clear();
     }
 
+    /// The machine goes down and comes up: every process is gone and every job forgotten, but daemons are loaded again. What
+    /// was disabled stays so.
+    pub fn reboot(&self) {
+        let mut all = self.state();
+        all.jobs.values_mut().for_each(Job::kill);
+        all.jobs.clear();
+        load(&mut all, "system", &self.path("mac/Library/LaunchDaemons"));
+    }
+
+    /// The user logs in at the screen: the agents are loaded into its domain. Over SSH nothing is.
+    pub fn log_in(&self) {
+        load(&mut self.state(), &format!("gui/{}", uid()), &self.path("home/Library/LaunchAgents"));
+    }
+
     /// The process of a job, in whatever domain.
     pub fn pid(&self, label: &str) -> Option<u32> {
         self.state().jobs.iter().find(|((_, l), _)| l == label).and_then(|(_, job)| job.pid())
@@ -197,6 +220,14 @@ impl Drop for Launchd {
             let _ = thread.join();
         }
         self.state().jobs.values_mut().for_each(Job::kill);
+    }
+}
+
+/// Loads all property lists of a directory.
+fn load(state: &mut State, domain: &str, dir: &Path) {
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let path = entry.path().display().to_string();
+        verbs::answer(&["bootstrap", domain, &path], state);
     }
 }
 
@@ -229,6 +260,10 @@ fn serve(call: &Path, state: &Mutex<State>) {
         std::thread::sleep(slow);
     }
     let answer = verbs::answer(&words, &mut lock(state));
+    // `kickstart -k` comes back when the old process is gone, and that may take all of `ExitTimeOut`.
+    while answer.waits_for.as_ref().is_some_and(|key| lock(state).jobs.get(key).is_some_and(|job| job.kicked)) {
+        std::thread::sleep(Duration::from_millis(5));
+    }
     for (name, content) in [("out", answer.out), ("err", answer.err), ("code", format!("{}\n", answer.code))] {
         // The last one wakes the client up; one that was killed meanwhile has taken its directory's name along.
         let _ = fs::OpenOptions::new()

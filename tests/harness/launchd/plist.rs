@@ -1,4 +1,4 @@
-//! What launchd makes of a property list, and which it refuses.
+//! What launchd makes of a property list, which it refuses, and what it ignores.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
@@ -48,6 +48,10 @@ pub struct Definition {
     pub user: Option<String>,
     /// The sessions it may be loaded in.
     pub sessions: Vec<String>,
+    /// The addresses of its sockets.
+    pub sockets: Vec<String>,
+    /// The keys that launchd does not know, and ignores without a word.
+    pub ignored: Vec<String>,
 }
 
 /// Why a file is refused: launchctl's exit code, and the reason, which launchctl would not tell.
@@ -62,7 +66,7 @@ pub fn read(path: &Path, uid: u32) -> Result<Definition, Refused> {
     }
     let value = Value::from_file(path).map_err(|e| io(e.to_string()))?;
     let keys = value.as_dictionary().ok_or_else(|| io("no dictionary".into()))?;
-    let wrong = complaints(keys);
+    let (wrong, ignored) = complaints(keys);
     if !wrong.is_empty() {
         return Err(io(wrong.join("; ")));
     }
@@ -103,38 +107,48 @@ pub fn read(path: &Path, uid: u32) -> Result<Definition, Refused> {
         } else {
             vec!["Aqua".to_owned()]
         },
+        sockets: listeners(keys)
+            .filter_map(|socket| {
+                let text = |key: &str| socket.get(key).and_then(Value::as_string);
+                let (node, port) = (text("SockNodeName").unwrap_or("0.0.0.0"), text("SockServiceName")?);
+                Some(if node.contains(':') { format!("[{node}]:{port}") } else { format!("{node}:{port}") })
+            })
+            .collect(),
+        ignored,
     })
 }
 
-/// What is wrong with keys and types by the manual.
-fn complaints(keys: &Dictionary) -> Vec<String> {
+/// The entries of `Sockets`, which has one or several under each name.
+fn listeners(keys: &Dictionary) -> impl Iterator<Item = &Dictionary> {
+    let all = keys.get("Sockets").and_then(Value::as_dictionary).into_iter().flat_map(Dictionary::values);
+    all.flat_map(|v| v.as_array().map_or_else(|| vec![v], |a| a.iter().collect())).filter_map(Value::as_dictionary)
+}
+
+/// Which types are wrong by the manual, and which keys it does not have.
+fn complaints(keys: &Dictionary) -> (Vec<String>, Vec<String>) {
     let manual: serde_json::Value = serde_json::from_str(KEYS).expect("the table of keys");
-    let mut wrong = Vec::new();
+    let (mut wrong, mut ignored) = (Vec::new(), Vec::new());
     for (key, value) in keys {
         match manual["top"][key.as_str()].as_str() {
-            None => wrong.push(format!("{key} is no key")),
+            None => ignored.push(key.clone()),
             Some(wanted) if !fits(value, wanted) => wrong.push(format!("{key} is no {wanted}")),
             Some(_) => {}
         }
         let Some(nested) = manual["nested"][key.as_str()].as_object() else { continue };
         let blocks: Vec<&Dictionary> = match value {
-            Value::Dictionary(all) if key == "Sockets" => all
-                .values()
-                .flat_map(|v| v.as_array().map_or_else(|| vec![v], |a| a.iter().collect()))
-                .filter_map(Value::as_dictionary)
-                .collect(),
+            Value::Dictionary(_) if key == "Sockets" => listeners(keys).collect(),
             Value::Dictionary(block) => vec![block],
             _ => Vec::new(),
         };
         for (name, value) in blocks.into_iter().flatten() {
             match nested.get(name).and_then(|t| t.as_str()) {
-                None => wrong.push(format!("{key}.{name} is no key")),
+                None => ignored.push(format!("{key}.{name}")),
                 Some(wanted) if !fits(value, wanted) => wrong.push(format!("{key}.{name} is no {wanted}")),
                 Some(_) => {}
             }
         }
     }
-    wrong
+    (wrong, ignored)
 }
 
 /// Whether a value has one of the types that the manual's words name.

@@ -14,6 +14,8 @@ pub struct Answer {
     pub out: String,
     /// On standard error.
     pub err: String,
+    /// The job whose old process must have ended before it says so.
+    pub waits_for: Option<(String, String)>,
 }
 
 fn said(code: i32, err: impl Into<String>) -> Answer {
@@ -116,7 +118,10 @@ fn bootstrap(domain: &str, path: &str, state: &mut State) -> Answer {
     };
     let key = (domain.to_owned(), definition.label.clone());
     if state.disabled.get(&key) == Some(&true) {
-        return failed(119, "Service is disabled");
+        return match state.behaviour.disabled {
+            119 => failed(119, "Service is disabled"),
+            _ => io(),
+        };
     }
     let session = if domain.starts_with("gui/") { "Aqua" } else { "Background" };
     if domain != "system" && !definition.sessions.iter().any(|s| s == session) {
@@ -125,6 +130,7 @@ fn bootstrap(domain: &str, path: &str, state: &mut State) -> Answer {
     if state.jobs.contains_key(&key) {
         return if state.behaviour.already == 37 { failed(37, "Operation already in progress") } else { io() };
     }
+    state.ignored.extend(definition.ignored.iter().cloned());
     state.jobs.insert(key, Job::new(definition));
     Answer::default()
 }
@@ -147,7 +153,7 @@ fn kickstart(target: &str, anew: bool, state: &mut State) -> Answer {
         Some(job) if job.leaving => said(37, "Could not kickstart service: 37: Operation already in progress"),
         Some(job) => {
             job.kick(anew, &behaviour);
-            Answer::default()
+            Answer { waits_for: split(target).filter(|_| anew), ..Answer::default() }
         }
     }
 }
