@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use super::args::{ScopeArgs, Target};
 use super::exit::{Exit, failed};
 use super::progress::{self, Waiting};
+use crate::out;
 use crate::probe::Health;
 use crate::runtime::ports;
 use crate::service::manager::{self, Job, LastExit, Manager, ManagerError, Phase};
@@ -285,7 +286,7 @@ impl Context {
         }
         let job = self.manager.job(&self.manager.service_name(self.port));
         if let Some(note) = job.ok().and_then(|job| job.note) {
-            eprintln!("note: {note}");
+            out::tell(&format!("note: {note}"));
         }
         print_text(&format!("{what}: {} (pid {}, instance {})\n", proof.url, proof.pid, proof.instance_id))
     }
