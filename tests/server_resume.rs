@@ -76,6 +76,22 @@ async fn who_was_away_gets_what_it_missed_under_its_own_names_then_how_it_went_t
 }
 
 #[tokio::test]
+async fn damaged_events_are_missed_and_the_rest_is_sent() {
+    let rig = start(settings());
+    commit(&rig.events.store, 1500, 10).await;
+    until("they are in the database", || rig.events.store.unindexed() == 0).await;
+    until("the hub has them", || rig.events.hub.last_seq() == 1500).await;
+    let database = rusqlite::Connection::open(rig.events.dir.path().join("events.db")).unwrap();
+    database.execute("UPDATE events SET payload = '{' WHERE seq IN (3, 4, 300)", []).unwrap();
+    let mut ws = resumed_from(&rig, json!({"last_seq": 0})).await;
+    let seen = events(&mut ws, 1498).await;
+    let (last, rest) = seen.split_last().unwrap();
+    assert_eq!(last.1, json!({"from": 0, "to": 1500, "count": 1497, "missed": 3, "epoch": rig.events.store.epoch()}));
+    let numbers: Vec<u64> = rest.iter().map(|(_, e)| e["seq"].as_u64().unwrap()).collect();
+    assert_eq!(numbers, (1..=1500).filter(|n| ![3, 4, 300].contains(n)).collect::<Vec<_>>());
+}
+
+#[tokio::test]
 async fn a_number_of_another_store_says_nothing() {
     let rig = start(settings());
     commit(&rig.events.store, 3, 1).await;

@@ -98,7 +98,7 @@ async fn session(core: &Core, stop: &mut watch::Receiver<bool>) -> Result<(), Tr
     let store = &core.around.store;
     let mut link = Link::connect(&core.url, Duration::ZERO).await?;
     take_lease(core, &mut link).await?;
-    let mut generation = Generation::load(&core.around.dir, store.epoch()).await?;
+    let mut generation = Generation::load(&core.around.dir, store.lineage()).await?;
     let mut progress = loop {
         match resume(core, &mut link, &generation).await? {
             Resumed::At(progress) => break progress,
@@ -345,7 +345,7 @@ async fn parting(core: &Core, link: &mut Link, key: &str) -> Result<u64, Trouble
 /// the store's lock says: it is taken over at once, but once only, so that two copies of a store do not fight for it.
 async fn take_lease(core: &Core, link: &mut Link) -> Result<(), Trouble> {
     let key = core.key(&["lease", &core.node]);
-    let (epoch, instance) = (core.around.store.epoch(), core.around.instance.as_str());
+    let (epoch, instance) = (core.around.store.lineage(), core.around.instance.as_str());
     let (mine, ms) = (format!("{epoch} {instance}"), LEASE.as_millis() as u64);
     let taken: Option<String> = link.ask(cmd("SET").arg(&key).arg(&mine).arg("NX").arg("PX").arg(ms)).await?;
     let holder: Option<String> = if taken.is_some() { None } else { link.ask(cmd("GET").arg(&key)).await? };
@@ -367,7 +367,7 @@ async fn take_lease(core: &Core, link: &mut Link) -> Result<(), Trouble> {
 async fn give_up_lease(core: &Core, link: &mut Link) -> Result<(), Trouble> {
     let key = core.key(&["lease", &core.node]);
     let holder: Option<String> = link.ask(cmd("GET").arg(&key)).await?;
-    if holder == Some(format!("{} {}", core.around.store.epoch(), core.around.instance)) {
+    if holder == Some(format!("{} {}", core.around.store.lineage(), core.around.instance)) {
         link.ask::<()>(cmd("DEL").arg(&key)).await?;
     }
     Ok(())

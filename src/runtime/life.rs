@@ -305,6 +305,8 @@ impl Life {
         self.notifier.status("starting: reading the history");
         let epoch = store.epoch().to_owned();
         hub.load(&epoch, store.latest(hub::Limits::default().events).await?);
+        let newest = Arc::clone(&hub);
+        store.remember(move || newest.kept());
         drop(history_latch);
         phase("history", began);
         let hub_task = hub.start(&self.pulse);

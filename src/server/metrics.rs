@@ -143,6 +143,7 @@ impl Collector for Figures {
         w.counter("store_batches", "Groups that they were committed in", self.store_batches)?;
         w.counter("store_errors", "Groups and transactions that failed", self.store_errors)?;
         w.counter("store_pruned_events", "Old events removed", self.store_pruned)?;
+        w.gauge("store_damaged_events", "Damaged events of the database that are left out", None, self.store_damaged)?;
         w.gauge(
             "store_unindexed_events",
             "Events in the journal that are not in the database yet",

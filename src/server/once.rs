@@ -1,19 +1,17 @@
 //! Posts that carry an `Idempotency-Key` are stored once, however often they are sent.
 //!
 //! Who got no answer cannot know whether an event arrived, and must send it again. The keys of this process's posts are
-//! remembered within a bound; a post that says it is a repetition (`Idempotency-Retry: true`) and that this process does not
-//! know may have reached the process before, so the store is searched for its key, which our hook writes into the event.
+//! remembered within a bound; a post that says it is a repetition (`Idempotency-Retry: true`) and that is not among these may
+//! have come earlier, or to the process before, so the store is asked, which knows the keys of all events that it keeps.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use axum::http::{HeaderMap, HeaderName, StatusCode};
-use jiff::Timestamp;
 
 use super::answer::Refusal;
 use crate::events::model::Draft;
-use crate::events::store::{Filter, Store, StoreError};
+use crate::events::store::{Store, StoreError};
 use crate::hooks::key;
 
 /// The header with the key: a UUID, as [`key::fresh`] makes them.
@@ -22,12 +20,6 @@ pub const KEY: HeaderName = HeaderName::from_static("idempotency-key");
 pub const RETRY: HeaderName = HeaderName::from_static("idempotency-retry");
 /// How many keys are remembered.
 const REMEMBERED: usize = 8192;
-/// How far the clock of who made a key may be ahead of ours.
-const CLOCKS: Duration = Duration::from_secs(60);
-/// How many events are read at once in the search for a key.
-const PAGE: usize = 500;
-/// How many pages of them; the search gives up after these, and the event is stored a second time.
-const PAGES: usize = 40;
 
 /// What is known of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,10 +88,10 @@ impl Once {
     }
 
     async fn search_and_append(&self, store: &Store, keyed: Keyed, draft: Draft) -> Result<bool, StoreError> {
-        if keyed.again && is_stored(store, keyed.key, &draft).await? {
+        if keyed.again && store.has_key(keyed.key).await? {
             return Ok(false);
         }
-        store.append(draft).await.map(|_| true)
+        store.append_keyed(draft, keyed.key).await.map(|_| true)
     }
 
     /// What is known of a key; one that is not known is pending from then on.
@@ -129,30 +121,6 @@ impl Once {
             order.retain(|k| *k != key);
         }
     }
-}
-
-/// Whether an event with this key is in the store.
-async fn is_stored(store: &Store, key: u128, draft: &Draft) -> Result<bool, StoreError> {
-    let made = Timestamp::try_from(std::time::UNIX_EPOCH + key::time(key).saturating_sub(CLOCKS)).ok();
-    let filter = Filter {
-        session: draft.session.clone(),
-        subtype: (!draft.subtype.is_empty()).then(|| draft.subtype.clone()),
-        since: made,
-        ..Filter::default()
-    };
-    let text = key::text(key);
-    let mut after = 0;
-    for _ in 0..PAGES {
-        let page = store.after(after, PAGE, &filter).await?;
-        if page.events.iter().any(|event| event.draft.payload.contains(&text)) {
-            return Ok(true);
-        }
-        match page.events.last() {
-            Some(last) if !page.complete => after = last.seq,
-            _ => return Ok(false),
-        }
-    }
-    Ok(false)
 }
 
 #[cfg(test)]

@@ -88,6 +88,8 @@ pub struct Figures {
     pub store_journal: u64,
     /// Old events removed.
     pub store_pruned: u64,
+    /// Damaged events that readers met and left out.
+    pub store_damaged: u64,
     /// The number of the last event.
     pub last_seq: u64,
     /// How often the configuration was read.
@@ -148,6 +150,7 @@ impl Figures {
             store_batches: read(&store.batches),
             store_errors: read(&store.errors),
             store_pruned: read(&store.pruned),
+            store_damaged: app.context.store.damaged(),
             store_unindexed: context.store.unindexed(),
             store_journal: context.store.journal_bytes(),
             last_seq: context.store.last_seq(),
@@ -199,6 +202,7 @@ impl Figures {
                 "batches": self.store_batches,
                 "errors": self.store_errors,
                 "pruned": self.store_pruned,
+                "damaged": self.store_damaged,
                 "waiting": self.store_queue,
                 "unindexed": self.store_unindexed,
                 "journal_bytes": self.store_journal,

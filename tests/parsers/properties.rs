@@ -339,6 +339,7 @@ fn event_record(data: &[u8]) {
     let Ok((record, taken)) = journal::parse(data) else { return };
     let event = record.to_event();
     let mut again = Vec::new();
+    record.key.into_iter().for_each(|key| journal::encode_key(&mut again, key));
     journal::encode(&mut again, event.seq, event.accepted, event.origin.as_deref(), &event.draft).unwrap();
     assert_eq!(again, &data[..taken]);
 }

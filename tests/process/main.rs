@@ -13,6 +13,8 @@ mod life;
 mod manager;
 mod phases;
 mod ports;
+#[cfg(target_os = "linux")]
+mod store;
 mod tree;
 
 #[path = "../harness/mod.rs"]

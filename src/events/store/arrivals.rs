@@ -91,8 +91,12 @@ impl Cursors {
         let mut statement = conn.prepare("SELECT node, epoch, seq FROM nodes")?;
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
-            let (node, epoch): (String, String) = (row.get(0)?, row.get(1)?);
-            self.reach(&node, &epoch, row.get::<_, i64>(2)?.unsigned_abs());
+            // A damaged one is as if it was not there: its node's events are asked for again.
+            if let (Ok(node), Ok(epoch), Ok(seq)) =
+                (row.get::<_, String>(0), row.get::<_, String>(1), row.get::<_, i64>(2))
+            {
+                self.reach(&node, &epoch, seq.unsigned_abs());
+            }
         }
         Ok(())
     }
@@ -146,7 +150,7 @@ impl Store {
     /// As [`Store::append`], and [`StoreError::Missing`] while an earlier one of the node is missing.
     pub async fn append_remote(&self, arrival: Arrival) -> Result<Stored, StoreError> {
         let Arrival { origin, after, draft } = arrival;
-        let seq = self.append_as(draft, Some((origin, after))).await?;
+        let seq = self.append_as(draft, Some((origin, after)), None).await?;
         Ok(if seq == 0 { Stored::Before } else { Stored::Now(seq) })
     }
 

@@ -133,8 +133,11 @@ impl Committer {
         let mut events = Vec::with_capacity(group.len());
         let mut answers = refused;
         answers.reserve(group.len());
-        for Request { draft, answer, arrival, _room } in group {
+        for Request { draft, answer, arrival, key, _room } in group {
             core.last += 1;
+            if let Some(key) = key {
+                shared.keys.note(core.last, key);
+            }
             let origin = arrival.map(|(origin, _)| origin);
             if let Some(origin) = &origin {
                 shared.cursors.reach(&origin.node, &origin.epoch, origin.seq);
@@ -148,12 +151,33 @@ impl Committer {
         answers
     }
 
+    /// Writes the journal anew where its files are gone, see [`Journal::rescue`]. Nothing is committed meanwhile, and
+    /// nothing at all after this has failed until it succeeds.
+    pub(super) fn rescue(&self, memory: &[Arc<Event>]) -> std::io::Result<()> {
+        let mut core = self.core.lock().unwrap_or_else(PoisonError::into_inner);
+        let rescued = core.journal.rescue(memory, &self.around.shared.segments);
+        match &rescued {
+            Ok(()) => self.around.health.accepts(),
+            Err(error) => drop(self.refused(error)),
+        }
+        rescued
+    }
+
+    /// Takes no more events until [`Committer::rescue`] succeeds: its files are gone, and nothing may be put in their place.
+    pub(super) fn strand(&self, reason: &str) {
+        self.core.lock().unwrap_or_else(PoisonError::into_inner).journal.strand();
+        self.around.health.refuses(reason);
+    }
+
     fn write(&self, core: &mut Core, group: &[Request], accepted: Timestamp) -> std::io::Result<()> {
         let first = core.last + 1;
         core.buffer.clear();
         core.buffer.shrink_to(BUFFER);
         for (seq, request) in (first..).zip(group) {
             let origin = request.arrival.as_ref().map(|(origin, _)| &**origin);
+            if let Some(key) = request.key {
+                journal::encode_key(&mut core.buffer, key);
+            }
             journal::encode(&mut core.buffer, seq, accepted, origin, &request.draft)?;
         }
         let before = Instant::now();

@@ -22,6 +22,10 @@ struct Known {
     refused: Option<String>,
     /// Why events that were accepted stay in the journal.
     behind: Option<String>,
+    /// What was lost while it ran.
+    lost: Option<String>,
+    /// How many damaged events are left out.
+    damaged: u64,
     /// What is to be said while all is well.
     note: Option<String>,
 }
@@ -40,6 +44,20 @@ impl Health {
     pub(super) fn note(&self, note: String) {
         let mut known = self.lock();
         known.note = Some(note);
+        self.tell(&known);
+    }
+
+    /// Said until the process ends, as nothing else tells of it.
+    pub(super) fn lost(&self, what: String) {
+        tracing::error!("{what}");
+        let mut known = self.lock();
+        known.lost = Some(what);
+        self.tell(&known);
+    }
+
+    pub(super) fn damaged(&self, count: u64) {
+        let mut known = self.lock();
+        known.damaged = count;
         self.tell(&known);
     }
 
@@ -92,6 +110,11 @@ impl Health {
             Known { refused: Some(reason), .. } => because(State::Degraded, reason),
             Known { behind: Some(reason), .. } => {
                 because(State::Degraded, &format!("{reason}; events are kept in the journal"));
+            }
+            Known { lost: Some(what), .. } => because(State::Degraded, what),
+            Known { damaged: 1, .. } => because(State::Degraded, "a damaged event of the database is left out"),
+            Known { damaged: 2.., .. } => {
+                because(State::Degraded, &format!("{} damaged events of the database are left out", known.damaged));
             }
             Known { note: Some(note), .. } => because(State::Ok, note),
             _ => self.components.set(NAME, State::Ok),

@@ -8,10 +8,13 @@
 mod arrivals;
 mod bell;
 mod commit;
+mod damaged;
 mod error;
+mod files;
 mod health;
 mod index;
 pub mod journal;
+mod keys;
 mod queue;
 mod reader;
 mod retention;
@@ -22,7 +25,7 @@ mod tests;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -32,10 +35,12 @@ use self::arrivals::Cursors;
 pub use self::arrivals::{Arrival, Stored};
 use self::bell::Bell;
 use self::commit::Committer;
+use self::damaged::Damaged;
 pub use self::error::StoreError;
 use self::health::Health;
 use self::index::Indexer;
 use self::journal::{Journal, Segments, Unusable};
+use self::keys::Recent;
 use self::queue::{Queue, Request};
 use self::reader::Reader;
 pub use self::reader::{Filter, Page, Place};
@@ -87,6 +92,7 @@ pub struct Counters {
 /// The open store. Share it in an `Arc`; end it with [`Store::close`].
 pub struct Store {
     epoch: String,
+    lineage: String,
     shared: Arc<Shared>,
     reader: Arc<Reader>,
     bell: Arc<Bell>,
@@ -96,8 +102,11 @@ pub struct Store {
     set_aside: Option<PathBuf>,
 }
 
+/// The newest events that are in memory elsewhere, oldest first.
+type Memory = Box<dyn Fn() -> Vec<Arc<Event>> + Send + Sync>;
+
 /// What all parts look at together.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Shared {
     /// The greatest number that was accepted.
     last: AtomicU64,
@@ -110,6 +119,9 @@ struct Shared {
     segments: Segments,
     counters: Counters,
     cursors: Cursors,
+    keys: Recent,
+    /// What helps when the files are gone, see [`Store::remember`].
+    memory: OnceLock<Memory>,
 }
 
 struct Handle {
@@ -141,8 +153,11 @@ impl Store {
         let Some(held) = schema::prepare(&config.path, &lock)? else {
             return Self::follow(&config, &health, lock);
         };
-        let mut opened = schema::open(&config)?;
+        let mut opened = schema::open(&config, &held)?;
         let found = find_journal(&config, &mut opened)?;
+        if let Some(reason) = &opened.renewed {
+            tracing::warn!(epoch = opened.epoch, "{reason}; events have a new epoch from here on");
+        }
         let mut notes: Vec<String> = opened.set_aside.iter().map(|aside| set_aside_note(&config, aside)).collect();
         notes.extend(found.set_aside.iter().map(|aside| damaged_journal_note(aside)));
         if !notes.is_empty() {
@@ -160,17 +175,20 @@ impl Store {
             max_bytes: AtomicU64::new(config.max_bytes),
             segments: Segments::new(found.segments),
             cursors: found.cursors,
+            keys: found.keys,
             ..Shared::default()
         });
+        shared.keys.forget(opened.last);
         shared.cursors.read(&opened.conn).map_err(|source| StoreError::Open { path: config.path.clone(), source })?;
         let (queue, bell) = (Arc::new(Queue::new()), Arc::new(Bell::new(limits)));
         let (wake, ring) = (Arc::clone(&queue), Arc::clone(&bell));
         let probe = pulse.register_with(NAME, move || wake.tick());
         let indexing = pulse.register_with(INDEXER, move || ring.tick());
-        let reader = Arc::new(Reader::open(&config.path)?);
-        let (epoch, set_aside) = (opened.epoch.clone(), opened.set_aside.clone());
+        let damaged = Arc::new(Damaged::new(Arc::clone(&health)));
+        let reader = Arc::new(Reader::open(&config.path, damaged)?);
+        let (epoch, lineage, set_aside) = (opened.epoch.clone(), opened.lineage.clone(), opened.set_aside.clone());
         let committer = Arc::new(Committer::new(
-            Journal::new(&config.path, &epoch, config.durable, config.max_bytes),
+            Journal::new(&config.path, &lineage, config.durable, config.max_bytes),
             last,
             on_commit,
             commit::Surroundings {
@@ -187,7 +205,8 @@ impl Store {
             index::Surroundings {
                 config: config.clone(),
                 reader: Arc::clone(&reader),
-                _lock: held,
+                lock: held,
+                committer: Arc::clone(&committer),
                 shared: Arc::clone(&shared),
                 bell: Arc::clone(&bell),
                 pulse: pulse.clone(),
@@ -201,18 +220,18 @@ impl Store {
         let committing = thread(NAME, &config, move || commit::run(theirs, &asked, &answering))?;
         let threads = Mutex::new(vec![committing, indexing]);
         let writer = Some(Handle { queue, committer, threads, pulse: pulse.clone(), probe });
-        Ok(Self { epoch, shared, reader, bell, writer, lock, set_aside })
+        Ok(Self { epoch, lineage, shared, reader, bell, writer, lock, set_aside })
     }
 
     /// A store that reads what another process writes.
-    fn follow(config: &StoreConfig, health: &Health, lock: PathBuf) -> Result<Self, StoreError> {
-        let reader = Reader::open(&config.path)?;
-        let (epoch, last) = reader.identity()?;
+    fn follow(config: &StoreConfig, health: &Arc<Health>, lock: PathBuf) -> Result<Self, StoreError> {
+        let reader = Reader::open(&config.path, Arc::new(Damaged::new(Arc::clone(health))))?;
+        let (epoch, lineage, last) = reader.identity()?;
         let detail = format!("another process holds {}; events are only read", lock.display());
         health.refuses(&detail);
         let shared = Arc::new(Shared { last: AtomicU64::new(last), ..Shared::default() });
         let bell = Arc::new(Bell::new(Limits::of(config)));
-        Ok(Self { epoch, shared, reader: Arc::new(reader), bell, writer: None, lock, set_aside: None })
+        Ok(Self { epoch, lineage, shared, reader: Arc::new(reader), bell, writer: None, lock, set_aside: None })
     }
 
     /// Stores an event and returns its number, once it is in the journal.
@@ -225,16 +244,21 @@ impl Store {
     /// [`StoreError::Degraded`], [`StoreError::ReadOnly`] or [`StoreError::Closed`]; the event is not stored then, or, if
     /// the process is ending, at least not promised to be.
     pub async fn append(&self, draft: Draft) -> Result<u64, StoreError> {
-        self.append_as(draft, None).await
+        self.append_as(draft, None, None).await
     }
 
-    async fn append_as(&self, draft: Draft, arrival: Option<(Arc<Origin>, u64)>) -> Result<u64, StoreError> {
+    async fn append_as(
+        &self,
+        draft: Draft,
+        arrival: Option<(Arc<Origin>, u64)>,
+        key: Option<u128>,
+    ) -> Result<u64, StoreError> {
         let Some(writer) = &self.writer else {
             return Err(StoreError::ReadOnly { path: self.lock.clone() });
         };
         let room = writer.queue.room(&draft).await?;
         let (answer, answered) = oneshot::channel();
-        if let Some(wake) = writer.queue.push(Request { draft, answer, arrival, _room: room })? {
+        if let Some(wake) = writer.queue.push(Request { draft, answer, arrival, key, _room: room })? {
             // One turn for the others first: what they append meanwhile is committed together with this. Should this
             // future be dropped here, the store's thread does it.
             tokio::task::yield_now().await;
@@ -288,10 +312,26 @@ impl Store {
         self.shared.last.load(Ordering::Acquire)
     }
 
-    /// Eight hexadecimal digits, made once for each database file: an event's id is `<epoch>-<seq>`, and stays unique
-    /// when the numbers begin anew with a fresh file.
+    /// Eight hexadecimal digits: an event's id is `<epoch>-<seq>`, and no number is given twice within an epoch. A new one
+    /// begins with a fresh database, and wherever the last number is not certain: after a power cut without
+    /// [`StoreConfig::durable`], or when the database was found damaged at a start.
     pub fn epoch(&self) -> &str {
         &self.epoch
+    }
+
+    /// The epoch that the database began with, which stays while [`Store::epoch`] is renewed.
+    pub fn lineage(&self) -> &str {
+        &self.lineage
+    }
+
+    /// Where to find the newest events when the files are removed while the store runs: they begin the next ones.
+    pub fn remember(&self, memory: impl Fn() -> Vec<Arc<Event>> + Send + Sync + 'static) {
+        let _ = self.shared.memory.set(Box::new(memory));
+    }
+
+    /// How many damaged events readers met, which are left out.
+    pub fn damaged(&self) -> u64 {
+        self.reader.damaged()
     }
 
     /// How many events wait to be committed.
@@ -360,24 +400,26 @@ impl Drop for Store {
 
 impl fmt::Debug for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Store").field("epoch", &self.epoch).field("shared", &self.shared).finish_non_exhaustive()
+        f.debug_struct("Store").field("epoch", &self.epoch).field("last_seq", &self.last_seq()).finish_non_exhaustive()
     }
 }
 
 /// What the last process left in the journal. A database that was begun just now succeeds the one that the journal
-/// belongs to, so that ids stay unique.
+/// belongs to, in a new epoch, as more may be missing than the database.
 fn find_journal(config: &StoreConfig, opened: &mut schema::Opened) -> Result<journal::Recovered, StoreError> {
     let path = &config.path;
-    let mut epoch = (!opened.fresh).then(|| opened.epoch.clone());
-    let found = journal::recover(path, &mut epoch).map_err(|unusable| match unusable {
+    let mut lineage = (!opened.fresh).then(|| opened.lineage.clone());
+    let found = journal::recover(path, &mut lineage).map_err(|unusable| match unusable {
         Unusable::File { doing, path, source } => StoreError::File { doing, path, source },
         Unusable::TooNew { path, found } => StoreError::TooNew { path, found: found.into(), known: 1 },
     })?;
     if opened.fresh
-        && let (Some(first), Some(epoch)) = (found.segments.front(), epoch)
+        && let (Some(first), Some(lineage)) = (found.segments.front(), lineage)
     {
-        (opened.epoch, opened.last) = (epoch, first.first - 1);
-        schema::adopt(&opened.conn, &opened.epoch, opened.last)
+        // The epoch of the fresh database is as new as it is.
+        (opened.lineage, opened.last) = (lineage, first.first - 1);
+        opened.renewed = Some("the database was gone or damaged".to_owned());
+        schema::adopt(&opened.conn, &opened.lineage, &opened.epoch, opened.last)
             .map_err(|source| StoreError::Open { path: path.clone(), source })?;
     }
     Ok(found)
@@ -399,6 +441,14 @@ fn set_aside_note(config: &StoreConfig, aside: &Path) -> String {
     let note = format!("damaged events were set aside as {}; a fresh database was begun", aside.display());
     tracing::warn!(path = %config.path.display(), "{note}");
     note
+}
+
+/// The same after the files were removed from under the process. Events up to `through` are in none of them.
+fn gone_note(config: &StoreConfig, aside: Option<&Path>, through: u64) -> String {
+    let path = config.path.display();
+    let lost = if through > 0 { format!("; events up to number {through} are lost") } else { String::new() };
+    let aside = aside.map_or_else(String::new, |aside| format!("; what lay there is now {}", aside.display()));
+    format!("{path} was removed or replaced while it was in use; a new one was begun{lost}{aside}")
 }
 
 async fn blocking<T: Send + 'static>(

@@ -28,6 +28,8 @@ pub(super) struct Request {
     pub answer: oneshot::Sender<Result<u64, StoreError>>,
     /// Of an event of another node: where it comes from, and [`Arrival::after`](super::Arrival::after).
     pub arrival: Option<(Arc<Origin>, u64)>,
+    /// The idempotency key it was posted with.
+    pub key: Option<u128>,
     /// Its place in the queue, free again when it was dealt with.
     pub _room: OwnedSemaphorePermit,
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use rusqlite::{Connection, OpenFlags, Row, ToSql};
 
+use super::damaged::Damaged;
 use super::journal::{Record, Snapshot};
 use super::{StoreError, schema};
 use crate::events::model::{Draft, Event, Origin};
@@ -95,19 +96,37 @@ pub struct Page {
     pub oldest_seq: u64,
     /// Whether no further event fits. Else ask again, after the last one's number.
     pub complete: bool,
+    /// How many among these were damaged, and are left out.
+    pub damaged: u64,
 }
 
 #[derive(Debug)]
 pub(super) struct Reader {
     path: PathBuf,
+    damaged: Arc<Damaged>,
     conn: Mutex<Option<Connection>>,
     closed: AtomicBool,
 }
 
 impl Reader {
-    pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
+    pub(super) fn open(path: &Path, damaged: Arc<Damaged>) -> Result<Self, StoreError> {
         let conn = Mutex::new(Some(Self::connect(path)?));
-        Ok(Self { path: path.to_owned(), conn, closed: AtomicBool::new(false) })
+        Ok(Self { path: path.to_owned(), damaged, conn, closed: AtomicBool::new(false) })
+    }
+
+    /// How many damaged events were met.
+    pub(super) fn damaged(&self) -> u64 {
+        self.damaged.count()
+    }
+
+    /// Whether the database knows this idempotency key.
+    pub(super) fn has_key(&self, key: u128) -> Result<bool, StoreError> {
+        let guard = self.lock()?;
+        let conn = guard.as_ref().ok_or(StoreError::Closed)?;
+        if !schema::has_keys(conn)? {
+            return Ok(false);
+        }
+        Ok(conn.prepare_cached("SELECT 1 FROM keys WHERE key = ?1")?.exists([key.to_be_bytes()])?)
     }
 
     /// Lets go of the database while `replace` puts another in its place, and reads that one from then on. Closing a
@@ -137,14 +156,14 @@ impl Reader {
         open().map_err(|source| StoreError::Open { path: path.to_owned(), source })
     }
 
-    /// The epoch, and the greatest number there is.
-    pub(super) fn identity(&self) -> Result<(String, u64), StoreError> {
+    /// The epoch, the one that the database began with, and the greatest number there is.
+    pub(super) fn identity(&self) -> Result<(String, String, u64), StoreError> {
         let journal = self.journal()?;
         let guard = self.lock()?;
         let conn = guard.as_ref().ok_or(StoreError::Closed)?;
-        let read = || Ok((schema::meta(conn, "epoch")?.unwrap_or_default(), schema::last(conn)?));
-        let (epoch, last) = read().map_err(|source| StoreError::Open { path: self.path.clone(), source })?;
-        Ok((epoch, last.max(journal.last().map_err(|e| self.broken(e))?.unwrap_or(0))))
+        let read = || Ok((schema::epochs(conn)?.unwrap_or_default(), schema::last(conn)?));
+        let ((lineage, epoch), last) = read().map_err(|source| StoreError::Open { path: self.path.clone(), source })?;
+        Ok((epoch, lineage, last.max(journal.last().map_err(|e| self.broken(e))?.unwrap_or(0))))
     }
 
     /// `known` is the greatest number that was accepted, where this process is the one that accepts.
@@ -163,10 +182,9 @@ impl Reader {
         let tx = conn.transaction()?;
 
         let after = i64::try_from(seq).unwrap_or(i64::MAX);
-        let one_more = i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1);
         let (since, until) = (filter.since.map(Timestamp::as_microsecond), filter.until.map(Timestamp::as_microsecond));
         let mut sql = format!("SELECT {} FROM events WHERE seq > ?1", columns(&tx)?);
-        let mut values: Vec<&dyn ToSql> = vec![&after, &one_more];
+        let mut values: Vec<&dyn ToSql> = vec![&after];
         let text = |wanted: &'_ Option<String>| wanted.is_some();
         for (condition, wanted, value) in [
             ("session =", text(&filter.session), &filter.session as &dyn ToSql),
@@ -188,14 +206,15 @@ impl Reader {
             }
             None => {}
         }
-        sql.push_str(" ORDER BY seq LIMIT ?2");
+        // Without a limit: how many rows make a page depends on how many of them are damaged.
+        sql.push_str(" ORDER BY seq");
 
         let mut page = Gather { limit, ..Gather::default() };
         {
             let mut statement = tx.prepare_cached(&sql)?;
             let mut rows = statement.query(values.as_slice())?;
             while let Some(row) = rows.next()? {
-                if !page.offer(|| event(row))? {
+                if !page.offer(|| self.event(row)) {
                     break;
                 }
             }
@@ -206,7 +225,7 @@ impl Reader {
         let through = known.unwrap_or(u64::MAX);
         if page.complete {
             let read = journal.read(seq.max(indexed), through, |record| {
-                !filter.lets(&record) || page.offer(|| Ok(record.to_event())).unwrap_or(false)
+                !filter.lets(&record) || page.offer(|| Some(record.to_event()))
             });
             read.map_err(|e| self.broken(e))?;
         }
@@ -224,7 +243,7 @@ impl Reader {
             first.map_err(|e| self.broken(e))?;
         }
         let oldest_seq = oldest_seq.unwrap_or(last_seq + 1);
-        Ok(Page { events: page.events, last_seq, oldest_seq, complete: page.complete })
+        Ok(Page { events: page.events, last_seq, oldest_seq, complete: page.complete, damaged: page.damaged })
     }
 
     pub(super) fn latest(&self, count: usize, known: Option<u64>) -> Result<Vec<Event>, StoreError> {
@@ -237,11 +256,12 @@ impl Reader {
         let mut events = newest.map_err(|e| self.broken(e))?;
         let mut bytes = events.iter().map(|e| e.draft.payload.len()).sum::<usize>();
 
-        let mut statement =
-            tx.prepare_cached(&format!("SELECT {} FROM events ORDER BY seq DESC LIMIT ?1", columns(&tx)?))?;
-        let mut rows = statement.query([i64::try_from(count - events.len()).unwrap_or(i64::MAX)])?;
-        while let Some(row) = rows.next()? {
-            let event = event(row)?;
+        let mut statement = tx.prepare_cached(&format!("SELECT {} FROM events ORDER BY seq DESC", columns(&tx)?))?;
+        let mut rows = statement.query([])?;
+        while events.len() < count
+            && let Some(row) = rows.next()?
+        {
+            let Some(event) = self.event(row) else { continue };
             bytes += event.draft.payload.len();
             if bytes > PAGE_BYTES && !events.is_empty() {
                 break;
@@ -249,6 +269,15 @@ impl Reader {
             events.push_front(event);
         }
         Ok(events.into())
+    }
+
+    /// The event of a row. A damaged one is left out, and told.
+    fn event(&self, row: &Row<'_>) -> Option<Event> {
+        let event = event(row);
+        if event.is_none() {
+            self.damaged.met(row.get_ref(0).and_then(|seq| Ok(seq.as_i64()?.unsigned_abs())).unwrap_or_default());
+        }
+        event
     }
 
     fn journal(&self) -> Result<Snapshot, StoreError> {
@@ -280,41 +309,54 @@ struct Gather {
     events: Vec<Event>,
     bytes: usize,
     complete: bool,
+    damaged: u64,
 }
 
 impl Default for Gather {
     fn default() -> Self {
-        Self { limit: 0, events: Vec::new(), bytes: 0, complete: true }
+        Self { limit: 0, events: Vec::new(), bytes: 0, complete: true, damaged: 0 }
     }
 }
 
 impl Gather {
-    /// Takes the event if the page has room for it; false if it is full.
-    fn offer(&mut self, event: impl FnOnce() -> rusqlite::Result<Event>) -> rusqlite::Result<bool> {
+    /// Takes the event, if there is one, and if the page has room for it; false if it is full.
+    fn offer(&mut self, event: impl FnOnce() -> Option<Event>) -> bool {
         self.complete = self.events.len() < self.limit && self.bytes < PAGE_BYTES;
         if self.complete {
-            let event = event()?;
-            self.bytes += event.draft.payload.len();
-            self.events.push(event);
+            match event() {
+                Some(event) => {
+                    self.bytes += event.draft.payload.len();
+                    self.events.push(event);
+                }
+                None => self.damaged += 1,
+            }
         }
-        Ok(self.complete)
+        self.complete
     }
 }
 
-fn event(row: &Row<'_>) -> rusqlite::Result<Event> {
-    let payload = row.get_ref(5)?.as_str().map_err(|e| wrong(5, e))?;
-    let origin = match (row.get(6)?, row.get(7)?, row.get::<_, Option<i64>>(8)?) {
+/// The event of a row; nothing where the row holds what no event is.
+fn event(row: &Row<'_>) -> Option<Event> {
+    let payload = row.get_ref(5).ok()?.as_str().ok().filter(|payload| is_payload(payload))?;
+    let origin = match (row.get(6).ok()?, row.get(7).ok()?, row.get::<_, Option<i64>>(8).ok()?) {
         (Some(node), Some(epoch), Some(seq)) => Some(Arc::new(Origin { node, epoch, seq: seq.unsigned_abs() })),
         _ => None,
     };
-    Ok(Event {
-        seq: row.get::<_, i64>(0)?.unsigned_abs(),
-        accepted: Timestamp::from_microsecond(row.get(1)?).map_err(|e| wrong(1, e))?,
+    Some(Event {
+        seq: row.get::<_, i64>(0).ok()?.unsigned_abs(),
+        accepted: Timestamp::from_microsecond(row.get(1).ok()?).ok()?,
         origin,
-        draft: Draft { name: row.get(2)?, subtype: row.get(3)?, session: row.get(4)?, payload: payload.into() },
+        draft: Draft {
+            name: row.get(2).ok()?,
+            subtype: row.get(3).ok()?,
+            session: row.get(4).ok()?,
+            payload: payload.into(),
+        },
     })
 }
 
-fn wrong(column: usize, error: impl std::error::Error + Send + Sync + 'static) -> rusqlite::Error {
-    rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, Box::new(error))
+/// Whether text is what events carry, as whoever passes it on relies on: valid JSON without line breaks.
+fn is_payload(text: &str) -> bool {
+    memchr::memchr2(b'\n', b'\r', text.as_bytes()).is_none()
+        && serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok()
 }

@@ -79,6 +79,7 @@ pub(super) async fn run(sio: Arc<SocketIo>, session: Arc<Session>, task: u64, wi
             Step::Read => match store.after(at.cursor, PAGE, &Filter::default()).await {
                 Ok(page) => {
                     at.skip_to(page.oldest_seq);
+                    at.missed += page.damaged;
                     let events: Vec<Shown> = page.events.into_iter().map(|e| Shown::new(e, store.epoch())).collect();
                     if !from_store(&sio, &session, task, &mut at, &events).await {
                         return;

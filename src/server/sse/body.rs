@@ -140,8 +140,12 @@ impl Body {
             return;
         }
         let (from, to) = (self.cursor, self.cursor + missed);
-        let epoch = self.streams.store.epoch();
-        let reason = told.unwrap_or(why).name();
+        self.tell_gap(told.unwrap_or(why), from, to, missed);
+    }
+
+    /// Says that of the events after `from` up to `to` so many are missing.
+    fn tell_gap(&mut self, why: Why, from: u64, to: u64, missed: u64) {
+        let (epoch, reason) = (self.streams.store.epoch(), why.name());
         let data = json!({"reason": reason, "from": from, "to": to, "missed": missed, "epoch": epoch});
         let notice = chunk::notice("gap", Some(chunk::mark(epoch, to)), &data);
         self.put(notice);
@@ -181,10 +185,14 @@ impl Body {
                 self.page = next_page(page.events.iter().map(|e| e.draft.payload.len()));
                 let epoch = self.streams.store.epoch().to_owned();
                 let events: Vec<Shown> = page.events.into_iter().map(|e| Shown::new(e, &epoch)).collect();
+                let from = self.cursor;
                 self.take_all(&events);
                 if page.complete {
                     // All up to here was looked at, also what the filter kept back.
                     self.move_to(page.last_seq.max(self.cursor));
+                }
+                if page.damaged > 0 {
+                    self.tell_gap(Why::Unreadable, from, self.cursor, page.damaged);
                 }
             }
             Err(error) => {

@@ -15,12 +15,15 @@ use jiff::Timestamp;
 use rusqlite::{Connection, TransactionBehavior};
 
 use super::bell::{Bell, Rung};
+use super::commit::Committer;
+use super::files::Files;
 use super::health::Health;
 use super::journal::Walk;
 use super::reader::Reader;
 use super::retention::Limits;
-use super::schema::{self, Opened};
-use super::{Shared, StoreConfig, StoreError, set_aside_note};
+use super::schema::{self, Opened, Run};
+use super::{Shared, StoreConfig, StoreError, gone_note, set_aside_note};
+use crate::events::model::Event;
 use crate::runtime::pulse::{Probe, Pulse};
 
 /// How long to sleep when nothing happens; events grow too old no sooner than someone can tell.
@@ -37,12 +40,16 @@ const BUSY: f64 = 4000.0;
 const REST: u32 = 24;
 /// What is left of the time to end in, for the last checkpoint.
 const CHECKPOINT: Duration = Duration::from_millis(500);
+/// How often it is looked whether the files are still there.
+const LOOK: Duration = Duration::from_secs(1);
+
 /// What the indexer needs besides the database.
 pub(super) struct Surroundings {
     pub config: StoreConfig,
     pub reader: Arc<Reader>,
     /// Held as long as the indexer lives, which ends last.
-    pub _lock: File,
+    pub lock: File,
+    pub committer: Arc<Committer>,
     pub shared: Arc<Shared>,
     pub bell: Arc<Bell>,
     pub pulse: Pulse,
@@ -65,6 +72,11 @@ pub(super) struct Indexer {
     unmeasured: u64,
     limits: Option<Limits>,
     epoch: String,
+    lineage: String,
+    /// The files as they were opened.
+    files: Files,
+    /// When they were looked at last.
+    looked: Instant,
     walk: Option<Walk>,
     /// When to insert next, if there is anything.
     due: Option<Instant>,
@@ -73,8 +85,9 @@ pub(super) struct Indexer {
     failing: bool,
     /// The version of the other nodes' cursors that the database has.
     noted: u64,
-    /// Whether it is known to have room for where events come from.
-    has_nodes: bool,
+    /// What the database is to be told of this run, and whether it was.
+    run: Run,
+    marked: bool,
     /// Set from when damage is met until a fresh database is in place.
     damage: Option<Damage>,
 }
@@ -84,6 +97,8 @@ pub(super) struct Indexer {
 struct Damage {
     /// Where it went, once it is out of the way.
     aside: Option<PathBuf>,
+    /// Whether it is gone rather than damaged.
+    gone: bool,
 }
 
 /// Why events stay in the journal.
@@ -113,7 +128,10 @@ impl Drop for Finish {
 impl Indexer {
     pub(super) fn new(opened: Opened, around: Surroundings) -> Result<Self, StoreError> {
         let path = around.config.path.clone();
+        let files = Files::of(&path, &around.lock)?;
         let mut indexer = Self {
+            files,
+            looked: Instant::now(),
             conn: opened.conn,
             indexed: opened.last,
             oldest: 0,
@@ -122,12 +140,14 @@ impl Indexer {
             unmeasured: 0,
             limits: None,
             epoch: opened.epoch,
+            lineage: opened.lineage,
+            run: opened.run,
+            marked: opened.unmarked.is_none(),
             walk: None,
             due: Some(Instant::now()),
             seen: (Instant::now(), around.shared.last.load(Ordering::SeqCst)),
             failing: opened.unmarked.is_some(),
             noted: 0,
-            has_nodes: false,
             damage: None,
             around,
         };
@@ -156,7 +176,7 @@ impl Indexer {
             if rung.more && indexer.due.is_none() {
                 indexer.due = Some(Instant::now() + GATHER);
             }
-            patience = indexer.work(rung.limits);
+            patience = indexer.work(rung.limits).min(LOOK);
         };
         indexer.end(&rung);
     }
@@ -186,7 +206,11 @@ impl Indexer {
         if self.around.shared.suspect.swap(false, Ordering::AcqRel) {
             self.damage.get_or_insert_default();
         }
+        if self.looked.elapsed() >= LOOK {
+            self.find_files()?;
+        }
         self.heal()?;
+        self.mark()?;
         let more = self.prune(limits)?;
         if due {
             self.index(limits)?;
@@ -223,6 +247,7 @@ impl Indexer {
 
     fn insert(&mut self, limits: Limits, through: u64) -> Result<(), Trouble> {
         let cutoff = limits.cutoff(Timestamp::now().as_microsecond());
+        self.mark()?;
         let segments = &self.around.shared.segments;
         let (mut last, mut count, mut bytes, mut skipped) = (self.indexed, 0, 0, 0);
         let (mut failed, mut gap) = (None, false);
@@ -233,10 +258,6 @@ impl Indexer {
         };
         if walk.is_none() && segments.first().is_some_and(|first| first > self.indexed + 1) {
             return Ok(());
-        }
-        if !self.has_nodes {
-            schema::add_nodes(&mut self.conn)?;
-            self.has_nodes = true;
         }
         let tx = self.conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
         if let Some(walk) = &mut walk {
@@ -260,7 +281,10 @@ impl Indexer {
                         None => (None, None, None),
                     };
                     let row = (seq, accepted, name, subtype, record.session, record.payload, node, epoch, number);
-                    failed = insert.execute(row).err();
+                    failed = insert
+                        .execute(row)
+                        .and_then(|_| record.key.map_or(Ok(()), |key| schema::put_key(&tx, seq, key)))
+                        .err();
                 }
                 last = record.seq;
                 count += 1;
@@ -292,6 +316,7 @@ impl Indexer {
         self.indexed = last;
         self.unmeasured += bytes as u64;
         self.around.shared.indexed.store(last, Ordering::Release);
+        self.around.shared.keys.forget(last);
         self.around.shared.counters.pruned.fetch_add(skipped, Ordering::Relaxed);
         if was_empty {
             self.find_oldest()?;
@@ -329,6 +354,7 @@ impl Indexer {
             self.indexed = through;
             self.walk = None;
             self.around.shared.indexed.store(through, Ordering::Release);
+            self.around.shared.keys.forget(through);
         }
     }
 
@@ -347,9 +373,69 @@ impl Indexer {
         self.around.health.falls_behind(&reason);
     }
 
-    /// Puts a fresh database in the place of a damaged one, and into it what the journal still has. Nothing else helps;
-    /// the damaged one stays for whoever can read it.
+    /// Notes in the database that this run has begun, if that could not be done at the start.
+    fn mark(&mut self) -> rusqlite::Result<()> {
+        if !self.marked {
+            schema::begin(&mut self.conn, &self.run)?;
+            self.marked = true;
+        }
+        Ok(())
+    }
+
+    /// Looks whether the files that are open are those in the directory. What is gone is made again; a database that is
+    /// gone, or replaced by another one, is for [`Indexer::heal`].
+    fn find_files(&mut self) -> Result<(), Trouble> {
+        self.looked = Instant::now();
+        let there = (self.files.has_lock(), self.files.has_database(), self.around.shared.segments.newest_is_there());
+        if there == (true, true, true) {
+            return Ok(());
+        }
+        let (has_lock, has_database, _) = there;
+        let path = self.around.config.path.clone();
+        if !has_lock && let Err(error) = self.lock_again() {
+            self.around.committer.strand(&error.to_string());
+            return Err(std::io::Error::other(error.to_string()).into());
+        }
+        if !has_database {
+            self.damage.get_or_insert_default().gone = true;
+            return Ok(());
+        }
+        tracing::error!(path = %path.display(), "files beside the database were removed while it is in use; they are made again");
+        let mut memory = self.memory();
+        memory.retain(|event| event.seq > self.indexed);
+        self.around.committer.rescue(&memory)?;
+        self.walk = None;
+        self.files = Files::of(&path, &self.around.lock).map_err(|e| std::io::Error::other(e.to_string()))?;
+        self.due = Some(Instant::now());
+        Ok(())
+    }
+
+    /// Takes the lock of the directory that is there now, which is made if it is not.
+    fn lock_again(&mut self) -> Result<(), StoreError> {
+        let path = &self.around.config.path;
+        let lock = schema::beside(path, ".lock");
+        match schema::prepare(path, &lock)? {
+            Some(held) => {
+                schema::note_database(path, &held)?;
+                self.around.lock = held;
+                Ok(())
+            }
+            None => Err(StoreError::ReadOnly { path: lock }),
+        }
+    }
+
+    /// The newest events that are in memory, oldest first.
+    fn memory(&self) -> Vec<Arc<Event>> {
+        self.around.shared.memory.get().map_or_else(Vec::new, |memory| memory())
+    }
+
+    /// Puts a fresh database in the place of one that is damaged or gone, and into it what memory and journal still have.
+    /// Nothing else helps; a damaged one stays for whoever can read it.
     fn heal(&mut self) -> Result<(), Trouble> {
+        if self.damage.is_none() {
+            return Ok(());
+        }
+        self.around.committer.rescue(&self.memory())?;
         let Some(damage) = &mut self.damage else { return Ok(()) };
         let config = &self.around.config;
         let known = self.around.shared.segments.first().map_or(self.indexed, |first| first - 1);
@@ -357,11 +443,14 @@ impl Indexer {
             let memory = Connection::open_in_memory();
             // Let go of the damaged file before it is renamed.
             self.conn = memory.map_err(|source| StoreError::Open { path: config.path.clone(), source })?;
-            self.conn = schema::begin_anew(config, &self.epoch, known, &mut damage.aside)?;
+            self.conn = schema::begin_anew(config, (&self.lineage, &self.epoch), known, &mut damage.aside)?;
             Ok(())
         });
         replaced.map_err(|error| std::io::Error::other(error.to_string()))?;
-        if let Some(aside) = &damage.aside {
+        self.files = Files::of(&config.path, &self.around.lock).map_err(|e| std::io::Error::other(e.to_string()))?;
+        if damage.gone {
+            self.around.health.lost(gone_note(config, damage.aside.as_deref(), known));
+        } else if let Some(aside) = &damage.aside {
             self.around.health.note(set_aside_note(config, aside));
         }
         (self.damage, self.limits, self.walk, self.indexed, self.noted) = (None, None, None, known, 0);
@@ -372,6 +461,9 @@ impl Indexer {
 
     /// Leaves one complete file behind, if there is time for it; else the next start goes on.
     fn end(mut self, rung: &Rung) {
+        if let Err(trouble) = self.find_files().and_then(|()| self.heal()) {
+            self.fail(&trouble);
+        }
         let deadline = rung.deadline.unwrap_or_else(|| Instant::now() + 4 * CHECKPOINT) - CHECKPOINT;
         while self.indexed < self.around.shared.last.load(Ordering::SeqCst) && Instant::now() < deadline {
             let (before, through) = (self.indexed, self.around.shared.last.load(Ordering::SeqCst));
@@ -388,7 +480,9 @@ impl Indexer {
         }
         let tidy = || {
             note_cursors(&self.conn, &self.around.shared, self.noted)?;
-            schema::put(&self.conn, "clean", "yes")?;
+            if self.indexed >= self.around.shared.last.load(Ordering::SeqCst) {
+                schema::put(&self.conn, "clean", "yes")?;
+            }
             self.conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
         };
         if let Err(error) = tidy() {

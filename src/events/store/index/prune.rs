@@ -62,6 +62,7 @@ impl Indexer {
         // In the same transaction, so that no event comes in twice and no number is ever given twice.
         schema::put(&tx, "seq", &self.indexed.to_string())?;
         let gone = tx.prepare_cached("DELETE FROM events WHERE seq <= ?1")?.execute([through.cast_signed()])?;
+        tx.prepare_cached("DELETE FROM keys WHERE seq <= ?1")?.execute([through.cast_signed()])?;
         tx.commit()?;
         self.around.shared.counters.pruned.fetch_add(gone as u64, Ordering::Relaxed);
         self.find_oldest()?;
@@ -74,6 +75,7 @@ impl Indexer {
         let tx = self.conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
         schema::put(&tx, "seq", &through.max(self.indexed).to_string())?;
         let gone = if held { tx.execute("DELETE FROM events", [])? } else { 0 };
+        tx.execute("DELETE FROM keys", [])?;
         let noted = note_cursors(&tx, &self.around.shared, self.noted)?;
         tx.commit()?;
         self.noted = noted;
@@ -112,7 +114,7 @@ impl Indexer {
     pub(super) fn find_oldest(&mut self) -> rusqlite::Result<()> {
         let oldest: Option<(i64, i64)> = self
             .conn
-            .prepare_cached("SELECT seq, accepted FROM events ORDER BY seq LIMIT 1")?
+            .prepare_cached("SELECT seq, ifnull(CAST(accepted AS INTEGER), 0) FROM events ORDER BY seq LIMIT 1")?
             .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))
             .optional()?;
         (self.oldest, self.oldest_accepted) =

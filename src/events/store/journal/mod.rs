@@ -11,13 +11,13 @@ mod segment;
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::events::model::Event;
 
-pub use self::record::{Fault, Record, encode, parse};
+pub use self::record::{Fault, Record, encode, encode_key, parse};
 pub(super) use self::recover::{Recovered, Unusable, recover};
 use self::segment::{HEAD, Head, Scan, Step};
 
@@ -34,6 +34,32 @@ pub(super) struct Segment {
     pub path: PathBuf,
     /// How large it is.
     pub bytes: u64,
+    /// The file itself, whatever lies under its name later.
+    pub inode: Inode,
+}
+
+/// What tells a file from another one under the same name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Inode(u64, u64);
+
+impl Inode {
+    /// Of an open file.
+    pub(super) fn of(file: &File) -> io::Result<Self> {
+        file.metadata().map(|m| Self(m.dev(), m.ino()))
+    }
+
+    /// Of the file that lies at `path` now.
+    pub(super) fn at(path: &Path) -> io::Result<Self> {
+        std::fs::metadata(path).map(|m| Self(m.dev(), m.ino()))
+    }
+
+    /// Whether `path` still leads to this file. A folder that cannot be looked into says nothing.
+    pub(super) fn is_at(&self, path: &Path) -> bool {
+        match Self::at(path) {
+            Ok(found) => found == *self,
+            Err(error) => !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory),
+        }
+    }
 }
 
 /// The segments that exist, oldest first. The writer adds to the end, the indexer takes from the front.
@@ -89,6 +115,12 @@ impl Segments {
         }
     }
 
+    /// Whether the segment that is written to lies where it should. Older ones are removed as a matter of course.
+    pub(super) fn newest_is_there(&self) -> bool {
+        let newest = self.lock().back().cloned();
+        newest.is_none_or(|s| s.inode.is_at(&s.path))
+    }
+
     fn lock(&self) -> MutexGuard<'_, VecDeque<Segment>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -102,6 +134,8 @@ pub(super) struct Journal {
     durable: bool,
     size: u64,
     active: Option<Active>,
+    /// Its files were removed, and there is nothing in their place yet: what is written now would be lost.
+    stranded: bool,
 }
 
 #[derive(Debug)]
@@ -114,7 +148,7 @@ impl Journal {
     /// Begins with a new segment at the first write: what was there before is never written to again.
     pub(super) fn new(database: &Path, epoch: &str, durable: bool, max_bytes: u64) -> Self {
         let size = (max_bytes / SHARE).clamp(SEGMENT.0, SEGMENT.1);
-        Self { database: database.to_owned(), epoch: epoch.to_owned(), durable, size, active: None }
+        Self { database: database.to_owned(), epoch: epoch.to_owned(), durable, size, active: None, stranded: false }
     }
 
     /// Writes encoded records, the first of them numbered `first`, in one piece; true if that began a new segment.
@@ -122,6 +156,9 @@ impl Journal {
     /// # Errors
     /// What the system said; none of the records is in the journal then.
     pub(super) fn append(&mut self, first: u64, records: &[u8], segments: &Segments) -> io::Result<bool> {
+        if self.stranded {
+            return Err(io::Error::new(io::ErrorKind::NotFound, "its files were removed"));
+        }
         let full = |a: &Active| a.length > HEAD as u64 && a.length + records.len() as u64 > self.size;
         let begins = self.active.as_ref().is_none_or(full);
         if begins {
@@ -147,21 +184,80 @@ impl Journal {
     }
 
     fn begin(&self, first: u64, segments: &Segments) -> io::Result<Active> {
+        let (file, segment) = self.make(first, &[])?;
+        let length = segment.bytes;
+        let mut all = segments.lock();
+        all.retain(|s| s.first != first);
+        all.push_back(segment);
+        Ok(Active { file, length })
+    }
+
+    /// Makes a segment that begins with these encoded records.
+    fn make(&self, first: u64, records: &[u8]) -> io::Result<(File, Segment)> {
         let path = segment::path(&self.database, first);
         let mut options = OpenOptions::new();
         // The number is free, so a file of this name holds no event: the begin of a segment that was not written to.
-        let file = options.write(true).create(true).truncate(true).mode(0o600).open(&path)?;
+        let file = options.read(true).write(true).create(true).truncate(true).mode(0o600).open(&path)?;
         file.write_all_at(&segment::head(&self.epoch, first), 0)?;
+        file.write_all_at(records, HEAD as u64)?;
         if self.durable {
             file.sync_data()?;
             if let Some(directory) = path.parent().filter(|d| !d.as_os_str().is_empty()) {
                 File::open(directory)?.sync_all()?;
             }
         }
-        let mut all = segments.lock();
-        all.retain(|s| s.first != first);
-        all.push_back(Segment { first, path, bytes: HEAD as u64 });
-        Ok(Active { file, length: HEAD as u64 })
+        let bytes = (HEAD + records.len()) as u64;
+        let inode = Inode::of(&file)?;
+        Ok((file, Segment { first, path, bytes, inode }))
+    }
+
+    /// Writes nothing more, as it would be lost.
+    pub(super) fn strand(&mut self) {
+        self.stranded = true;
+    }
+
+    /// Writes again what was removed from under the process and is still at hand: what the open segment holds, and before
+    /// it the events of `memory`, oldest first, that no file of the journal has. From here until it has succeeded nothing
+    /// is written to files that nobody would find.
+    pub(super) fn rescue(&mut self, memory: &[Arc<Event>], segments: &Segments) -> io::Result<()> {
+        self.stranded = true;
+        segments.lock().retain(|s| s.inode.is_at(&s.path));
+        if let Some(active) = self.active.take() {
+            let moved = self.move_active(&active, segments);
+            // It is the only place where its records are until they are in another.
+            self.active = Some(active);
+            if let Some(moved) = moved? {
+                self.active = Some(moved);
+            }
+        }
+        let known = segments.first().unwrap_or(u64::MAX);
+        let mut records = Vec::new();
+        let older = memory.iter().filter(|e| e.seq < known);
+        for event in older.clone() {
+            record::encode(&mut records, event.seq, event.accepted, event.origin.as_deref(), &event.draft)?;
+        }
+        if let Some(oldest) = older.clone().next() {
+            let (_, segment) = self.make(oldest.seq, &records)?;
+            segments.lock().push_front(segment);
+        }
+        self.stranded = false;
+        Ok(())
+    }
+
+    /// The open segment as a new file, if its own is gone.
+    fn move_active(&self, active: &Active, segments: &Segments) -> io::Result<Option<Active>> {
+        let inode = Inode::of(&active.file)?;
+        if segments.lock().back().is_some_and(|s| s.inode == inode) {
+            return Ok(None);
+        }
+        let mut records = vec![0; usize::try_from(active.length).map_err(io::Error::other)? - HEAD];
+        active.file.read_exact_at(&mut records, HEAD as u64)?;
+        let Some(Head::Ours { first, .. }) = segment::read_head(&active.file)? else {
+            return Err(io::Error::other("the open segment has no head"));
+        };
+        let (file, segment) = self.make(first, &records)?;
+        segments.lock().push_back(segment);
+        Ok(Some(Active { file, length: active.length }))
     }
 }
 

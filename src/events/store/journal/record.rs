@@ -12,6 +12,15 @@
 //! | 4, 4, 4 | the lengths of name, subtype and session; a session length of `ffffffff` says that there is none |
 //! | 8, 4, 4 | only where the highest bit of the name's length is set, for an event of another node: its number there, and the lengths of node and epoch |
 //! | ... | node and epoch of such an event, name, subtype, session, and up to the end the payload; each UTF-8 |
+//!
+//! The event of a post with an idempotency key has that before its record, and both count as one. A version that knows
+//! no keys passes over these bytes and finds the event behind them.
+//!
+//! | bytes | what |
+//! |---|---|
+//! | 4 | `mpmK` |
+//! | 4 | CRC-32 of the key |
+//! | 16 | the key |
 
 use std::sync::Arc;
 
@@ -31,6 +40,10 @@ const NO_SESSION: u32 = u32::MAX;
 const ELSEWHERE: u32 = 1 << 31;
 /// ... in so many bytes, and its texts.
 const ORIGIN: usize = 16;
+/// What the key before a record begins with, ...
+const KEYED: [u8; 4] = *b"mpmK";
+/// ... and all its bytes.
+const KEY: usize = 24;
 /// The longest record; no body that is accepted comes near.
 const MAX: usize = 1 << 30;
 
@@ -41,6 +54,8 @@ pub struct Record<'a> {
     pub seq: u64,
     /// When it was accepted.
     pub accepted: Timestamp,
+    /// The idempotency key it was posted with.
+    pub key: Option<u128>,
     /// Node, epoch and number where it was accepted first, if not here.
     pub origin: Option<(&'a str, &'a str, u64)>,
     /// See [`Draft`].
@@ -71,7 +86,8 @@ pub enum Fault {
 /// [`Fault`]. Never panics, and never reads or allocates by a length that `bytes` do not have.
 pub fn parse(bytes: &[u8]) -> Result<(Record<'_>, usize), Fault> {
     let total = total(bytes)?;
-    let whole = bytes.get(..total).ok_or(Fault::Short)?;
+    let (key, before) = key(bytes)?;
+    let whole = bytes.get(before..total).ok_or(Fault::Short)?;
     if u32_at(whole, 4) != crc32fast::hash(&whole[8..]) {
         return Err(Fault::Damaged);
     }
@@ -95,11 +111,30 @@ pub fn parse(bytes: &[u8]) -> Result<(Record<'_>, usize), Fault> {
     let subtype = take(u32_at(body, 20))?;
     let session = if session_len == NO_SESSION { None } else { Some(take(session_len)?) };
     let payload = std::str::from_utf8(rest).map_err(|_| Fault::Damaged)?;
-    Ok((Record { seq: u64_at(body, 0), accepted, origin, name, subtype, session, payload }, total))
+    Ok((Record { seq: u64_at(body, 0), accepted, key, origin, name, subtype, session, payload }, total))
 }
 
-/// How many bytes the record takes that `bytes` begin with; `Short` until that can be told.
+/// The key that `bytes` begin with, and how many bytes it takes: none and 0 where a record begins at once.
+fn key(bytes: &[u8]) -> Result<(Option<u128>, usize), Fault> {
+    if !bytes.starts_with(&KEYED) {
+        return Ok((None, 0));
+    }
+    let whole: &[u8; KEY] = bytes.first_chunk().ok_or(Fault::Short)?;
+    let mut key = [0; 16];
+    key.copy_from_slice(&whole[8..]);
+    if u32_at(whole, 4) != crc32fast::hash(&key) {
+        return Err(Fault::Damaged);
+    }
+    Ok((Some(u128::from_le_bytes(key)), KEY))
+}
+
+/// How many bytes the record takes that `bytes` begin with, its key included; `Short` until that can be told.
 pub(super) fn total(bytes: &[u8]) -> Result<usize, Fault> {
+    let (_, before) = key(bytes)?;
+    Ok(before + without_key(&bytes[before..])?)
+}
+
+fn without_key(bytes: &[u8]) -> Result<usize, Fault> {
     let known = bytes.len().min(MAGIC.len());
     if bytes[..known] != MAGIC[..known] {
         return Err(Fault::Damaged);
@@ -109,6 +144,14 @@ pub(super) fn total(bytes: &[u8]) -> Result<usize, Fault> {
     }
     let length = u32_at(bytes, 8) as usize;
     if (FIXED..=MAX).contains(&length) { Ok(HEAD + length) } else { Err(Fault::Damaged) }
+}
+
+/// Appends the key of the event whose record is appended next.
+pub fn encode_key(out: &mut Vec<u8>, key: u128) {
+    let key = key.to_le_bytes();
+    out.extend_from_slice(&KEYED);
+    out.extend_from_slice(&crc32fast::hash(&key).to_le_bytes());
+    out.extend_from_slice(&key);
 }
 
 /// Appends an event's record.
@@ -210,33 +253,43 @@ mod tests {
         }
     }
 
-    fn bytes(event: &Event) -> Vec<u8> {
+    fn bytes(event: &Event, key: Option<u128>) -> Vec<u8> {
         let mut out = Vec::new();
+        key.into_iter().for_each(|key| encode_key(&mut out, key));
         encode(&mut out, event.seq, event.accepted, event.origin.as_deref(), &event.draft).unwrap();
         out
     }
 
     proptest! {
         #[test]
-        fn what_is_written_is_read_whatever_follows(event in events(), after in proptest::collection::vec(any::<u8>(), 0..50)) {
-            let mut whole = bytes(&event);
+        fn what_is_written_is_read_whatever_follows(
+            event in events(),
+            key in any::<Option<u128>>(),
+            after in proptest::collection::vec(any::<u8>(), 0..50),
+        ) {
+            let mut whole = bytes(&event, key);
             let length = whole.len();
             whole.extend(after);
             let (record, taken) = parse(&whole).unwrap();
-            prop_assert_eq!((record.to_event(), taken), (event, length));
+            prop_assert_eq!((record.key, record.to_event(), taken), (key, event, length));
         }
 
         #[test]
-        fn no_piece_of_a_record_is_one(event in events()) {
-            let whole = bytes(&event);
+        fn no_piece_of_a_record_is_one(event in events(), key in any::<Option<u128>>()) {
+            let whole = bytes(&event, key);
             for end in 0..whole.len() {
                 prop_assert_eq!(parse(&whole[..end]), Err(Fault::Short));
             }
         }
 
         #[test]
-        fn no_flipped_bit_goes_unseen(event in events(), at in any::<proptest::sample::Index>(), bit in 0..8_u32) {
-            let mut whole = bytes(&event);
+        fn no_flipped_bit_goes_unseen(
+            event in events(),
+            key in any::<Option<u128>>(),
+            at in any::<proptest::sample::Index>(),
+            bit in 0..8_u32,
+        ) {
+            let mut whole = bytes(&event, key);
             let at = at.index(whole.len());
             whole[at] ^= 1_u8 << bit;
             prop_assert!(parse(&whole).is_err());

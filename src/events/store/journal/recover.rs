@@ -7,8 +7,9 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use super::segment::{self, Head, Scan, Step};
-use super::{Segment, record};
+use super::{Inode, Segment, record};
 use crate::events::store::arrivals::Cursors;
+use crate::events::store::keys::Recent;
 use crate::events::store::schema;
 
 /// What was found.
@@ -22,6 +23,8 @@ pub(in crate::events::store) struct Recovered {
     pub set_aside: Vec<PathBuf>,
     /// How far the events of other nodes reach in them.
     pub cursors: Cursors,
+    /// The keys of the events in them.
+    pub keys: Recent,
 }
 
 /// Why the journal cannot be used as it is.
@@ -60,7 +63,7 @@ pub(in crate::events::store) fn recover(database: &Path, epoch: &mut Option<Stri
                 continue;
             }
         }
-        let mut checked = check(file, *first, end, &recovered.cursors).map_err(failed("read", path))?;
+        let mut checked = check(file, *first, end, &recovered).map_err(failed("read", path))?;
         if let Some(sound) = checked.sound.take() {
             let aside = replace(path, &sound, epoch.as_deref().unwrap_or_default(), *first);
             recovered.set_aside.push(aside.map_err(failed("set aside", path))?);
@@ -75,7 +78,8 @@ pub(in crate::events::store) fn recover(database: &Path, epoch: &mut Option<Stri
             continue;
         }
         recovered.last = checked.last;
-        recovered.segments.push_back(Segment { first: *first, path: path.clone(), bytes: checked.bytes });
+        let inode = Inode::at(path).map_err(failed("read", path))?;
+        recovered.segments.push_back(Segment { first: *first, path: path.clone(), bytes: checked.bytes, inode });
     }
     Ok(recovered)
 }
@@ -92,7 +96,7 @@ struct Checked {
     sound: Option<Vec<u8>>,
 }
 
-fn check(file: File, first: u64, end: u64, cursors: &Cursors) -> io::Result<Checked> {
+fn check(file: File, first: u64, end: u64, found_so_far: &Recovered) -> io::Result<Checked> {
     let size = file.metadata()?.len();
     let (mut scan, mut last, mut good) = (Scan::new(file), 0, segment::HEAD as u64);
     let (mut sound, mut damaged) = (Vec::new(), false);
@@ -102,10 +106,14 @@ fn check(file: File, first: u64, end: u64, cursors: &Cursors) -> io::Result<Chec
             Step::Record(found) => {
                 last = found.seq;
                 if let Some((node, epoch, seq)) = found.origin {
-                    cursors.reach(node, epoch, seq);
+                    found_so_far.cursors.reach(node, epoch, seq);
+                }
+                if let Some(key) = found.key {
+                    found_so_far.keys.note(found.seq, key);
                 }
                 if damaged {
                     let event = found.to_event();
+                    found.key.into_iter().for_each(|key| record::encode_key(&mut sound, key));
                     record::encode(&mut sound, event.seq, event.accepted, event.origin.as_deref(), &event.draft)?;
                 } else {
                     good = scan.at();

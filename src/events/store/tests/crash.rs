@@ -6,6 +6,11 @@ use super::*;
 
 const PATH: &str = "MPM_MONITOR_TEST_APPEND_TO";
 
+/// A key of its own for each token.
+fn key(token: &str) -> u128 {
+    token.bytes().fold(0, |key, byte| key.wrapping_mul(257).wrapping_add(byte.into()))
+}
+
 /// Appends from eight threads and prints each number once it is promised, until it is killed.
 fn append_forever(path: &Path) {
     let store = Store::open(config(path), &Pulse::new(), &Components::new(), Box::new(|_| {})).unwrap();
@@ -16,7 +21,7 @@ fn append_forever(path: &Path) {
                 let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
                 for n in 0.. {
                     let token = format!("{}-{thread}-{n}", std::process::id());
-                    let seq = runtime.block_on(store.append(draft(&token))).unwrap();
+                    let seq = runtime.block_on(store.append_keyed(draft(&token), key(&token))).unwrap();
                     #[expect(clippy::disallowed_methods, reason = "the parent reads it, a panic is no end")]
                     if writeln!(std::io::stdout(), "acked {seq} {token}").is_err() {
                         // Nobody reads any more: the test is gone.
@@ -36,6 +41,7 @@ async fn every_promised_event_survives_kill_nine_exactly_once() {
     let dir = tempfile::tempdir().unwrap();
     let config = config(&dir.path().join("events.db"));
     let mut acked = HashMap::new();
+    let mut epoch = None;
     let name = "events::store::tests::crash::every_promised_event_survives_kill_nine_exactly_once";
     for round in 0..6 {
         let mut child = Command::new(std::env::current_exe().unwrap())
@@ -76,7 +82,9 @@ async fn every_promised_event_survives_kill_nine_exactly_once() {
         for (seq, token) in &acked {
             let event = &stored[usize::try_from(*seq).unwrap() - 1];
             assert_eq!(event.draft, draft(token), "round {round}, number {seq}");
+            assert!(store.has_key(key(token)).await.unwrap(), "round {round}, the key of number {seq}");
         }
+        assert_eq!(epoch.get_or_insert(store.epoch().to_owned()), store.epoch(), "a kill loses no number");
         close(&store);
     }
 }

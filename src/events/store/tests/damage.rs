@@ -46,7 +46,7 @@ async fn damage_inside(config: &StoreConfig) {
     }
 }
 
-fn tell_that_it_ended(config: &StoreConfig, clean: &str, boot: &str) {
+pub(super) fn tell_that_it_ended(config: &StoreConfig, clean: &str, boot: &str) {
     let other = rusqlite::Connection::open(&config.path).unwrap();
     let sql = "UPDATE meta SET value = CASE key WHEN 'clean' THEN ?1 ELSE ?2 END WHERE key IN ('clean', 'boot')";
     other.execute(sql, [clean, boot]).unwrap();
@@ -116,6 +116,83 @@ async fn an_event_that_meets_damage_is_stored_in_the_fresh_database() {
     until("a fresh one has it", async || store.set_aside().is_none() && !aside(dir.path()).is_empty()).await;
     until("and what the journal still has", async || store.unindexed() == 0).await;
     assert_eq!(all(&store).await.iter().map(|e| e.seq).collect::<Vec<_>>(), [1, 2]);
+    close(&store);
+}
+
+/// Damages rows as no program of ours does: text that is none, JSON that is none, numbers that are none.
+fn damage_rows(config: &StoreConfig) {
+    let other = rusqlite::Connection::open(&config.path).unwrap();
+    other
+        .execute_batch(
+            "UPDATE events SET accepted = 'yesterday' WHERE seq = 1;
+             UPDATE events SET payload = CAST(x'7b22ff227d' AS TEXT) WHERE seq = 5;
+             UPDATE events SET payload = '{\"n\":' WHERE seq = 10;
+             UPDATE events SET payload = '{' || char(10) || '}' WHERE seq = 15;
+             UPDATE events SET session = CAST(x'ff' AS TEXT) WHERE seq = 30;",
+        )
+        .unwrap();
+}
+
+#[tokio::test]
+async fn damaged_rows_are_left_out_counted_and_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(&dir.path().join("events.db"));
+    let (store, _) = open(&config);
+    for n in 1..=30 {
+        store.append(draft(&n.to_string())).await.unwrap();
+    }
+    close(&store);
+    damage_rows(&config);
+    let (store, components) = open(&config);
+    let newest: Vec<_> = store.latest(3).await.unwrap().iter().map(|e| e.seq).collect();
+    assert_eq!((newest, store.damaged()), (vec![27, 28, 29], 1), "the history at the start");
+    let good: Vec<u64> = (1..=30).filter(|n| ![1, 5, 10, 15, 30].contains(n)).collect();
+    for _ in 0..2 {
+        assert_eq!(all(&store).await.iter().map(|e| e.seq).collect::<Vec<_>>(), good);
+        assert_eq!(store.damaged(), 5, "each is counted once");
+    }
+    let page = store.after(0, 8, &Filter::default()).await.unwrap();
+    assert_eq!((page.events.last().unwrap().seq, page.damaged, page.complete), (11, 3, false));
+    assert_eq!((page.oldest_seq, page.last_seq), (1, 30));
+    let (state, detail) = told(&components);
+    assert_eq!((state, detail.as_str()), (State::Degraded, "5 damaged events of the database are left out"));
+    assert_eq!(store.append(draft("31")).await.unwrap(), 31);
+    store.set_limits(4, 1 << 50, Duration::MAX);
+    until("damaged ones grow old as well", async || {
+        store.after(0, 1, &Filter::default()).await.unwrap().oldest_seq > 27
+    })
+    .await;
+    close(&store);
+    assert!(aside(dir.path()).is_empty(), "the good ones stay where they are");
+}
+
+#[tokio::test]
+async fn a_database_without_a_certain_last_number_is_set_aside() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(&dir.path().join("events.db"));
+    close(&open(&config).0);
+    let other = rusqlite::Connection::open(&config.path).unwrap();
+    other.execute("UPDATE meta SET value = 'many' WHERE key = 'seq'", []).unwrap();
+    drop(other);
+    let (store, components) = open(&config);
+    assert!(told(&components).1.contains("set aside"));
+    close(&store);
+}
+
+#[tokio::test]
+async fn an_emptied_database_is_set_aside_and_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(&dir.path().join("events.db"));
+    let (store, components) = open(&config);
+    assert_eq!(told(&components), (State::Ok, String::new()), "a first start is none");
+    store.append(draft("1")).await.unwrap();
+    let epoch = store.epoch().to_owned();
+    close(&store);
+    std::fs::write(&config.path, "").unwrap();
+    let (store, components) = open(&config);
+    assert!(told(&components).1.contains("set aside"), "{:?}", told(&components));
+    assert_eq!(aside(dir.path()).len(), 1);
+    assert_ne!(store.epoch(), epoch);
     close(&store);
 }
 

@@ -3,8 +3,11 @@ mod bounds;
 mod crash;
 mod damage;
 mod disk;
+mod epoch;
 mod flow;
+mod gone;
 mod journal;
+mod keys;
 
 use super::*;
 use crate::runtime::components::State;
