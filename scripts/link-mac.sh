@@ -31,7 +31,12 @@ lief.logging.disable()
 path = sys.argv[1]
 binary = lief.MachO.parse(path).at(0)
 print(f"{path}: {os.path.getsize(path) / 1e6:.1f} MB, {binary.header.cpu_type.name}, signed: {binary.has_code_signature}")
-print("libraries:", ", ".join(library.name for library in binary.libraries))
+libraries = [library.name for library in binary.libraries]
+print("libraries:", ", ".join(libraries))
+frameworks = [name for name in libraries if ".framework/" in name]
+if frameworks:
+    # A framework brings threads along, and a copy of the process (fork) may not use it.
+    sys.exit(f"error: it links to {', '.join(frameworks)}")
 names = sorted(s.name for s in binary.imported_symbols)
 print(f"{len(names)} symbols, of them of launchd:", ", ".join(n for n in names if "launch" in n) or "none")
 PYTHON

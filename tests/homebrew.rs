@@ -135,3 +135,20 @@ fn it_serves_under_the_plain_unit_that_brew_writes() {
     assert_eq!(daemon.end(harness::daemon::SOON), 0);
     assert!(std::fs::read_to_string(place.path("logs/monitor.log")).unwrap().contains("cleanup completed"));
 }
+
+/// Under that unit nobody but the process itself ends a hang; systemd then starts another one.
+#[cfg(debug_assertions)]
+#[test]
+fn hang_under_the_plain_unit_ends_the_process() {
+    let Some(formula) = formula() else { return };
+    let (place, port) = (harness::daemon::Place::new(), harness::http::free_port());
+    let mut command = place.command(["run", "--port", &port.to_string()]);
+    for (name, value) in formula["linux"]["environment_variables"].as_object().unwrap() {
+        if name.starts_with("MPM_MONITOR_WATCHDOG") {
+            command.env(name, value.as_str().unwrap());
+        }
+    }
+    command.env("MPM_MONITOR_FAILPOINT", "hang-after-ready").env("MPM_MONITOR_WATCHDOG_TIMEOUT", "1s");
+    let mut daemon = harness::command::Running::start(&mut command);
+    assert_eq!(daemon.end(harness::daemon::SOON), 70, "{:?}", daemon.seen);
+}

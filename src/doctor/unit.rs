@@ -270,7 +270,7 @@ fn program_checks(subject: &Subject, seen: &Seen) -> [Check; 2] {
             };
             let install = subject.verb("install").replacen("mpm-monitor", to, 1);
             let copy = program::advice(Path::new(&shown), subject.scope);
-            let next = if subject.is_root { copy.trim_start_matches(sudo).to_owned() } else { copy };
+            let next = if subject.is_root { copy.replace(sudo, "") } else { copy };
             Check::failed(Code::ProgramLasts, format!("the program {why}"))
                 .seen(&shown)
                 .next(format!("{next} && {install}"))

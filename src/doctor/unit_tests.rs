@@ -50,7 +50,7 @@ fn pain_3_a_program_that_is_gone_or_will_be_is_told() {
         let lasts = find(&checks, Code::ProgramLasts);
         assert_eq!(lasts.outcome, Outcome::Failed, "{path}");
         let next = lasts.next.as_ref().unwrap();
-        assert!(next.starts_with(&format!("install -Dm755 {path} ~/.local/bin/")), "{next}");
+        assert!(next.starts_with(&format!("install -d ~/.local/bin && install -m755 {path} ~/.local/bin/")), "{next}");
         assert!(next.ends_with(" && ~/.local/bin/mpm-monitor install --user --port 8765"), "{next}");
     }
 }

@@ -19,6 +19,9 @@ pub struct Owner {
     pub kind: Kind,
 }
 
+/// What to type to see all listeners and their processes.
+const WHO: &str = if cfg!(target_os = "macos") { "sudo lsof -nP -iTCP -sTCP:LISTEN" } else { "sudo ss -ltnp" };
+
 /// What kind of program it is to us.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case", tag = "kind")]
@@ -46,7 +49,7 @@ impl fmt::Display for Owner {
         match (&self.pid, &self.program) {
             (Some(pid), Some(program)) => write!(f, "{program} (pid {pid})")?,
             (Some(pid), None) => write!(f, "pid {pid}")?,
-            _ => write!(f, "a process that only root may see (try `sudo ss -ltnp`)")?,
+            _ => write!(f, "a process that only root may see (try `{WHO}`)")?,
         }
         match &self.kind {
             Kind::MpmMonitor { version, instance_id } => {

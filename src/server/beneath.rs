@@ -24,6 +24,9 @@ pub enum BeneathError {
     /// This user may not read it.
     #[error("permission denied")]
     Forbidden,
+    /// The privacy settings of macOS keep it from this program, whatever the file's mode allows.
+    #[error("macOS keeps it from this program (System Settings > Privacy & Security > Files and Folders)")]
+    Guarded,
     /// The disk or the process's limits.
     #[error("cannot open it: {0}")]
     Io(io::Error),
@@ -34,6 +37,11 @@ impl From<io::Error> for BeneathError {
         use io::ErrorKind as Kind;
         match (error.kind(), error.raw_os_error()) {
             // The system's own refusal has a number; what leads out of the folder is refused by the library, without one.
+            (Kind::PermissionDenied, Some(number))
+                if cfg!(target_os = "macos") && Errno::from_raw_os_error(number) == Errno::PERM =>
+            {
+                Self::Guarded
+            }
             (Kind::PermissionDenied, Some(_)) => Self::Forbidden,
             (Kind::PermissionDenied, None) => Self::Outside,
             (Kind::NotFound | Kind::NotADirectory | Kind::InvalidFilename | Kind::InvalidInput, _) => Self::Absent,

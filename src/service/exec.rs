@@ -114,13 +114,23 @@ pub fn own_runtime_dir() -> Option<PathBuf> {
 /// [`ExecError::Missing`].
 pub fn find(tool: &str) -> Result<PathBuf, ExecError> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    DIRECTORIES
-        .iter()
-        .map(PathBuf::from)
-        .chain(std::env::split_paths(&path).filter(|p| p.is_absolute()))
-        .map(|d| d.join(tool))
+    places(tool, &path, cfg!(target_os = "macos"))
+        .into_iter()
         .find(|p| is_executable(p))
         .ok_or_else(|| ExecError::Missing(tool.to_owned()))
+}
+
+/// Where Apple's developer tools are, once they are installed.
+const DEVELOPER: [&str; 2] =
+    ["/Library/Developer/CommandLineTools/usr/bin", "/Applications/Xcode.app/Contents/Developer/usr/bin"];
+
+/// Where a tool may be, best first. A Mac without developer tools has a `/usr/bin/git` that only opens an installer at the
+/// screen; with them, it is a detour to the real one.
+fn places(tool: &str, path: &OsStr, is_mac: bool) -> Vec<PathBuf> {
+    let developer = DEVELOPER.iter().filter(|_| is_mac);
+    let all = DIRECTORIES.iter().chain(developer).map(PathBuf::from);
+    let all = all.chain(std::env::split_paths(path).filter(|p| p.is_absolute())).map(|d| d.join(tool));
+    all.filter(|p| !is_mac || p != Path::new("/usr/bin/git")).collect()
 }
 
 fn is_executable(path: &Path) -> bool {
@@ -360,6 +370,17 @@ mod tests {
     fn is_zombie(pid: Pid) -> bool {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('Z'))
+    }
+
+    #[test]
+    fn git_of_a_mac_is_never_the_one_that_opens_an_installer() {
+        let all = |tool: &str, is_mac| places(tool, "/opt/homebrew/bin:/usr/bin:bin".as_ref(), is_mac);
+        let mac = all("git", true);
+        assert!(!mac.contains(&"/usr/bin/git".into()), "{mac:?}");
+        assert!(mac.contains(&"/Library/Developer/CommandLineTools/usr/bin/git".into()), "{mac:?}");
+        assert!(mac.contains(&"/opt/homebrew/bin/git".into()) && !mac.contains(&"bin/git".into()), "{mac:?}");
+        assert_eq!(all("git", false)[0], Path::new("/usr/bin/git"));
+        assert_eq!(all("launchctl", true)[0], Path::new("/usr/bin/launchctl"));
     }
 
     #[test]

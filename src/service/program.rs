@@ -45,6 +45,10 @@ pub enum ProgramError {
     Unknown(String),
 }
 
+/// Folders that are emptied, on Linux and on macOS.
+const TEMPORARY: [&str; 6] =
+    ["/tmp", "/var/tmp", "/var/folders", "/private/tmp", "/private/var/tmp", "/private/var/folders"];
+
 /// Why a path does not last; `None` if it does.
 pub fn transient(path: &Path) -> Option<&'static str> {
     let parts: Vec<&str> =
@@ -61,8 +65,10 @@ pub fn transient(path: &Path) -> Option<&'static str> {
         Some("is in the Nix store, where garbage collection removes it")
     } else if has([".nvm", "versions"]) || parts.contains(&"node_modules") {
         Some("is in a versioned folder of a package manager, which the next upgrade removes")
-    } else if path.starts_with("/tmp") || path.starts_with("/var/tmp") || path.starts_with("/private/tmp") {
+    } else if TEMPORARY.iter().any(|dir| path.starts_with(dir)) {
         Some("is in a temporary folder, which is emptied")
+    } else if path.starts_with("/Volumes") {
+        Some("is on a volume that need not be there when the service starts")
     } else if path.starts_with("/proc") || path.starts_with("/dev") {
         Some("is not a file of its own")
     } else {
@@ -107,8 +113,12 @@ pub fn choose(given: Option<&Path>, scope: Scope) -> Result<PathBuf, ProgramErro
 /// What to type so that the program lasts.
 pub fn advice(path: &Path, scope: Scope) -> String {
     match scope {
-        Scope::System => format!("sudo install -m755 {} /usr/local/bin/mpm-monitor", path.display()),
-        Scope::User => format!("install -Dm755 {} ~/.local/bin/mpm-monitor", path.display()),
+        // A Mac's `install` makes no folders on the way, and a new Mac has neither of these.
+        Scope::System => format!(
+            "sudo install -d /usr/local/bin && sudo install -m755 {} /usr/local/bin/mpm-monitor",
+            path.display()
+        ),
+        Scope::User => format!("install -d ~/.local/bin && install -m755 {} ~/.local/bin/mpm-monitor", path.display()),
     }
 }
 
@@ -225,6 +235,9 @@ mod tests {
             "/home/a/.nvm/versions/node/v20/bin/mpm-monitor",
             "/tmp/mpm-monitor",
             "/var/tmp/x/mpm-monitor",
+            "/var/folders/zz/x/T/mpm-monitor",
+            "/private/var/folders/zz/x/T/mpm-monitor",
+            "/Volumes/Stick/mpm-monitor",
         ] {
             assert!(transient(Path::new(path)).is_some(), "{path}");
         }
@@ -244,7 +257,7 @@ mod tests {
     fn the_test_program_itself_is_in_a_build_tree() {
         let error = choose(None, Scope::User).unwrap_err();
         assert!(matches!(error, ProgramError::Transient { .. }), "{error}");
-        assert!(error.to_string().contains("install -Dm755 "), "{error}");
+        assert!(error.to_string().contains("install -d ~/.local/bin && install -m755 "), "{error}");
     }
 
     #[test]

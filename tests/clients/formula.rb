@@ -61,4 +61,4 @@ services = %i[macos linux].to_h do |system|
   words.instance_eval(&MpmMonitor.block)
   [system, words.said]
 end
-puts JSON.generate(services.merge(formula: MpmMonitor.said, methods: MpmMonitor.instance_methods(false)))
+puts JSON.generate(services.merge(formula: MpmMonitor.said, methods: MpmMonitor.instance_methods(false).sort))

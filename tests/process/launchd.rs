@@ -127,3 +127,26 @@ fn child_of_a_job_is_not_the_job() {
     let mut daemon = Running::start(job(&place, port).env("MPM_MONITOR_TEST_LAUNCHD", "1"));
     assert_eq!(daemon.end(SOON), 69, "{:?}", daemon.seen);
 }
+
+/// launchd and shells on macOS give 256 descriptors, of which each client takes one and more.
+#[test]
+fn low_limit_of_open_files_is_raised_at_the_start() {
+    let (place, port) = (Place::new(), http::free_port());
+    let command = place.command(["run"]);
+    let mut limited = Command::new("sh");
+    limited.args([
+        "-c",
+        "ulimit -S -n 256 && exec \"$0\" run --port \"$1\"",
+        &crate::harness::program(),
+        &port.to_string(),
+    ]);
+    limited.env_clear().envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let daemon = Running::start(&mut limited);
+    ready(port, daemon.pid());
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", daemon.pid())).unwrap();
+    let line = limits.lines().find(|l| l.starts_with("Max open files")).unwrap();
+    let soft: u64 = line.split_whitespace().nth(3).unwrap().parse().unwrap();
+    assert!(soft >= 4096, "{line}");
+    let streams: Vec<_> = (0..400).map(|_| std::net::TcpStream::connect(("127.0.0.1", port)).unwrap()).collect();
+    assert_eq!(http::get(port, "/ready").unwrap().status, 200, "with {} connections", streams.len());
+}

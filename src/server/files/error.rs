@@ -43,6 +43,12 @@ pub enum FileError {
     /// The service's user may not read it.
     #[error("Permission denied")]
     Forbidden,
+    /// The privacy settings of macOS keep it from the service.
+    #[error(
+        "Permission denied: macOS keeps this folder from the service; allow mpm-monitor in System Settings > Privacy & Security > \
+         Files and Folders (docs/macos.md)"
+    )]
+    Guarded,
     /// It has more bytes than are read.
     #[error("File too large (>{limit} bytes)")]
     TooLarge {
@@ -57,6 +63,11 @@ pub enum FileError {
     /// All the places for such work are taken, perhaps by a disk that hangs.
     #[error("other clients' files are being read; try again")]
     Busy,
+    /// The disk did not answer, or macOS asks at the screen whether this program may.
+    #[error(
+        "the file could not be read within {0} s: the disk does not answer, or macOS asks at the screen whether it may be"
+    )]
+    Slow(u64),
     /// There is no memory for an answer of that size now.
     #[error("{}", .0.message)]
     Room(Refusal),
@@ -92,10 +103,10 @@ impl FileError {
             Self::Absent | Self::NoDirectory => "not_found",
             Self::NotAFile => "not_a_file",
             Self::NotADirectory => "not_a_directory",
-            Self::Forbidden => "permission_denied",
+            Self::Forbidden | Self::Guarded => "permission_denied",
             Self::TooLarge { .. } => "too_large",
             Self::NotText => "not_text",
-            Self::Busy => "files_busy",
+            Self::Busy | Self::Slow(_) => "files_busy",
             Self::Room(refusal) => refusal.code,
             Self::Io(_) => "file_unreadable",
             Self::GitMissing => "git_missing",
@@ -109,11 +120,13 @@ impl FileError {
     pub const fn status(&self) -> StatusCode {
         match self {
             Self::Path(_) | Self::NotAFile | Self::NotADirectory => StatusCode::BAD_REQUEST,
-            Self::Disabled | Self::OtherUser | Self::Outside | Self::Secret | Self::Forbidden => StatusCode::FORBIDDEN,
+            Self::Disabled | Self::OtherUser | Self::Outside | Self::Secret | Self::Forbidden | Self::Guarded => {
+                StatusCode::FORBIDDEN
+            }
             Self::Absent | Self::NoDirectory => StatusCode::NOT_FOUND,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::NotText => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::Busy | Self::Room(_) | Self::GitMissing | Self::GitBusy | Self::GitMoving => {
+            Self::Busy | Self::Slow(_) | Self::Room(_) | Self::GitMissing | Self::GitBusy | Self::GitMoving => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             Self::GitTimeout(_) => StatusCode::GATEWAY_TIMEOUT,
@@ -129,6 +142,7 @@ impl From<BeneathError> for FileError {
             BeneathError::Outside => Self::Outside,
             BeneathError::NotAFile => Self::NotAFile,
             BeneathError::Forbidden => Self::Forbidden,
+            BeneathError::Guarded => Self::Guarded,
             BeneathError::Io(error) => Self::Io(error),
         }
     }

@@ -144,7 +144,7 @@ impl Files {
         match tokio::time::timeout(PATIENCE, done).await {
             Ok(Ok(result)) => result,
             Ok(Err(error)) => Err(FileError::Io(std::io::Error::other(error))),
-            Err(_) => Err(FileError::Busy),
+            Err(_) => Err(FileError::Slow(PATIENCE.as_secs())),
         }
     }
 

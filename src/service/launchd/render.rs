@@ -6,7 +6,7 @@
 
 use std::path::{Path, PathBuf};
 
-use ::launchd::{KeepAliveOptions, KeepAliveType, Launchd, LoadSessionType, ProcessType, ResourceLimits};
+use ::launchd::{KeepAliveOptions, KeepAliveType, Launchd, LoadSessionType, ProcessType};
 use plist::{Dictionary, Value};
 
 use crate::build::VERSION;
@@ -22,8 +22,6 @@ pub const THROTTLE: u32 = 10;
 /// How long the process has to end before it is killed, seconds: above the five in which clients and requests are drained.
 /// launchd's own is five on a current macOS.
 pub const EXIT_TIMEOUT: u32 = 15;
-/// Two descriptors for each client, and room for the store and for files; the default of 256 is too few.
-const FILES: u64 = 16384;
 /// Events may hold prompts and paths: for their own user alone.
 const UMASK: u16 = 0o077;
 /// Where programs are looked for besides the recorded directories: Homebrew's two places and the system's.
@@ -48,8 +46,7 @@ pub fn plist(definition: &Definition, paths: &Paths) -> Result<String, Unspeakab
         .with_process_type(ProcessType::Standard)
         .with_working_directory("/")
         .map_err(refused)?
-        .with_umask(UMASK)
-        .with_soft_resource_limits(ResourceLimits::new().with_number_of_files(FILES));
+        .with_umask(UMASK);
     if let Some(stderr) = paths.stderr(port) {
         job = job.with_standard_error_path(text(&stderr)?).map_err(refused)?;
     }

@@ -74,6 +74,15 @@ mod tests {
         assert_eq!(fired(&[ms(100); 120]).0, [ms(5100), ms(10100), ms(12500)]);
     }
 
+    /// What waits is one reload, however many changes it is for.
+    #[test]
+    fn however_much_happens_one_ring_and_one_note_wait() {
+        let (start, mut debounce) = (Instant::now(), Debounce::default());
+        (0..10_000).for_each(|_| debounce.changed(start));
+        assert_eq!(debounce.due(), Some(start + QUIET));
+        assert!(debounce.fire(start + QUIET) && debounce.due().is_none());
+    }
+
     proptest! {
         #[test]
         fn every_change_is_told_soon_and_few_are_told_often(pauses in prop::collection::vec(0_u64..2000, 0..300)) {
