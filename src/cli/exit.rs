@@ -69,7 +69,7 @@ impl Exit {
 
     /// Whether a restart cannot help: these stand in the units' `RestartPreventExitStatus=`.
     pub const fn is_permanent(self) -> bool {
-        matches!(self, Self::PortTaken | Self::AlreadyRunning | Self::NoPermission | Self::Config)
+        matches!(self, Self::Usage | Self::PortTaken | Self::AlreadyRunning | Self::NoPermission | Self::Config)
     }
 
     /// The code with this number, if it is one of ours.

@@ -105,7 +105,8 @@ pub(super) fn ports(context: &Context) -> (BTreeSet<u16>, Option<String>) {
         }
         Err(error) => Some(format!("{} instances may be missing: {error}", context.scope)),
     };
-    let files = std::fs::read_dir(&paths.runtime).into_iter().flatten().flatten().map(|e| e.path());
+    let dirs = paths.lock_dirs().into_iter().filter_map(|dir| std::fs::read_dir(dir).ok());
+    let files = dirs.flatten().flatten().map(|e| e.path());
     for path in files.filter(|p| p.extension().is_some_and(|x| x == "lock")) {
         // A lock nobody holds is what a killed process left.
         if lock::is_held(&path) != Some(false) {

@@ -99,7 +99,10 @@ const FILES: [(&str, &str); 5] = [
     ("~/.config/mpm-monitor/config.toml", "the settings of the user, which go before those"),
     ("/var/lib/mpm-monitor/PORT/", "events and crash ledger of an instance of the system manager"),
     ("~/.local/state/mpm-monitor/PORT/", "the same of an instance of the user's manager"),
-    ("/run/mpm-monitor/PORT.lock, $XDG_RUNTIME_DIR/mpm-monitor/PORT.lock", "held by the process that serves the port"),
+    (
+        "/run/mpm-monitor/PORT/PORT.lock, $XDG_RUNTIME_DIR/mpm-monitor/PORT.lock",
+        "held by the process that serves the port",
+    ),
 ];
 
 fn variables() -> Vec<(String, String)> {

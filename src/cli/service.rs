@@ -135,7 +135,7 @@ impl Context {
         let manager = self.need_manager()?;
         let job = manager.job(&manager.service_name(self.port))?;
         let receipt = self.paths.receipt(self.port).exists();
-        // Every port has a definition once the template is there.
+        // Every port has a definition where a package has put its template.
         if job.loaded && (receipt || job.enabled == "enabled" || job.phase != Phase::Stopped) {
             return Ok(job);
         }

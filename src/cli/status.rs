@@ -73,7 +73,7 @@ pub fn facts(context: &Context) -> Facts {
     if let Ok(observed) = observe::observe(port, paths, usable, &context.user) {
         facts.linger = observed.linger;
         facts.receipt = observed.receipt.is_some();
-        if let Some(unit) = observed.files.get(&paths.service(port)) {
+        if let Some(unit) = desired::definition_of(port, paths, &observed.files) {
             facts.unit_version = drift::header(unit).map(|h| h.program);
             facts.program = desired::program_of(unit, paths.kind);
         } else if facts.service.as_ref().is_some_and(|job| job.loaded) {

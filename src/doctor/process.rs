@@ -162,7 +162,10 @@ fn crash_loop(subject: &Subject, facts: &Facts) -> Check {
     // One that is ready is over it; `last-end` still tells of it.
     let is_up = facts.health.as_ref().is_some_and(|h| h.ready == Some(true));
     let many = usize::try_from(failures).is_ok_and(|n| n >= BURST) && !is_up;
-    let check = if let Some(failure) = gave_up {
+    let refused = job.filter(|j| j.result == "start-limit-hit" && j.last_exit == Some(LastExit::Code(0)));
+    let check = if let Some(job) = refused {
+        return Check::failed(Code::CrashLoop, ended(job)).next(subject.verb("start"));
+    } else if let Some(failure) = gave_up {
         Check::failed(Code::CrashLoop, format!("it gave up: {}", failure.reason)).seen(format!("at {}", failure.at))
     } else if limit {
         let restarts = job.and_then(|j| j.restarts).unwrap_or(0);

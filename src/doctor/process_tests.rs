@@ -65,6 +65,14 @@ fn pain_10_a_crash_loop_is_told_with_its_reason_on_both_managers() {
     let check = find(&checks, Code::CrashLoop);
     assert!(check.is_error() && check.evidence.iter().any(|e| e.contains("panic in hub")), "{check:?}");
     assert_eq!(check.next.as_deref(), Some("mpm-monitor logs --user --port 8765 -n 100"));
+    // One start too many is no failure of the service.
+    let refused =
+        Job { result: "start-limit-hit".into(), restarts: Some(0), last_exit: Some(LastExit::Code(0)), ..job(7) };
+    let refused = Job { phase: Phase::Failed, pid: None, ..refused };
+    let checks = all(Facts { service: Some(refused), ..Facts::default() }, Seen::default(), properties());
+    let check = find(&checks, Code::CrashLoop);
+    assert!(check.summary.contains("started too often"), "{check:?}");
+    assert_eq!(check.next.as_deref(), Some("mpm-monitor start --user --port 8765"));
     // launchd: the process itself gave up, or launchd waits before the next try.
     let gave_up = Ledger { gave_up: Some(failure), ..ledger };
     let ended = Job { phase: Phase::Stopped, pid: None, runs: Some(6), last_exit: Some(LastExit::Code(0)), ..job(7) };

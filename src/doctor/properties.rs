@@ -11,7 +11,7 @@ use crate::service::{Kind, files};
 
 /// The properties that are asked for.
 const ASKED: &str = "WatchdogUSec,WatchdogTimestampMonotonic,LimitNOFILESoft,MemoryMax,MemoryCurrent,ControlGroup,\
-PrivateTmp,DropInPaths";
+PrivateTmp,User,DropInPaths";
 
 /// What was said.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -30,6 +30,8 @@ pub struct Properties {
     pub cgroup: Option<String>,
     /// Whether it has a /tmp of its own.
     pub private_tmp: bool,
+    /// Who it runs as, where its definition says so.
+    pub user: Option<String>,
     /// The drop-ins that are in force.
     pub drop_ins: Vec<String>,
     /// The search path that the manager gives to what it starts.
@@ -73,6 +75,7 @@ fn parse(text: &str) -> Properties {
         memory: number("MemoryCurrent"),
         cgroup: get("ControlGroup").map(str::to_owned),
         private_tmp: get("PrivateTmp").is_some_and(|v| v != "no"),
+        user: get("User").map(str::to_owned),
         drop_ins: get("DropInPaths").map(|v| v.split(' ').map(str::to_owned).collect()).unwrap_or_default(),
         path: None,
     }

@@ -11,6 +11,8 @@ use super::check::{Check, Code, Looked, Severity, none_of};
 use super::process::{self, is_tmux};
 use super::procs::{self, Proc};
 use super::properties::{Properties, find_in};
+use crate::service::Scope;
+use crate::service::definition::NAME;
 
 /// The tools that are wanted.
 const TOOLS: [&str; 2] = ["tmux", "git"];
@@ -87,6 +89,13 @@ pub fn judge(
         match properties {
             _ if subject.paths.kind == crate::service::Kind::Launchd => {
                 Check::verified(Code::TmuxHidden, "launchd hides nothing")
+            }
+            // It receives what agents send, and watches nobody's.
+            Some(p) if p.private_tmp && subject.scope == Scope::System && p.user.as_deref() == Some(NAME) => {
+                Check::verified(
+                    Code::TmuxHidden,
+                    format!("the user {NAME} watches nobody's tmux, so it has a /tmp of its own"),
+                )
             }
             Some(p) if p.private_tmp => {
                 let check = Check::failed(Code::TmuxHidden, "PrivateTmp= hides the sockets of tmux from the service");

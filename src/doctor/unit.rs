@@ -53,8 +53,10 @@ pub fn look(subject: &Subject) -> Seen {
         let mode = std::fs::metadata(&path).ok()?.mode() & 0o7777;
         (mode & 0o022 != 0).then_some((path, mode))
     });
-    let definition = files::read(&paths.service(port)).ok().flatten();
-    let program = definition.and_then(|text| desired::program_of(&text, paths.kind)).map(|path| {
+    let texts = desired::candidates(port, paths).into_iter();
+    let texts = texts.filter_map(|(path, _)| Some((path.clone(), files::read(&path).ok().flatten()?))).collect();
+    let definition = desired::definition_of(port, paths, &texts);
+    let program = definition.and_then(|text| desired::program_of(text, paths.kind)).map(|path| {
         let runs = std::fs::metadata(&path).is_ok_and(|m| m.is_file() && m.mode() & 0o111 != 0);
         (path, runs)
     });

@@ -47,6 +47,7 @@ pub struct ApplyError {
 enum Undo {
     Restore { path: PathBuf, content: Vec<u8>, mode: u32 },
     Remove(PathBuf),
+    Relink { path: PathBuf, target: PathBuf },
     RemoveDir(PathBuf),
     RemoveUser(String),
     Disable(Vec<String>),
@@ -151,6 +152,8 @@ impl Applied<'_> {
             Undo::Restore { path, content, mode } => files::write(&path, &String::from_utf8_lossy(&content), mode)
                 .map_err(|e| said(format!("restore {}", path.display()))(e.into())),
             Undo::Remove(path) => remove(&path).map_err(|e| said(format!("remove {}", path.display()))(e.into())),
+            Undo::Relink { path, target } => std::os::unix::fs::symlink(target, &path)
+                .map_err(|e| said(format!("restore the link {}", path.display()))(e.into())),
             Undo::RemoveDir(path) => {
                 files::remove_if_empty(&path);
                 Ok(())
@@ -238,6 +241,10 @@ impl Applied<'_> {
                         files::make_dir(&missing, 0o755)?;
                         self.undo.push(Undo::RemoveDir(missing));
                     }
+                }
+                if let Ok(before) = fs::read_link(path) {
+                    fs::remove_file(path)?;
+                    self.undo.push(Undo::Relink { path: path.clone(), target: before });
                 }
                 std::os::unix::fs::symlink(target, path)?;
                 self.undo.push(Undo::Remove(path.clone()));

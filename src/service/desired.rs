@@ -1,6 +1,7 @@
 //! The files of a definition, for whichever manager; pure.
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use super::Kind;
 use super::definition::Definition;
@@ -51,17 +52,17 @@ fn systemd(definition: &Definition, paths: &Paths, observed: &Observed) -> Resul
             path: paths.service(port),
             content: render::service(definition)?,
             mode: 0o644,
-            shared: true,
+            shared: false,
             unit: true,
         });
     }
     if definition.socket && !packaged {
-        let socket = paths.socket();
+        let socket = paths.socket(port);
         all.extend(socket.map(|path| Desired {
             path,
             content: render::socket(),
             mode: 0o644,
-            shared: true,
+            shared: false,
             unit: true,
         }));
     }
@@ -84,21 +85,41 @@ fn systemd(definition: &Definition, paths: &Paths, observed: &Observed) -> Resul
     Ok(all)
 }
 
-/// Whether the templates of an installed package do for this definition: they run the same program, and nobody put others of
-/// their own before them. Then they are left to the package, whose upgrades bring new ones.
+/// Whether the templates of an installed package do for this definition: they run the same program, and nothing that stays goes
+/// before them. Then they are left to the package, whose upgrades bring new ones.
 pub fn packaged_serves(definition: &Definition, paths: &Paths, observed: &Observed) -> bool {
-    let before = [Some(paths.service(definition.port)), paths.socket()];
+    let own = [Some(paths.service(definition.port)), paths.socket(definition.port)];
     observed.packaged.as_ref() == Some(&definition.program)
-        && before.iter().flatten().all(|path| observed.files.get(path).is_none_or(|text| is_ours(text)))
+        && own.iter().flatten().all(|path| observed.files.get(path).is_none_or(|text| is_ours(text)))
+        && paths.old_templates().iter().all(|path| !observed.files.contains_key(path) || template_goes(path, observed))
+}
+
+/// Whether an old template is to be removed: it is ours, and no other instance is started from it.
+pub fn template_goes(path: &Path, observed: &Observed) -> bool {
+    observed.files.get(path).is_some_and(|text| is_ours(text)) && observed.template_users.is_empty()
 }
 
 /// Where the files of an instance can be, and whether other instances share them.
 pub fn candidates(port: u16, paths: &Paths) -> Vec<(PathBuf, bool)> {
     let mut all: Vec<(PathBuf, bool)> = paths.drop_in(port).map(|p| (p, false)).into_iter().collect();
-    all.push((paths.service(port), paths.kind == Kind::Systemd));
-    all.extend(paths.socket().map(|p| (p, true)));
+    all.push((paths.service(port), false));
+    all.extend(paths.socket(port).map(|p| (p, false)));
+    all.extend(paths.old_templates().into_iter().map(|p| (p, true)));
     all.extend(paths.sysusers.clone().map(|p| (p, true)));
     all
+}
+
+/// Whether that template makes the unit of the instance whose own would be this file.
+pub fn stands_for(template: &Path, own: &Path, port: u16) -> bool {
+    let instance =
+        template.file_name().and_then(|name| name.to_str()).map(|name| name.replace('@', &format!("@{port}")));
+    instance.is_some_and(|name| own.file_name().is_some_and(|own| own == name.as_str()))
+}
+
+/// The definition in force among the texts that were read: the instance's own, else an old template.
+pub fn definition_of<'a>(port: u16, paths: &Paths, files: &'a BTreeMap<PathBuf, String>) -> Option<&'a String> {
+    let template = paths.old_templates().into_iter().next();
+    files.get(&paths.service(port)).or_else(|| files.get(&template?))
 }
 
 /// The program that the installed definition of a service runs, if that can be read.
@@ -121,8 +142,12 @@ pub fn drifts(
     Ok(desired(definition, paths, observed)?
         .into_iter()
         .map(|d| {
-            let found = drift(observed.files.get(&d.path).map(String::as_str), &d.content);
-            (d.path, found)
+            // Started from an old template, it is outdated; it lacks nothing.
+            let template = paths.old_templates().into_iter().find(|t| stands_for(t, &d.path, definition.port));
+            let path = template.filter(|t| !observed.files.contains_key(&d.path) && observed.files.contains_key(t));
+            let path = path.unwrap_or(d.path);
+            let found = drift(observed.files.get(&path).map(String::as_str), &d.content);
+            (path, found)
         })
         .collect())
 }

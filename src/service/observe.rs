@@ -1,6 +1,6 @@
 //! Looks at what there is, for the plans and for `status`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -11,7 +11,8 @@ use super::manager::{Manager, ManagerError};
 use super::paths::Paths;
 use super::plan::Observed;
 use super::receipt::{Receipt, ReceiptError};
-use super::{Kind, Scope, apply, desired, files};
+use super::systemd::show;
+use super::{Kind, Scope, apply, desired, files, program};
 use crate::guarded::{Guard, Refusal};
 use crate::probe::{self, Health, ProbeError};
 use crate::runtime::lock;
@@ -40,7 +41,7 @@ pub enum ObserveError {
 pub fn observe(port: u16, paths: &Paths, manager: Option<&dyn Manager>, user: &str) -> Result<Observed, ObserveError> {
     let mut found = BTreeMap::new();
     let candidates = desired::candidates(port, paths).into_iter().map(|(path, _)| path);
-    let kept = [(paths.receipt(port), Guard::KEPT), (paths.lock(port), Guard::KEPT)];
+    let kept = paths.locks(port).into_iter().chain([paths.receipt(port)]).map(|path| (path, Guard::KEPT));
     for (path, guard) in candidates.map(|path| (path, Guard::WRITTEN)).chain(kept) {
         match guard.text(&path) {
             Ok(Some(text)) => drop(found.insert(path, text)),
@@ -58,10 +59,12 @@ pub fn observe(port: u16, paths: &Paths, manager: Option<&dyn Manager>, user: &s
     };
     let service = manager.map(|m| m.job(&m.service_name(port))).transpose()?;
     let socket = manager.and_then(|m| m.socket_name(port).map(|name| m.job(&name))).transpose()?;
-    let links = paths.jobs(port, true).iter().filter_map(|unit| paths.wants(unit)).filter(|p| p.is_symlink()).collect();
+    let links = paths.jobs(port, true).iter().filter_map(|unit| link(port, paths, unit)).collect();
     let pid = service.as_ref().and_then(|j| j.pid);
     let running_build = pid.and_then(|pid| health(port, paths).ok().filter(|h| h.pid == pid)).and_then(|h| h.build);
+    let others: Vec<Receipt> = Receipt::all(&paths.receipts).into_iter().filter(|r| r.port != port).collect();
     Ok(Observed {
+        template_users: template_users(port, paths, manager, &others)?,
         files: found,
         packaged: packaged.and_then(|text| desired::program_of(&text, paths.kind)),
         missing_dirs: files::missing(&paths.units),
@@ -76,8 +79,44 @@ pub fn observe(port: u16, paths: &Paths, manager: Option<&dyn Manager>, user: &s
         linger: if paths.scope == Scope::User && paths.kind == Kind::Systemd { apply::linger(user) } else { None },
         running_build,
         receipt,
-        others: Receipt::all(&paths.receipts).into_iter().filter(|r| r.port != port).collect(),
+        others,
     })
+}
+
+/// The link by which a unit is enabled, and what it points to, by the name under which a plan knows that file.
+fn link(port: u16, paths: &Paths, unit: &str) -> Option<(PathBuf, PathBuf)> {
+    let path = paths.wants(unit)?;
+    let target = path.parent()?.join(std::fs::read_link(&path).ok()?);
+    let packaged = paths.packaged.as_ref().zip(target.file_name()).map(|(dir, name)| dir.join(name));
+    let known = [Some(paths.service(port)), paths.socket(port), packaged];
+    let same = known.into_iter().flatten().find(|known| program::is_same_file(known, &target));
+    Some((path, same.unwrap_or(target)))
+}
+
+/// The other instances that are started from an old template: a receipt, a link or the manager knows them, and they have no
+/// unit of their own.
+fn template_users(
+    port: u16,
+    paths: &Paths,
+    manager: Option<&dyn Manager>,
+    others: &[Receipt],
+) -> Result<BTreeSet<u16>, ManagerError> {
+    let templates = paths.old_templates();
+    if !templates.iter().any(|path| path.exists()) {
+        return Ok(BTreeSet::new());
+    }
+    let of_receipts = others.iter().filter(|r| r.files.iter().any(|f| templates.contains(&f.path))).map(|r| r.port);
+    let mut all: BTreeSet<u16> = of_receipts.collect();
+    for dir in
+        ["service", "socket"].iter().filter_map(|kind| Some(paths.wants(&format!("x.{kind}"))?.parent()?.to_owned()))
+    {
+        let links = std::fs::read_dir(dir).into_iter().flatten().flatten();
+        let linked = links.filter(|e| std::fs::read_link(e.path()).is_ok_and(|to| templates.contains(&to)));
+        all.extend(show::ports(&linked.map(|e| format!("{}\n", e.file_name().display())).collect::<String>()));
+    }
+    all.extend(manager.map(|m| m.ports()).transpose()?.unwrap_or_default());
+    all.retain(|p| *p != port && !paths.service(*p).exists());
+    Ok(all)
 }
 
 /// The log files of an instance, the rotated ones with it.
@@ -135,7 +174,8 @@ pub fn needs_directories(definition: &Definition, paths: &Paths, observed: &mut 
 
 /// The addresses to ask for an instance: where its lock file says it listens, else loopback in both families.
 pub fn addresses(port: u16, paths: &Paths) -> Vec<SocketAddr> {
-    let named = lock::read(&paths.lock(port)).map(|holder| holder.addresses).unwrap_or_default();
+    let holder = paths.locks(port).iter().find_map(|path| lock::read(path));
+    let named = holder.map(|holder| holder.addresses).unwrap_or_default();
     let mut all: Vec<SocketAddr> = named.iter().filter_map(|address| address.parse().ok()).collect();
     for address in &mut all {
         // 0.0.0.0 and [::] are places to listen on, not to call.

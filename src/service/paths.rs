@@ -6,6 +6,7 @@ use super::definition::NAME;
 use super::receipt::Receipt;
 use super::{Kind, Scope};
 use crate::config::directories::UserDirs;
+use crate::runtime::lock;
 
 /// The directories of one scope; every one absolute.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,7 +25,7 @@ pub struct Paths {
     pub state: PathBuf,
     /// Where the receipts are, one file for each port.
     pub receipts: PathBuf,
-    /// Where the running instances keep their lock files.
+    /// Where the running instances keep their lock files; of the machine's, each has a directory of its own in it.
     pub runtime: PathBuf,
     /// Where the log files are; systemd has the journal.
     pub logs: Option<PathBuf>,
@@ -128,10 +129,10 @@ impl Paths {
         socket.into_iter().chain([self.service_name(port)]).collect()
     }
 
-    /// The definition of the service: systemd's template, launchd's plist.
+    /// The definition of the service: systemd's unit of this instance alone, launchd's plist.
     pub fn service(&self, port: u16) -> PathBuf {
         match self.kind {
-            Kind::Systemd => self.units.join(format!("{NAME}@.service")),
+            Kind::Systemd => self.units.join(self.service_name(port)),
             Kind::Launchd => self.units.join(format!("{}.plist", self.service_name(port))),
         }
     }
@@ -141,9 +142,17 @@ impl Paths {
         Some(self.packaged.as_ref()?.join(format!("{NAME}@.service")))
     }
 
-    /// The socket template, where there is one.
-    pub fn socket(&self) -> Option<PathBuf> {
-        (self.kind == Kind::Systemd).then(|| self.units.join(format!("{NAME}@.socket")))
+    /// The definition of the socket, where it is a job of its own.
+    pub fn socket(&self, port: u16) -> Option<PathBuf> {
+        self.socket_name(port).map(|name| self.units.join(name))
+    }
+
+    /// The templates that earlier versions wrote for all instances of the scope. A unit of an instance goes before them.
+    pub fn old_templates(&self) -> Vec<PathBuf> {
+        match self.kind {
+            Kind::Systemd => ["service", "socket"].map(|kind| self.units.join(format!("{NAME}@.{kind}"))).into(),
+            Kind::Launchd => Vec::new(),
+        }
     }
 
     /// The drop-in of one instance that install writes, where the manager has drop-ins. Other files beside it are the user's.
@@ -156,17 +165,33 @@ impl Paths {
         self.receipts.join(format!("{port}.json"))
     }
 
-    /// Where one running instance keeps its lock file. launchd's daemons have an account each, and so a directory each.
+    /// Where one running instance keeps its lock file. The machine's have a directory each, which their manager makes.
     pub fn runtime_of(&self, port: u16) -> PathBuf {
         match (self.kind, self.scope) {
             (Kind::Launchd, Scope::System) => self.history(port).join("run"),
-            _ => self.runtime.clone(),
+            (Kind::Systemd, Scope::System) => self.runtime.join(port.to_string()),
+            (_, Scope::User) => self.runtime.clone(),
         }
     }
 
     /// The lock file of one running instance.
     pub fn lock(&self, port: u16) -> PathBuf {
-        self.runtime_of(port).join(format!("{port}.lock"))
+        lock::path_of(&self.runtime_of(port), port)
+    }
+
+    /// Where the lock file can be: of a process that an older unit started, it is beside those of all others.
+    pub fn locks(&self, port: u16) -> Vec<PathBuf> {
+        let mut all = vec![self.lock(port), lock::path_of(&self.runtime, port)];
+        all.dedup();
+        all
+    }
+
+    /// The directories in which lock files of this scope can be.
+    pub fn lock_dirs(&self) -> Vec<PathBuf> {
+        let each = std::fs::read_dir(&self.runtime).into_iter().flatten().flatten();
+        // A link is none.
+        let each = each.filter(|e| self.scope == Scope::System && e.file_type().is_ok_and(|kind| kind.is_dir()));
+        std::iter::once(self.runtime.clone()).chain(each.map(|e| e.path())).collect()
     }
 
     /// The events and the crash ledger of one instance.
@@ -221,7 +246,7 @@ mod tests {
     #[test]
     fn a_users_files() {
         let paths = Paths::user(Kind::Systemd, &dirs());
-        assert_eq!(paths.service(1), Path::new("/home/a/.config/systemd/user/mpm-monitor@.service"));
+        assert_eq!(paths.service(1), Path::new("/home/a/.config/systemd/user/mpm-monitor@1.service"));
         assert_eq!(
             paths.drop_in(1).unwrap(),
             Path::new("/home/a/.config/systemd/user/mpm-monitor@1.service.d/10-install.conf")
@@ -229,6 +254,7 @@ mod tests {
         assert_eq!(paths.receipt(8765), Path::new("/home/a/.local/state/mpm-monitor/receipts/8765.json"));
         assert_eq!(paths.history(1), Path::new("/home/a/.local/state/mpm-monitor/1"));
         assert_eq!(paths.lock(1), Path::new("/run/user/7/mpm-monitor/1.lock"));
+        assert_eq!(paths.locks(1), [paths.lock(1)]);
         assert_eq!(paths.log(1), None);
     }
 
@@ -236,7 +262,9 @@ mod tests {
     fn the_machines_files() {
         let paths = Paths::system(Kind::Systemd);
         assert!(paths.service(1).starts_with("/etc/systemd/system") || paths.service(1).starts_with("/usr"));
-        assert_eq!(paths.lock(8765), Path::new("/run/mpm-monitor/8765.lock"));
+        assert_eq!(paths.lock(8765), Path::new("/run/mpm-monitor/8765/8765.lock"));
+        assert_eq!(paths.locks(8765)[1], Path::new("/run/mpm-monitor/8765.lock"), "of an older unit");
+        assert_eq!(paths.old_templates()[0].file_name().unwrap(), "mpm-monitor@.service");
         let link = |unit: &str| paths.wants(unit).unwrap();
         assert!(link("mpm-monitor@1.service").ends_with("multi-user.target.wants/mpm-monitor@1.service"));
         assert!(link("mpm-monitor@1.socket").ends_with("sockets.target.wants/mpm-monitor@1.socket"));
@@ -247,7 +275,7 @@ mod tests {
         let paths = Paths::user(Kind::Launchd, &dirs());
         assert_eq!(paths.service(8765), Path::new("/home/a/Library/LaunchAgents/mpm-monitor.8765.plist"));
         assert_eq!(paths.stderr(8765).unwrap(), Path::new("/home/a/Library/Logs/mpm-monitor/8765.stderr.log"));
-        assert_eq!((paths.socket(), paths.drop_in(1), paths.wants("x.service")), (None, None, None));
+        assert_eq!((paths.socket(1), paths.drop_in(1), paths.wants("x.service")), (None, None, None));
         assert_eq!(paths.jobs(1, true), ["mpm-monitor.1"], "the socket is a part of the job");
         let named = paths.labelled(1, Some("org.example.monitor".into()));
         assert_eq!(named.service(1), Path::new("/home/a/Library/LaunchAgents/org.example.monitor.plist"));

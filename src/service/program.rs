@@ -30,7 +30,7 @@ pub enum ProgramError {
     NotExecutable(String),
     /// The service user cannot get at it.
     #[error(
-        "the service's user cannot run {path}: {blocker} is closed to others; install it where all may read: `{advice}`"
+        "the service's user cannot run {path}: {blocker} is closed to it; install it where all may read: `{advice}`"
     )]
     Unreadable {
         /// The path.
@@ -166,7 +166,8 @@ fn tool_dirs_among(known: &[PathBuf], mut dirs: Vec<PathBuf>, usual: &[&Path]) -
 
 /// The program that the installed definition of an instance runs, if that can be read; a package's, where there is no other.
 pub fn of_instance(paths: &Paths, port: u16) -> Option<PathBuf> {
-    let candidates = [Some(paths.service(port)), paths.packaged_service()];
+    let template = paths.old_templates().into_iter().next();
+    let candidates = [Some(paths.service(port)), template, paths.packaged_service()];
     let definition = candidates.iter().flatten().find_map(|path| files::read(path).ok().flatten())?;
     desired::program_of(&definition, paths.kind)
 }
@@ -184,9 +185,13 @@ pub fn is_same_file(a: &Path, b: &Path) -> bool {
     }
 }
 
-/// The first part of the path, links followed, that other users may not pass or read.
+/// The first part of the path, links followed, that the service's user may not pass or read, or that its unit hides from it.
 fn closed_to_others(path: &Path) -> Option<PathBuf> {
     let real = std::fs::canonicalize(path).ok()?;
+    // ProtectHome=yes; launchd hides nothing, and there homes are elsewhere.
+    if let Some(home) = ["/home", "/root", "/run/user"].iter().map(Path::new).find(|home| real.starts_with(home)) {
+        return Some(home.to_owned());
+    }
     let dirs = real.ancestors().skip(1).filter(|d| mode(d).is_none_or(|m| m & 0o001 == 0)).last();
     dirs.map(Path::to_owned).or_else(|| mode(&real).is_none_or(|m| m & 0o005 != 0o005).then_some(real))
 }

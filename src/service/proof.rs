@@ -108,6 +108,9 @@ pub fn ended(job: &Job) -> String {
         "launch-failed" => {
             format!("{how}; or launchd could not start it at all: the program or the directory of its log is gone")
         }
+        "start-limit-hit" if matches!(job.last_exit, Some(LastExit::Code(0))) => {
+            "it was started too often in a short time, so the manager refused the last start".to_owned()
+        }
         "start-limit-hit" => format!("{how}; it failed too often, so the manager stopped trying"),
         "watchdog" => format!("{how}, because it hung (watchdog)"),
         "timeout" => format!("{how}, because it was not ready or not gone in time"),

@@ -68,6 +68,18 @@ fn a_crash_loop_is_told_with_its_reason() {
 }
 
 #[test]
+fn a_start_that_was_one_too_many_is_no_failure_of_the_service() {
+    let f = facts(
+        "LoadState=loaded\nActiveState=failed\nSubState=failed\nResult=start-limit-hit\nExecMainCode=1\nExecMainStatus=0\nNRestarts=0\n",
+        None,
+    );
+    let text = report(8765, Scope::System, f).human();
+    let flat = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(flat.contains("it was started too often in a short time"), "{text}");
+    assert!(!flat.contains("it failed") && !flat.contains("0 restarts"), "{text}");
+}
+
+#[test]
 fn launchds_way_of_giving_up_is_told_with_the_ledgers_reason() {
     let mut f = facts("LoadState=loaded\nActiveState=inactive\nUnitFileState=enabled\n", None);
     let job = f.service.as_mut().unwrap();

@@ -212,5 +212,5 @@ fn the_service_and_its_installer_agree_on_the_users_directories() {
     xdg(&mut install);
     let plan = run(&mut install, SOON).ok().json()["actions"].to_string();
     assert!(plan.contains(&at("s/mpm-monitor/receipts/8765.json")), "{plan}");
-    assert!(plan.contains(&at("c/systemd/user/mpm-monitor@.service")), "{plan}");
+    assert!(plan.contains(&at("c/systemd/user/mpm-monitor@8765.service")), "{plan}");
 }

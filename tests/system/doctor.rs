@@ -12,7 +12,7 @@ use crate::harness::machine::{Machine, PORT, Scope};
 use crate::harness::{eventually, figure, here};
 
 const SOON: Duration = Duration::from_secs(30);
-const UNIT: &str = "/home/boxuser/.config/systemd/user/mpm-monitor@.service";
+const UNIT: &str = "/home/boxuser/.config/systemd/user/mpm-monitor@8765.service";
 const STATE: &str = "/home/boxuser/.local/state/mpm-monitor/8765";
 
 /// A machine, and what was said on it.

@@ -35,6 +35,7 @@ mod place;
 mod story;
 mod tmux;
 mod traces;
+mod units;
 mod upgrade;
 mod verbs;
 

@@ -82,7 +82,7 @@ fn the_real_daemon_is_replaced_and_comes_back() {
         assert!(dry.stdout.contains(word), "no {word:?} in {dry}");
     }
     // Nobody is stopped for a successor that would be refused: a unit that a person wrote.
-    let unit = "/home/boxuser/.config/systemd/user/mpm-monitor@.service";
+    let unit = "/home/boxuser/.config/systemd/user/mpm-monitor@8765.service";
     machine.write(unit, "[Service]\nExecStart=/bin/true\n");
     let refused = migrate(&machine, "").expect(8);
     assert!(refused.stderr.contains("edited by hand") && refused.stderr.contains("Nothing was changed"), "{refused}");

@@ -1,9 +1,17 @@
 //! What it watches is never harmed and never hidden: tmux servers beside the service, and seen from within the walls of its unit.
 
 use crate::harness::machine::{Machine, PORT, Scope, unit};
-use crate::harness::{figure, how_many};
+use crate::harness::{figure, here, how_many};
 
 for_both_scopes!(pain_1_tmux_survives_every_restart, pain_2_the_walls_of_the_unit_hide_no_tmux);
+
+/// What systemd/README.md says to do, so that the machine's instance watches a person's agents.
+fn as_that_person() -> String {
+    let readme = std::fs::read_to_string(here("systemd/README.md")).unwrap();
+    let section = readme.split_once("### A person's agents").expect("the section").1;
+    let recipe = section.split_once("```ini\n").expect("the drop-in").1.split_once("```").expect("its end").0;
+    recipe.replace("=ann", "=boxuser").lines().map(|line| format!("{}\n", line.trim())).collect()
+}
 
 /// The processes in the instance's control group.
 fn in_our_group(machine: &Machine) -> Vec<String> {
@@ -85,13 +93,24 @@ fn pain_2_the_walls_of_the_unit_hide_no_tmux(scope: Scope) {
     let machine = boot!(scope);
     machine.install(&[]);
     let session = ["new-session", "-d", "-s", "agent", "sleep 1000"];
+    let chosen = if scope == Scope::System { as_that_person() } else { String::new() };
+    if scope == Scope::System {
+        // Unless somebody chose it, the machine's sees neither homes nor what others keep in /tmp.
+        let pid = machine.property(PORT, "MainPID");
+        let inside = ["nsenter", "--target", &pid, "--mount", "--"];
+        machine.root(&["touch", "/tmp/of-another"]).ok();
+        machine.root(&[&inside[..], &["test", "-e", "/tmp/of-another"]].concat()).expect(1);
+        machine.root(&[&inside[..], &["test", "-e", "/home/boxuser"]].concat()).expect(1);
+        machine.drop_in(PORT, &chosen);
+        machine.verb("restart", &[]).ok();
+        assert_eq!(machine.property(PORT, "User"), "boxuser");
+    }
     // One of the very account that the service runs as: what keeps it out could only be the unit.
-    let account = if scope == Scope::System { "mpm-monitor" } else { "boxuser" };
-    let as_account = ["runuser", "-u", account, "--", "env", "SHELL=/bin/sh", "TMUX_TMPDIR=/tmp"];
+    let as_account = ["runuser", "-u", "boxuser", "--", "env", "SHELL=/bin/sh", "TMUX_TMPDIR=/tmp"];
     machine.root(&[&as_account[..], &["tmux"], &session].concat()).ok();
     // It runs before the program does, and within the same walls: namespaces, system calls, address families.
-    let ask = "[Service]\nExecStartPre=/usr/bin/tmux -N list-sessions -F seen-#{session_name}\n";
-    machine.drop_in(PORT, ask);
+    let ask = format!("{chosen}[Service]\nExecStartPre=/usr/bin/tmux -N list-sessions -F seen-#{{session_name}}\n");
+    machine.drop_in(PORT, &ask);
     machine.verb("restart", &[]).ok();
     let log = || machine.verb("logs", &["-n", "60"]).ok().stdout;
     assert!(log().contains("seen-agent"), "{}", log());

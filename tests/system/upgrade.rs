@@ -6,7 +6,7 @@ use mpm_monitor::build;
 use serde_json::Value;
 
 use crate::harness::command::{Ran, Running};
-use crate::harness::machine::{Machine, PORT, Scope};
+use crate::harness::machine::{Machine, PORT, Scope, unit};
 use crate::harness::{eventually, figure};
 
 /// The build of the good new one.
@@ -245,7 +245,7 @@ fn all_instances_of_the_program_follow_outdated_units_are_refreshed_and_edited_o
     machine.verb("stop", &["--port", "8767"]).ok();
     // The new one writes another unit.
     machine.other_build(FROM, NEW, &[("RestartSec=1\n", "RestartSec=2\n")]);
-    let unit = "/etc/systemd/system/mpm-monitor@.service";
+    let units = [8765, 8766, 8767].map(|port| format!("/etc/systemd/system/{}", unit(port)));
     let ran = machine.verb("upgrade", &["--from", FROM, "--json"]).ok().json();
     assert_eq!((&ran["result"], ran["instances"].as_array().unwrap().len()), (&"upgraded".into(), 3), "{ran:#}");
     for port in [8765, 8766] {
@@ -254,7 +254,7 @@ fn all_instances_of_the_program_follow_outdated_units_are_refreshed_and_edited_o
     }
     assert_eq!(machine.state(8767), "inactive", "a stopped one was started");
     // Edited by hand, it stays, and the instances follow all the same.
-    machine.root(&["sed", "-i", "s/^RestartSec=2/RestartSec=3/", unit]).ok();
+    machine.root(&["sed", "-i", "s/^RestartSec=2/RestartSec=3/", &units[0], &units[1], &units[2]]).ok();
     machine.systemctl(&["daemon-reload"]).ok();
     let back = machine.verb("upgrade", &["--rollback"]).ok();
     assert!(back.stderr.contains("was left as it is") && back.stderr.contains("edited by hand"), "{back}");

@@ -7,7 +7,7 @@ use super::{Action, Observed, Plan};
 use crate::cli::args::Linger;
 use crate::service::apply;
 use crate::service::definition::{Definition, NAME};
-use crate::service::desired::{Desired, desired, packaged_serves};
+use crate::service::desired::{Desired, desired, packaged_serves, stands_for, template_goes};
 use crate::service::drift::{Drift, diff, drift, is_ours};
 use crate::service::manager::{Job, Phase};
 use crate::service::paths::Paths;
@@ -33,7 +33,7 @@ pub struct Wish {
 pub enum Refusal {
     /// A person edited the file.
     #[error(
-        "{path} was edited by hand, so it is left as it is:\n\n{diff}\nMove your changes into {elsewhere}, remove {path}, and install again"
+        "{path} was edited by hand, so it is left as it is:\n\n{diff}\nMove your changes into {elsewhere}, remove {path}, and install again{again}"
     )]
     Edited {
         /// The file.
@@ -42,6 +42,8 @@ pub enum Refusal {
         diff: String,
         /// Where changes survive an upgrade.
         elsewhere: String,
+        /// The other instances that must be installed again as well, in words.
+        again: String,
     },
     /// No unit can name the program.
     #[error(transparent)]
@@ -56,13 +58,18 @@ pub fn install(definition: &Definition, paths: &Paths, wish: &Wish, observed: &O
     let port = definition.port;
     let files = desired(definition, paths, observed)?;
     for file in &files {
-        let found = observed.files.get(&file.path);
+        // What somebody wrote into an old template would no longer be in force.
+        let mut templates = paths.old_templates().into_iter().filter(|t| observed.files.contains_key(t));
+        let template = templates.find(|t| stands_for(t, &file.path, port));
+        let path = template.filter(|_| !observed.files.contains_key(&file.path)).unwrap_or_else(|| file.path.clone());
+        let found = observed.files.get(&path);
         if drift(found.map(String::as_str), &file.content) == Drift::Edited {
-            let name = file.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             return Err(Refusal::Edited {
-                path: file.path.display().to_string(),
+                path: path.display().to_string(),
                 diff: diff(found.map_or("", String::as_str), &file.content, &name),
                 elsewhere: elsewhere(definition, paths),
+                again: again(if path == file.path { BTreeSet::new() } else { observed.template_users.clone() }),
             });
         }
     }
@@ -123,19 +130,26 @@ pub fn install(definition: &Definition, paths: &Paths, wish: &Wish, observed: &O
     // Where the socket is a part of the service's definition, that file tells it all.
     let dropped = paths.socket_name(port).filter(|_| !definition.socket && had.is_some_and(|r| r.socket));
     let drops_socket = dropped.is_some();
-    if let (Some(unit), Some(path)) = (dropped, paths.socket()) {
+    if let Some(unit) = dropped {
         plan.actions.push(Action::Disable { units: vec![unit] });
-        if !observed.others.iter().any(|o| o.socket) && observed.files.get(&path).is_some_and(|f| is_ours(f)) {
+    }
+    // A socket that is not wanted any more; and what an earlier install wrote would hide the package's own, which now does.
+    for path in [Some(paths.service(port)), paths.socket(port)].into_iter().flatten() {
+        if !files.iter().any(|f| f.path == path) && observed.files.get(&path).is_some_and(|text| is_ours(text)) {
+            changed = true;
             plan.actions.push(Action::RemoveFile { path });
         }
     }
-    // What an earlier install wrote would hide the package's own, which now does.
-    if packaged_serves(definition, paths, observed) {
-        for path in [Some(paths.service(port)), paths.socket()].into_iter().flatten() {
-            if observed.files.contains_key(&path) {
-                changed = true;
-                plan.actions.push(Action::RemoveFile { path });
-            }
+    for path in paths.old_templates().into_iter().filter(|path| observed.files.contains_key(path)) {
+        if template_goes(&path, observed) {
+            changed = true;
+            plan.actions.push(Action::RemoveFile { path });
+        } else if !is_ours(&observed.files[&path]) {
+            plan.notes.push(format!(
+                "{} was edited by hand, so that it stays; {} is not started from it any more",
+                path.display(),
+                paths.service_name(port)
+            ));
         }
     }
     if let Some(drop_in) = paths.drop_in(port)
@@ -165,19 +179,29 @@ fn enable_and_start(
     let units = paths.jobs(port, definition.socket);
     let service_unit = paths.service_name(port);
     let socket_unit = paths.socket_name(port);
+    let packaged = packaged_serves(definition, paths, observed);
+    // The link that enable makes, and what it should point to; one to another file is of an earlier installation, and would
+    // dangle when that goes.
+    let link = |unit: &str| {
+        let is_socket = unit.ends_with(".socket");
+        let own = if is_socket { paths.socket(port)? } else { paths.service(port) };
+        let template = format!("{NAME}@.{}", if is_socket { "socket" } else { "service" });
+        let target = paths.packaged.as_ref().filter(|_| packaged).map_or(own, |dir| dir.join(template));
+        Some((paths.wants(unit)?, target))
+    };
     let Some(service) = &observed.service else {
         // No manager to ask: what enable would have done.
-        for unit in &units {
-            let service = paths.service(port);
-            let target = paths.socket().filter(|_| unit.ends_with(".socket")).unwrap_or(service);
-            let packaged = paths.packaged.as_ref().filter(|_| packaged_serves(definition, paths, observed));
-            let target = packaged.zip(target.file_name()).map_or(target.clone(), |(dir, name)| dir.join(name));
-            let link = paths.wants(unit).filter(|path| !observed.links.contains(path));
-            plan.actions.extend(link.map(|path| Action::Link { path, target }));
-        }
+        let links = units.iter().filter_map(|unit| link(unit));
+        let missing = links.filter(|(path, target)| observed.links.get(path) != Some(target));
+        plan.actions.extend(missing.map(|(path, target)| Action::Link { path, target }));
         return;
     };
     let launchd = paths.kind == Kind::Launchd;
+    let elsewhere = units.iter().filter_map(|unit| link(unit));
+    let elsewhere = elsewhere.filter(|(path, target)| observed.links.get(path).is_some_and(|to| to != target));
+    let relinked: Vec<_> = elsewhere.map(|(path, target)| Action::Link { path, target }).collect();
+    let changed = changed || !relinked.is_empty();
+    plan.actions.extend(relinked);
     if !launchd && (changed || service.stale) {
         plan.actions.push(Action::Reread);
     }
@@ -223,6 +247,15 @@ fn enable_and_start(
         plan.actions.push(Action::Start { units });
     } else if changed || older {
         plan.actions.push(Action::Restart { unit: service_unit, changed });
+    }
+}
+
+fn again(ports: BTreeSet<u16>) -> String {
+    let ports: Vec<String> = ports.iter().map(ToString::to_string).collect();
+    if ports.is_empty() {
+        String::new()
+    } else {
+        format!(" (port {}, too, which is started from it)", ports.join(", "))
     }
 }
 

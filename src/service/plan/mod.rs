@@ -172,14 +172,16 @@ pub struct Observed {
     pub files: BTreeMap<PathBuf, String>,
     /// The program that the service template of an installed package runs, if there is one.
     pub packaged: Option<PathBuf>,
+    /// The other instances that are started from an old template, as far as it is known.
+    pub template_users: BTreeSet<u16>,
     /// The directories that would have to be made, outermost first.
     pub missing_dirs: Vec<PathBuf>,
     /// The directories that would have to be made for the account of a launchd daemon.
     pub account_dirs: Vec<PathBuf>,
     /// Directories that this very run made already, for its lock.
     pub made_dirs: Vec<PathBuf>,
-    /// Those of the enabling links that exist.
-    pub links: BTreeSet<PathBuf>,
+    /// Those of the enabling links that exist, and what they point to.
+    pub links: BTreeMap<PathBuf, PathBuf>,
     /// Whether the service user exists.
     pub user_exists: bool,
     /// Whether the event history exists.

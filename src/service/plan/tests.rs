@@ -4,8 +4,11 @@ use super::*;
 use crate::cli::args::Linger;
 use crate::config::directories::UserDirs;
 use crate::service::definition::Definition;
+use crate::service::desired::{drifts, packaged_serves};
+use crate::service::drift::{self, Drift};
 use crate::service::manager::Phase;
 use crate::service::paths::Paths;
+use crate::service::receipt::Made;
 use crate::service::systemd::show;
 use crate::service::{Kind, Scope};
 
@@ -63,9 +66,17 @@ fn after(plan: &Plan, before: &Observed) -> Observed {
             Action::RemoveFile { path } => {
                 now.files.remove(path);
             }
+            Action::Link { path, target } => {
+                now.links.insert(path.clone(), target.clone());
+            }
             Action::Enable { units } => {
                 for unit in units {
-                    now.links.insert(paths().wants(unit).unwrap());
+                    let own =
+                        if unit.ends_with("socket") { paths().socket(8765).unwrap() } else { paths().service(8765) };
+                    let template = |dir: PathBuf| dir.join(unit.replace("8765", ""));
+                    let target = now.packaged.is_some().then(|| paths().packaged.map(template)).flatten();
+                    let target = target.filter(|_| !now.files.contains_key(&own)).unwrap_or(own);
+                    now.links.insert(paths().wants(unit).unwrap(), target);
                     let job = if unit.ends_with("socket") { &mut now.socket } else { &mut now.service };
                     job.as_mut().unwrap().enabled = "enabled".into();
                 }
@@ -144,7 +155,7 @@ fn the_socket_takes_the_port_over_and_gives_it_back() {
     let now = after(&plan, &now);
     assert_eq!(install(&with, &paths(), &wish(), &now).unwrap().actions, []);
     let back = install(&definition(), &paths(), &wish(), &now).unwrap();
-    assert!(back.actions.contains(&Action::RemoveFile { path: paths().socket().unwrap() }));
+    assert!(back.actions.contains(&Action::RemoveFile { path: paths().socket(8765).unwrap() }));
     assert!(back.actions.contains(&Action::RemoveFile { path: paths().drop_in(8765).unwrap() }));
     assert!(back.actions.contains(&Action::Stop {
         units: vec![paths().jobs(8765, true)[1].clone(), paths().jobs(8765, true)[0].clone()]
@@ -174,13 +185,13 @@ fn uninstall_removes_what_the_receipt_says_and_keeps_the_history() {
 }
 
 #[test]
-fn shared_files_stay_for_the_others_and_what_was_made_is_inherited() {
+fn what_was_made_is_inherited_by_the_next_instance() {
     let mut now = after(&install(&definition(), &paths(), &wish(), &fresh()).unwrap(), &fresh());
     let mut other = now.receipt.clone().unwrap();
     (other.port, other.directories, other.linger) = (9000, vec![], None);
     now.others = vec![other];
     let plan = uninstall(8765, &paths(), true, &now);
-    assert!(!plan.actions.contains(&Action::RemoveFile { path: paths().service(8765) }));
+    assert!(plan.actions.contains(&Action::RemoveFile { path: paths().service(8765) }));
     let heir = plan.actions.iter().find_map(|a| match a {
         Action::WriteFile { path, content, .. } if *path == paths().receipt(9000) => Some(content),
         _ => None,
@@ -224,9 +235,10 @@ fn the_templates_of_a_package_are_used_where_they_run_the_same_program() {
     // The drop-in of an instance is ours all the same, the socket's template the package's.
     let socket = Definition { socket: true, env: [("A".into(), "b".into())].into(), ..definition() };
     let plan = install(&socket, &paths(), &wish(), &packaged).unwrap();
-    assert!(writes(&plan, &paths().drop_in(8765).unwrap()) && !writes(&plan, &paths().socket().unwrap()), "{plan:?}");
+    let own_socket = paths().socket(8765).unwrap();
+    assert!(writes(&plan, &paths().drop_in(8765).unwrap()) && !writes(&plan, &own_socket), "{plan:?}");
 
-    // Another program needs a template of its own; when the packaged one is installed again, that is in the way.
+    // Another program needs a unit of its own; when the packaged one is installed again, that is in the way.
     let other = Definition { program: "/usr/local/bin/mpm-monitor".into(), ..definition() };
     let plan = install(&other, &paths(), &wish(), &packaged).unwrap();
     assert!(writes(&plan, &template), "{plan:?}");
@@ -235,10 +247,12 @@ fn the_templates_of_a_package_are_used_where_they_run_the_same_program() {
     assert!(plan.actions.contains(&Action::RemoveFile { path: template.clone() }), "{plan:?}");
     assert!(plan.actions.contains(&Action::Reread) && kinds(&plan).contains(&"restart".to_owned()), "{plan:?}");
 
-    // Whoever put a template of their own before the package's keeps it, and is told.
-    let mut edited = packaged.clone();
-    edited.files.insert(template, "[Service]\nExecStart=/opt/x\n".into());
-    assert!(matches!(install(&definition(), &paths(), &wish(), &edited), Err(Refusal::Edited { .. })));
+    // Whoever put a unit or a template of their own before the package's keeps it, and is told.
+    for own in [template, paths().old_templates()[0].clone()] {
+        let mut edited = packaged.clone();
+        edited.files.insert(own, "[Service]\nExecStart=/opt/x\n".into());
+        assert!(matches!(install(&definition(), &paths(), &wish(), &edited), Err(Refusal::Edited { .. })));
+    }
 
     // Without a manager the link leads to the package's template.
     let plan = install(&definition(), &paths(), &wish(), &Observed { service: None, ..packaged }).unwrap();
@@ -260,6 +274,85 @@ fn the_system_scope_makes_its_user_once_and_removes_it_only_then() {
         panic!("no receipt")
     };
     assert_eq!(serde_json::from_str::<Receipt>(content).unwrap().user, None);
+}
+
+/// An instance that an earlier version installed: from a template for all, which the link names.
+fn from_a_template(text: &str) -> Observed {
+    let mut now = after(&install(&definition(), &paths(), &wish(), &fresh()).unwrap(), &fresh());
+    now.files.remove(&paths().service(8765));
+    let template = paths().old_templates()[0].clone();
+    now.files.insert(template.clone(), text.into());
+    now.links.insert(paths().wants("mpm-monitor@8765.service").unwrap(), template.clone());
+    now.receipt.as_mut().unwrap().files = vec![Made { path: template, shared: true }];
+    now.files.insert(paths().receipt(8765), now.receipt.as_ref().unwrap().to_text());
+    now
+}
+
+#[test]
+fn an_instance_of_an_old_template_gets_a_unit_of_its_own() {
+    let old = drift::stamp("[Service]\nExecStart=/usr/bin/mpm-monitor run --port %i\n", "0.0.9");
+    let (now, template) = (from_a_template(&old), paths().old_templates()[0].clone());
+    // It is outdated, not missing.
+    assert_eq!(drifts(&definition(), &paths(), &now).unwrap(), [(template.clone(), Drift::Outdated)]);
+    let plan = install(&definition(), &paths(), &wish(), &now).unwrap();
+    assert_eq!(kinds(&plan), ["write-file", "write-file", "remove-file", "link", "reread", "restart"]);
+    assert_eq!(plan.actions[2], Action::RemoveFile { path: template.clone() });
+    let link = Action::Link { path: paths().wants("mpm-monitor@8765.service").unwrap(), target: paths().service(8765) };
+    assert_eq!(plan.actions[3], link);
+    let done = after(&plan, &now);
+    assert_eq!(install(&definition(), &paths(), &wish(), &done).unwrap(), Plan::default());
+
+    // As long as another instance is started from it, it stays; uninstall keeps to that, too.
+    let others = Observed { template_users: [9000].into(), ..now.clone() };
+    let gone = Action::RemoveFile { path: template.clone() };
+    assert!(!install(&definition(), &paths(), &wish(), &others).unwrap().actions.contains(&gone));
+    assert!(!uninstall(8765, &paths(), true, &others).actions.contains(&gone));
+    assert!(uninstall(8765, &paths(), true, &now).actions.contains(&gone));
+    // The package's may have this instance only where nothing else goes before it.
+    let packaged = Observed { packaged: Some("/usr/bin/mpm-monitor".into()), ..others };
+    assert!(!packaged_serves(&definition(), &paths(), &packaged));
+    assert!(packaged_serves(&definition(), &paths(), &Observed { template_users: [].into(), ..packaged }));
+}
+
+#[test]
+fn an_edited_template_is_refused_by_install_and_kept() {
+    let own = "[Service]\nExecStart=/usr/bin/mpm-monitor run --port %i\nNice=5\n";
+    let (now, template) = (from_a_template(own), paths().old_templates()[0].clone());
+    let others = Observed { template_users: [9000].into(), ..now.clone() };
+    let refusal = install(&definition(), &paths(), &wish(), &others).unwrap_err().to_string();
+    assert!(refusal.contains("+Nice=5") && refusal.contains("install again (port 9000, too"), "{refusal}");
+    let plan = uninstall(8765, &paths(), true, &now);
+    assert!(!plan.actions.contains(&Action::RemoveFile { path: template.clone() }), "{plan:?}");
+    assert!(plan.notes.iter().any(|n| n.contains("was edited by hand, so that it stays")), "{:?}", plan.notes);
+    // An instance with a unit of its own is told, and no more.
+    let mut own = after(&install(&definition(), &paths(), &wish(), &fresh()).unwrap(), &fresh());
+    own.files.insert(template.clone(), now.files[&template].clone());
+    let plan = install(&definition(), &paths(), &wish(), &own).unwrap();
+    assert!(plan.actions.is_empty() && plan.notes[0].contains("was edited by hand"), "{plan:?}");
+}
+
+#[test]
+fn an_edited_unit_stays_after_uninstall_and_is_told() {
+    let mut now = after(&install(&definition(), &paths(), &wish(), &fresh()).unwrap(), &fresh());
+    *now.files.get_mut(&paths().service(8765)).unwrap() += "Nice=5\n";
+    let plan = uninstall(8765, &paths(), true, &now);
+    assert!(kinds(&plan).contains(&"disable".to_owned()));
+    assert!(!plan.actions.contains(&Action::RemoveFile { path: paths().service(8765) }), "{plan:?}");
+    assert!(
+        plan.notes[0].contains("mpm-monitor@8765.service was edited by hand, so that it stays"),
+        "{:?}",
+        plan.notes
+    );
+}
+
+#[test]
+fn another_instance_with_another_program_changes_nothing_here() {
+    let now = after(&install(&definition(), &paths(), &wish(), &fresh()).unwrap(), &fresh());
+    let other = Definition { port: 8766, program: "/opt/mpm-monitor".into(), ..definition() };
+    let there = Observed { receipt: None, others: now.receipt.iter().cloned().collect(), ..fresh() };
+    let plan = install(&other, &paths(), &wish(), &there).unwrap();
+    let mine = paths().service(8765);
+    assert!(plan.actions.iter().all(|a| !matches!(a, Action::WriteFile { path, .. } if *path == mine)), "{plan:?}");
 }
 
 mod on_launchd {
@@ -331,6 +424,16 @@ mod on_launchd {
         let plan = install(&definition(), &paths(), &wish(), &off).unwrap();
         assert_eq!(kinds(&plan), ["enable", "start"]);
         assert!(kinds(&uninstall(8765, &paths(), false, &off)).contains(&"enable".to_owned()));
+    }
+
+    #[test]
+    fn an_edited_plist_stays_and_the_next_login_does_not_load_it() {
+        let mut now = installed();
+        let plist = now.files.get_mut(&paths().service(8765)).unwrap();
+        *plist = plist.replace("</dict>", "<key>Nice</key><integer>5</integer></dict>");
+        let plan = uninstall(8765, &paths(), false, &now);
+        assert!(!plan.actions.contains(&Action::RemoveFile { path: paths().service(8765) }), "{plan:?}");
+        assert!(plan.actions.contains(&Action::Disable { units: vec!["mpm-monitor.8765".into()] }), "{plan:?}");
     }
 
     #[test]

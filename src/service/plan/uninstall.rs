@@ -34,7 +34,7 @@ pub fn uninstall(port: u16, paths: &Paths, purge: bool, observed: &Observed) -> 
     let stop: Vec<_> = both.iter().filter(|(_, job)| alive(job)).map(|(unit, _)| unit.clone()).collect();
     let loaded: Vec<_> =
         both.iter().filter(|(_, j)| j.as_ref().is_some_and(|j| j.loaded)).map(|(unit, _)| unit.clone()).collect();
-    let linked = |unit: &str| paths.wants(unit).filter(|path| observed.links.contains(path));
+    let linked = |unit: &str| paths.wants(unit).filter(|path| observed.links.contains_key(path));
     let enabled: Vec<_> = both
         .iter()
         .filter(|(u, j)| j.as_ref().is_some_and(|j| j.enabled == "enabled") && linked(u).is_some())
@@ -68,12 +68,17 @@ pub fn uninstall(port: u16, paths: &Paths, purge: bool, observed: &Observed) -> 
         None => known_files(port, paths, observed, &mut plan.notes),
     };
     let mut rereads = false;
+    let mut keeps_job = false;
     for made in &files {
         let needed = made.shared && (!last && others_need(&made.path, observed));
         let users = paths.sysusers.as_ref() == Some(&made.path) && keeps_user;
-        let Some(text) = observed.files.get(&made.path).filter(|_| !needed && !users) else { continue };
+        let template = paths.old_templates().contains(&made.path) && !observed.template_users.is_empty();
+        let kept = needed || users || template;
+        let Some(text) = observed.files.get(&made.path).filter(|_| !kept) else { continue };
         if !is_ours(text) {
-            plan.notes.push(format!("{} had been edited by hand", made.path.display()));
+            plan.notes.push(format!("{} was edited by hand, so that it stays", made.path.display()));
+            keeps_job |= made.path == paths.service(port);
+            continue;
         }
         rereads = true;
         plan.actions.push(Action::RemoveFile { path: made.path.clone() });
@@ -84,14 +89,16 @@ pub fn uninstall(port: u16, paths: &Paths, purge: bool, observed: &Observed) -> 
     if rereads && !launchd && observed.service.is_some() {
         plan.actions.push(Action::Reread);
     }
-    if launchd && observed.service.as_ref().is_some_and(|j| j.enabled == "disabled") && !plan.actions.is_empty() {
+    let disabled = observed.service.as_ref().is_some_and(|j| j.enabled == "disabled");
+    if launchd && keeps_job && !disabled {
+        // The next login would load what is left.
+        plan.actions.push(Action::Disable { units: vec![paths.service_name(port)] });
+    } else if launchd && !keeps_job && disabled && !plan.actions.is_empty() {
         // launchd's memory of it would outlive the job, and stand in the way of the next install.
         plan.actions.push(Action::Enable { units: vec![paths.service_name(port)] });
     }
-    let lock = paths.lock(port);
-    if observed.files.contains_key(&lock) {
-        plan.actions.push(Action::RemoveFile { path: lock });
-    }
+    let locks = paths.locks(port).into_iter().filter(|path| observed.files.contains_key(path));
+    plan.actions.extend(locks.map(|path| Action::RemoveFile { path }));
     if observed.history_exists {
         if purge {
             plan.actions.push(Action::RemoveHistory { path: paths.history(port) });
@@ -114,6 +121,9 @@ pub fn uninstall(port: u16, paths: &Paths, purge: bool, observed: &Observed) -> 
     if plan.actions.is_empty() {
         return plan;
     }
+    // Where a manager makes it for one instance, it takes it away when that stops; but not what older versions made.
+    let runtime = paths.runtime_of(port);
+    plan.actions.extend(Some(Action::RemoveDir { path: runtime.clone() }).filter(|_| runtime != paths.runtime));
     match (receipt, observed.others.first()) {
         (Some(gone), Some(heir)) => {
             let mut heir = heir.clone();

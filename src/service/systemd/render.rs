@@ -19,8 +19,10 @@ pub const SOCKET: &str = include_str!("../../../systemd/mpm-monitor@.socket");
 pub const SYSUSERS: &str = include_str!("../../../systemd/mpm-monitor.sysusers");
 
 const SHIPPED_EXEC: &str = "ExecStart=/usr/bin/mpm-monitor ";
+/// The manual page, which packages have and `install` does not bring.
+const MANUAL: &str = "Documentation=man:";
 
-/// The service template.
+/// The service's unit. Only `%i` in it is the instance's, so that those of one program are the same.
 ///
 /// # Errors
 /// [`Unspeakable`] if the program's path cannot stand in a unit file.
@@ -31,7 +33,7 @@ pub fn service(definition: &Definition) -> Result<String, Unspeakable> {
         Scope::User => USER_SERVICE,
     };
     let mut unit = String::with_capacity(file.len());
-    for line in file.lines() {
+    for line in without_manual(file).lines() {
         if let Some(arguments) = line.strip_prefix(SHIPPED_EXEC) {
             let _ = writeln!(unit, "ExecStart={program} {arguments}");
         } else if definition.notify_reload && line == "Type=notify" {
@@ -46,9 +48,14 @@ pub fn service(definition: &Definition) -> Result<String, Unspeakable> {
     Ok(stamp(&unit, VERSION))
 }
 
-/// The socket template.
+/// The socket's unit.
 pub fn socket() -> String {
-    stamp(SOCKET, VERSION)
+    stamp(&without_manual(SOCKET), VERSION)
+}
+
+/// `systemd-analyze verify` of a unit that names a page which is not there fails.
+fn without_manual(unit: &str) -> String {
+    unit.split_inclusive('\n').filter(|line| !line.starts_with(MANUAL)).collect()
 }
 
 /// The sysusers.d file.
@@ -157,14 +164,29 @@ mod tests {
             assert!(number("TimeoutStopSec") > drain);
             assert_eq!(value("Type"), "notify");
             assert_eq!(value("KillMode"), "mixed");
-            assert_eq!(value("Restart"), "on-failure");
+            assert_eq!(value("Restart"), "always", "a stray signal is no reason to stay down");
+            assert_eq!(value("OOMPolicy"), "continue", "a child that ends for its memory is no end of the service");
             assert_eq!(value("NotifyAccess"), "main");
             // A hang ends within WatchdogSec and the time that a stopped process gets to die of SIGABRT.
             assert!(number("TimeoutAbortSec") <= 5);
             assert!(section(unit, "Unit").contains(&"StartLimitBurst=5"));
-            assert!(!service.iter().any(|l| l.starts_with("StartLimit") || l.starts_with("PrivateTmp")));
-            assert!(!unit.contains("DynamicUser=yes"), "it implies PrivateTmp=, which hides tmux");
+            assert!(!service.iter().any(|l| l.starts_with("StartLimit")));
+            assert!(!unit.contains("DynamicUser=yes"), "the history's owner would be another user each time");
         }
+    }
+
+    /// The machine's unit watches nobody's agents, the user's must see tmux and the home.
+    #[test]
+    fn only_the_system_unit_has_walls_around_homes_and_tmp() {
+        let walls = |unit| {
+            section(unit, "Service").iter().filter(|l| l.starts_with("Private") || l.starts_with("Protect")).count()
+        };
+        for wall in ["ProtectHome=yes", "PrivateTmp=yes", "RuntimeDirectory=mpm-monitor/%i"] {
+            assert!(section(SYSTEM_SERVICE, "Service").contains(&wall), "{wall}");
+        }
+        assert!(walls(SYSTEM_SERVICE) > 10);
+        assert_eq!(walls(USER_SERVICE), 0, "each needs a user namespace there");
+        assert!(!USER_SERVICE.contains("\nRuntimeDirectory="), "clean of one instance would take the others' locks");
     }
 
     #[test]
@@ -184,7 +206,8 @@ mod tests {
             assert!(is_ours(&unit));
             assert_eq!(header(&unit).unwrap().program, VERSION);
             let rest = unit.split_once('\n').unwrap().1;
-            assert_eq!(rest.replace("/usr/local/bin/", "/usr/bin/"), shipped);
+            assert_eq!(rest.replace("/usr/local/bin/", "/usr/bin/"), without_manual(shipped));
+            assert!(shipped.contains(MANUAL) && !unit.contains(MANUAL) && !socket().contains(MANUAL));
             assert_eq!(program_of(&unit).unwrap(), Path::new("/usr/local/bin/mpm-monitor"));
         }
     }
