@@ -20,6 +20,10 @@ fn main() -> ExitCode {
     };
     match cli::dispatch(typed) {
         Ok(exit) => exit.into(),
-        Err(error) => cli::complain(&error).into(),
+        Err(error) => {
+            let exit = cli::complain(&error);
+            mpm_monitor::service::interrupt::obey();
+            exit.into()
+        }
     }
 }

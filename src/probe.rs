@@ -125,6 +125,15 @@ pub enum ProbeError {
     Io(Target, #[source] std::io::Error),
 }
 
+impl ProbeError {
+    /// Whether this machine has no such address, as `::1` where IPv6 is switched off: then nobody can be reached there.
+    pub fn is_nowhere(&self) -> bool {
+        use std::io::ErrorKind::{AddrNotAvailable, NetworkUnreachable, Unsupported};
+        matches!(self, Self::Io(_, e) if [AddrNotAvailable, NetworkUnreachable, Unsupported].contains(&e.kind())
+            || e.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error()))
+    }
+}
+
 /// One `GET /health`, all within `timeout`.
 ///
 /// # Errors

@@ -1,6 +1,7 @@
 //! `doctor`.
 
 use std::io::{BufRead, IsTerminal};
+use std::path::Path;
 use std::time::Duration;
 
 use clap::Args;
@@ -267,11 +268,28 @@ fn carry_out(patient: &Patient, repair: &Repair) -> anyhow::Result<()> {
     match &repair.fix {
         Fix::EnableLinger { user } => apply::set_linger(user, true)
             .map_err(|e| failed(Exit::NoPermission, format!("{e}; `sudo loginctl enable-linger {user}`")))?,
-        Fix::Install => drop(install::perform(&install_args(patient, false)?)?),
-        Fix::Restart => drop(restart::perform(&patient.target)?),
+        Fix::Install => {
+            let args = install_args(patient, false)?;
+            runs(patient, args.program.as_deref())?;
+            drop(install::perform(&args)?);
+        }
+        Fix::Restart => {
+            runs(patient, None)?;
+            drop(restart::perform(&patient.target)?);
+        }
         Fix::RemoveFile { .. } | Fix::RemoveLock { .. } | Fix::Tighten { .. } => {}
     }
     Ok(())
+}
+
+/// Whether the installed file is a program that runs: what serves now is not given up for one that does not.
+fn runs(patient: &Patient, program: Option<&Path>) -> anyhow::Result<()> {
+    let of_unit = || program::of_instance(&patient.subject.paths, patient.subject.port);
+    let Some(path) = program.map(Path::to_owned).or_else(of_unit) else { return Ok(()) };
+    program::say_version(&path).map(drop).map_err(|why| {
+        let next = "put a good one there (`mpm-monitor upgrade --rollback`, or your package manager) and repeat";
+        failed(Exit::Refused, format!("{} {why}, so what runs now is not restarted; {next}", path.display()))
+    })
 }
 
 /// `install` as it was typed the first time: same program, same socket and environment; what does not run is not started.

@@ -1,19 +1,24 @@
 //! `install`: plan, apply, prove; take it back when the proof fails.
 
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 use std::time::Duration;
 
 use super::args::{Install, YesNo};
 use super::exit::{Exit, failed};
 use super::homebrew;
-use super::service::{Context, print_json, print_text};
+use super::service::{Context, is_root, print_json, print_text};
+use crate::doctor::{self, Subject};
 use crate::out;
-use crate::service::apply::{self, Applied};
+use crate::runtime::lock;
+use crate::service::apply::{self, Applied, StepError};
 use crate::service::definition::{Definition, merge_env};
 use crate::service::exec;
 use crate::service::files::{self, Lock};
+use crate::service::interrupt;
 use crate::service::launchd::domain;
-use crate::service::manager::Manager;
+use crate::service::manager::{Job, Manager, Phase};
 use crate::service::observe;
 use crate::service::plan::{self, Action, Observed, Plan, Refusal, Wish};
 use crate::service::program::{self, ProgramError};
@@ -88,11 +93,13 @@ pub(super) fn perform(args: &Install) -> anyhow::Result<(Context, Done)> {
             return Err(failed(Exit::NoManager, format!("{e}. {hint}")));
         }
     };
+    // What is begun is taken back before they are obeyed.
+    let _signals = interrupt::catch()?;
     let program = program::choose(args.program.as_deref(), context.scope).map_err(|e| {
         let exit = if matches!(e, ProgramError::NotExecutable(_)) { Exit::CantCreate } else { Exit::Refused };
         failed(exit, e.to_string())
     })?;
-    let lock = if args.dry_run { None } else { Some(Lock::acquire(&context.paths.receipts, TURN)?) };
+    let lock = if args.dry_run { None } else { Some(turn(&context)?) };
     let result = install(args, &context, &program, manager, lock.as_ref());
     if let (Err(_), Some(lock)) = (&result, &lock) {
         for dir in lock.made.iter().rev() {
@@ -158,21 +165,34 @@ fn install(
     if args.dry_run {
         return Ok(Done::Planned(plan));
     }
+    let plan = unfinished(plan, &paths.receipt(port));
     let renews = plan.actions.iter().any(|a| matches!(a, Action::Start { .. } | Action::Restart { .. }));
-    let before = context.health().and_then(|h| h.instance_id).filter(|_| renews);
+    let before = observed.service.as_ref().filter(|_| renews).and_then(|job| context.health(job)?.instance_id);
     let waiting = context.waiting("be ready");
-    let applied = apply::apply(&plan, &*context.manager, context.timeout)
-        .map_err(|e| failed(Exit::Failure, format!("install was taken back: {e}{}", left(&e.left))))?;
-    forget_linger(&applied, context)?;
-    let notes: Vec<String> = plan.notes.iter().chain(&applied.notes).cloned().collect();
+    let applied = apply::apply(&plan, &*context.manager, context.timeout).map_err(|e| {
+        let exit = match &e.cause {
+            StepError::Io(cause) if cause.kind() == ErrorKind::PermissionDenied => Exit::NoPermission,
+            StepError::Io(_) => Exit::CantCreate,
+            _ => Exit::Failure,
+        };
+        failed(exit, format!("{e}\n{}", taken_back(context, &observed, &e.left)))
+    })?;
+    let mut notes: Vec<String> = plan.notes.iter().chain(&applied.notes).cloned().collect();
+    if definition.socket {
+        notes.extend(bind_is_not_used(context, &definition));
+    }
     if args.no_start {
         drop(waiting);
+        finish(&applied, context)?;
         return Ok(Done::Written { notes, nothing: plan.actions.is_empty() });
     }
     let proved = proof::await_ready(&*context.manager, paths, port, before.as_deref(), context.timeout);
     drop(waiting);
     match proved {
-        Ok(proof) => Ok(Done::Proved { plan, notes, proof }),
+        Ok(proof) => {
+            finish(&applied, context)?;
+            Ok(Done::Proved { plan, notes, proof })
+        }
         Err(unproved) => {
             let mut error = context.unproved("install", &unproved, applied.start_error.as_deref());
             if !plan.actions.is_empty() {
@@ -183,9 +203,14 @@ fn install(
                     remains
                         .extend(std::fs::remove_dir_all(&history).err().map(|e| format!("{}: {e}", history.display())));
                 }
+                // One that had to be killed leaves its lock, which nobody holds.
+                let lock = paths.lock(port);
+                if !observed.files.contains_key(&lock) && lock::is_held(&lock) == Some(false) {
+                    remains.extend(std::fs::remove_file(&lock).err().map(|e| format!("{}: {e}", lock.display())));
+                }
                 // Made by the process or for it; it stays where it holds another instance's lock, or anything else.
                 let _ = std::fs::remove_dir(&paths.runtime);
-                let told = format!("{error}\nInstall was taken back{}", left(&remains));
+                let told = format!("{error}\n{}", taken_back(context, &observed, &remains));
                 error = failed(exit_of(&error), told);
             }
             Err(error)
@@ -212,7 +237,8 @@ fn account(context: &Context, had: Option<&Receipt>) -> anyhow::Result<Option<St
     }
     let account = had.and_then(|r| r.account.clone()).or_else(behind_sudo);
     account.map(Some).ok_or_else(|| {
-        let text = "a daemon runs as the account that typed sudo, and never as root; log in as that account and type                     `sudo mpm-monitor install --system`";
+        let text = "a daemon runs as the account that typed sudo, and never as root; log in as that account and type \
+                    `sudo mpm-monitor install --system`";
         failed(Exit::Refused, text)
     })
 }
@@ -235,20 +261,82 @@ fn exit_of(error: &anyhow::Error) -> Exit {
     error.downcast_ref::<super::exit::Failed>().map_or(Exit::Failure, |f| f.exit)
 }
 
-fn left(remains: &[String]) -> String {
-    if remains.is_empty() { String::new() } else { format!(", but not all of it: {}", remains.join("; ")) }
+/// The right to install, which one process has at a time.
+fn turn(context: &Context) -> anyhow::Result<Lock> {
+    Lock::acquire(&context.paths.receipts, TURN).map_err(|e| {
+        let exit = match e.kind() {
+            ErrorKind::PermissionDenied => Exit::NoPermission,
+            ErrorKind::TimedOut | ErrorKind::Interrupted => Exit::Failure,
+            _ => Exit::CantCreate,
+        };
+        failed(exit, e.to_string())
+    })
 }
 
-/// A receipt must not claim a lingering that was refused.
-fn forget_linger(applied: &Applied<'_>, context: &Context) -> anyhow::Result<()> {
-    if applied.linger_refused {
-        let path = context.paths.receipt(context.port);
-        if let Some(mut receipt) = Receipt::read(&path)? {
-            receipt.linger = None;
-            files::write(&path, &receipt.to_text(), 0o600)?;
+/// What is there again after everything was taken back: what could not be, and the process that ran before, which is proved
+/// like any other.
+fn taken_back(context: &Context, observed: &Observed, remains: &[String]) -> String {
+    let mut text = "Install was taken back".to_owned();
+    if !remains.is_empty() {
+        text.push_str(&format!(", but not all of it: {}", remains.join("; ")));
+    }
+    let ran = |job: &Option<Job>| job.as_ref().is_some_and(|j| matches!(j.phase, Phase::Running | Phase::Starting));
+    if ran(&observed.service) {
+        let proved = interrupt::unheard(|| {
+            proof::await_ready(&*context.manager, &context.paths, context.port, None, context.timeout)
+        });
+        text.push_str(&match proved {
+            Ok(proof) => format!("; what ran before is ready (pid {})", proof.pid),
+            Err(error) => format!("; what ran before did not come back: {error}"),
+        });
+    }
+    text
+}
+
+/// The plan as it is carried out: until all of it is proved, its receipt says that it is not. Whatever ends this process in
+/// between, the next one knows.
+fn unfinished(mut plan: Plan, receipt: &Path) -> Plan {
+    for action in &mut plan.actions {
+        if let Action::WriteFile { path, content, .. } = action
+            && path == receipt
+            && let Ok(made) = serde_json::from_str::<Receipt>(content)
+        {
+            *content = Receipt { unfinished: true, ..made }.to_text();
         }
     }
+    plan
+}
+
+/// The last step: the receipt says that the installation is whole. It claims no lingering that was refused.
+fn finish(applied: &Applied<'_>, context: &Context) -> anyhow::Result<()> {
+    let path = context.paths.receipt(context.port);
+    let Some(receipt) = Receipt::read(&path)? else { return Ok(()) };
+    let linger = receipt.linger.clone().filter(|_| !applied.linger_refused);
+    let whole = Receipt { unfinished: false, linger, ..receipt.clone() };
+    if whole != receipt {
+        files::write(&path, &whole.to_text(), 0o600)?;
+    }
     Ok(())
+}
+
+/// What to say where the settings name addresses that the socket unit does not listen on.
+fn bind_is_not_used(context: &Context, definition: &Definition) -> Option<String> {
+    let subject = Subject {
+        port: context.port,
+        scope: context.scope,
+        paths: context.paths.clone(),
+        user: context.user.clone(),
+        is_root: is_root(),
+    };
+    let (settings, _) = doctor::unit::read_settings(&subject, &definition.env).ok()?;
+    let in_the_unit = [IpAddr::from(Ipv4Addr::LOCALHOST), IpAddr::from(Ipv6Addr::LOCALHOST)];
+    (settings.bind != in_the_unit).then(|| {
+        format!(
+            "the setting bind is not used: the manager holds the socket, on the addresses in its socket unit ({}); change it there, \
+             or `mpm-monitor install --socket=no`",
+            context.manager.socket_name(context.port).unwrap_or_default()
+        )
+    })
 }
 
 fn notes<'a>(context: &Context, notes: impl Iterator<Item = &'a String>) {

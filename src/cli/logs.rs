@@ -16,7 +16,7 @@ use crate::service::logfile;
 /// Shows the log of an instance.
 ///
 /// # Errors
-/// [`Exit::Usage`] for a `--since` that is none, [`Exit::NotInstalled`] when there is neither unit nor log.
+/// [`Exit::Usage`] for a `--since` that is none, [`Exit::NoPermission`] where the log may not be read, [`Exit::NotInstalled`] when there is neither unit nor log.
 pub fn run(args: &Logs) -> anyhow::Result<Exit> {
     let target =
         Target { scope: args.scope.clone(), port: args.port, timeout: std::time::Duration::ZERO, json: args.json };
@@ -50,10 +50,16 @@ pub fn run(args: &Logs) -> anyhow::Result<Exit> {
         return Ok(Exit::Ok);
     }
     let installed = context.need_installed().is_ok();
-    let why = match &files {
-        Some(query) => logfile::explain(query, installed),
-        None => Emptiness::look(installed, since.is_some()).explain(context.scope, &context.user),
+    let (why, hidden) = match &files {
+        Some(query) => (logfile::explain(query, installed), false),
+        None => {
+            let empty = Emptiness::look(installed, since.is_some());
+            (empty.explain(context.scope, &context.user), empty.is_hidden(context.scope))
+        }
     };
+    if hidden {
+        return Err(failed(Exit::NoPermission, format!("no log lines: {why}")));
+    }
     out::tell(&format!("no log lines: {why}"));
     Ok(if installed || since.is_some() { Exit::Ok } else { Exit::NotInstalled })
 }

@@ -14,7 +14,16 @@ pub fn run(args: &Target) -> anyhow::Result<Exit> {
     let context = Context::new(args, "reload")?;
     let job = context.need_installed()?;
     let manager = &*context.manager;
-    let health = context.health().filter(|h| Some(h.pid) == job.pid);
+    let health = context.health(&job).filter(|h| Some(h.pid) == job.pid);
+    if job.phase == Phase::Running && health.is_none() {
+        let text = format!(
+            "cannot reload {}: it is {}, but does not answer; a process that hangs is restarted by the manager, and at once by \
+             `mpm-monitor restart`",
+            manager.service_name(context.port),
+            job.state
+        );
+        return Err(failed(Exit::NotReady, text));
+    }
     let degraded = health.as_ref().and_then(|h| h.degraded());
     let Some(generation) = health.and_then(|h| h.config_generation).filter(|_| job.phase == Phase::Running) else {
         let text = format!(

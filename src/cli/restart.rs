@@ -4,9 +4,9 @@ use super::args::Target;
 use super::exit::{Exit, failed};
 use super::service::Context;
 use crate::probe::Health;
-use crate::service::apply::STOP;
-use crate::service::program;
+use crate::service::apply::{self, STOP};
 use crate::service::proof::{self, Proof};
+use crate::service::{exec, observe, program};
 
 /// Restarts an installed instance and proves that another process is ready, and that it is of the build that is installed.
 /// A socket unit is left open meanwhile.
@@ -40,17 +40,19 @@ pub fn restart(context: &Context) -> anyhow::Result<Proof> {
     if job.stale {
         manager.reread()?;
     }
-    context.forgive(&context.units()?)?;
-    let before = context.health();
+    apply::forgive(manager, &context.units()?)?;
+    let before = context.health(&job);
     let instance = before.as_ref().and_then(|h| h.instance_id.clone());
     let waiting = context.waiting("be ready again");
-    let said = manager.restart(&name, job.stale, context.timeout + STOP).err().map(|e| e.to_string());
+    let said =
+        exec::breakable(|| manager.restart(&name, job.stale, context.timeout + STOP)).err().map(|e| e.to_string());
     context.allowed(said.as_deref())?;
     let proof = proof::await_ready(manager, &context.paths, context.port, instance.as_deref(), context.timeout)
         .map_err(|e| context.unproved("restart", &e, said.as_deref()))?;
     drop(waiting);
     // A drop-in may name another program than our unit does; then that one is what was wanted.
-    let runs = context.health().filter(|h| h.pid == proof.pid).and_then(|h| Some(h.program_path()?.to_owned()));
+    let runs = observe::health(context.port, &context.paths).ok().filter(|h| h.pid == proof.pid);
+    let runs = runs.and_then(|h| Some(h.program_path()?.to_owned()));
     let installed = program::of_instance(&context.paths, context.port)
         .filter(|path| runs.as_ref().is_none_or(|runs| program::is_same_file(path, runs)));
     let build = installed.as_deref().and_then(program::version).and_then(|(_, build)| build);

@@ -1,6 +1,5 @@
 //! What the verbs about the installed service share: whose manager, where the files are, how a failure is told.
 
-use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -165,9 +164,18 @@ impl Context {
         Ok(self.paths.jobs(self.port, has_socket))
     }
 
-    /// Who answers on the port now.
-    pub fn health(&self) -> Option<Health> {
+    /// Who answers on the port now, the service being as `job` says. Nobody is asked where it has no process and the manager
+    /// holds its socket: the question would start it.
+    pub fn health(&self, job: &Job) -> Option<Health> {
+        if job.pid.is_none() && self.socket().is_some_and(|socket| socket.phase == Phase::Running) {
+            return None;
+        }
         observe::health(self.port, &self.paths).ok()
+    }
+
+    /// The socket of the instance, where it is a job of its own.
+    fn socket(&self) -> Option<Job> {
+        self.manager.socket_name(self.port).and_then(|name| self.manager.job(&name).ok())
     }
 
     /// Fails at once if the manager does not let this user do it: there is nothing to wait for.
@@ -188,15 +196,18 @@ impl Context {
     /// The error for a proof that failed: what happened, what the manager said, the last log lines.
     pub fn unproved(&self, verb: &str, error: &Unproved, manager_said: Option<&str>) -> anyhow::Error {
         let name = self.manager.service_name(self.port);
-        let mut text = format!("{verb} {name}: {error}");
         let mut exit = error.exit();
+        if matches!(error, Unproved::Interrupted(_)) {
+            return failed(exit, format!("{verb} {name}: {error}"));
+        }
+        let mut text = format!("{verb} {name}: {error}");
         if let Some(said) = manager_said {
             text.push_str(&format!("\n{said}"));
         }
         // launchd would start it for ever, so that a process which finds the port served by its like ends without a failure.
         if let Unproved::Ended { job, gave_up: None } = error
             && job.last_exit == Some(LastExit::Code(0))
-            && let Some(other) = self.health()
+            && let Some(other) = self.health(job)
         {
             exit = Exit::AlreadyRunning;
             text.push_str(&format!(
@@ -204,10 +215,14 @@ impl Context {
                 self.port, other.pid, other.version
             ));
         }
-        if exit == Exit::PortTaken {
-            // The service may not be allowed to see whose it is; whoever types this may.
-            let owner = ports::owner(Ipv4Addr::LOCALHOST.into(), self.port, observe::LOOK);
-            text.push_str(&owner.map_or(String::new(), |o| format!("\nPort {} belongs to {o}", self.port)));
+        // Where the manager is to hold the port, it is the socket that cannot have it, and the service does not even start.
+        let no_socket = self.socket().is_some_and(|socket| socket.phase == Phase::Failed);
+        // The service may not be allowed to see whose it is; whoever types this may.
+        if (exit == Exit::PortTaken || no_socket)
+            && let Some(owner) = ports::owner_of(self.port, observe::LOOK)
+        {
+            exit = Exit::PortTaken;
+            text.push_str(&format!("\nPort {} belongs to {owner}", self.port));
         }
         let lines = self.tail();
         if lines.is_empty() {
@@ -221,22 +236,6 @@ impl Context {
             text.push_str(&lines.join("\n  "));
         }
         failed(exit, text)
-    }
-
-    /// Clears what the manager holds against the units: a failure, and the starts it counted. It counts those that a
-    /// person asked for, too, and who restarts often is no crash loop.
-    ///
-    /// # Errors
-    /// When a unit failed and the manager does not forget that; without it, it would refuse the start.
-    pub fn forgive(&self, units: &[String]) -> Result<(), ManagerError> {
-        for unit in units {
-            let failed = self.manager.job(unit)?.phase == Phase::Failed;
-            let forgot = self.manager.forget_failure(std::slice::from_ref(unit));
-            if failed {
-                forgot?;
-            }
-        }
-        Ok(())
     }
 
     /// The last log lines since this verb began.

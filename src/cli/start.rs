@@ -4,7 +4,7 @@ use super::args::Target;
 use super::exit::Exit;
 use super::service::Context;
 use crate::service::manager::Phase;
-use crate::service::proof;
+use crate::service::{apply, proof};
 
 /// Starts an installed instance and proves that it is ready; one that is already is left alone.
 ///
@@ -14,7 +14,7 @@ pub fn run(args: &Target) -> anyhow::Result<Exit> {
     let context = Context::new(args, "start")?;
     let job = context.need_installed()?;
     let manager = &*context.manager;
-    let before = context.health();
+    let before = context.health(&job);
     if job.phase == Phase::Running && before.as_ref().is_some_and(|h| Some(h.pid) == job.pid && h.ready != Some(false))
     {
         let proof = proof::await_ready(manager, &context.paths, context.port, None, context.timeout)
@@ -26,7 +26,7 @@ pub fn run(args: &Target) -> anyhow::Result<Exit> {
     if job.stale {
         manager.reread()?;
     }
-    context.forgive(&units)?;
+    apply::forgive(manager, &units)?;
     let stranger = before.filter(|h| Some(h.pid) != job.pid).and_then(|h| h.instance_id);
     let waiting = context.waiting("be ready");
     let said = manager.bring_up(&units, context.timeout).err().map(|e| e.to_string());

@@ -25,7 +25,7 @@ pub fn run(args: &Target) -> anyhow::Result<Exit> {
         context.print_result("not running")?;
         return Ok(Exit::Ok);
     }
-    let instance = context.health().filter(|h| Some(h.pid) == job.pid).and_then(|h| h.instance_id);
+    let instance = context.health(&job).filter(|h| Some(h.pid) == job.pid).and_then(|h| h.instance_id);
     let said = manager.bring_down(&units, STOP);
     context.allowed(said.as_ref().err().map(ToString::to_string).as_deref())?;
     said.map_err(manager_failed)?;

@@ -7,8 +7,10 @@ use super::exit::{Exit, failed};
 use super::install::show;
 use super::service::Context;
 use crate::out;
+use crate::runtime::lock;
 use crate::service::apply;
 use crate::service::files::{self, Lock};
+use crate::service::interrupt;
 use crate::service::manager::Manager;
 use crate::service::observe;
 use crate::service::plan::{self, Action, Plan};
@@ -26,6 +28,8 @@ pub fn run(args: &Uninstall) -> anyhow::Result<Exit> {
     if !args.dry_run {
         context.need_root("uninstall")?;
     }
+    // What is begun is taken back before they are obeyed.
+    let _signals = interrupt::catch()?;
     // Without a manager nothing can run; the files can be removed all the same.
     let manager: Option<&dyn Manager> = context.manager.usable().ok().map(|()| &*context.manager);
     let lock = if args.dry_run { None } else { Some(Lock::acquire(&context.paths.receipts, TURN)?) };
@@ -52,22 +56,45 @@ fn uninstall(args: &Uninstall, context: &Context, manager: Option<&dyn Manager>)
             ),
         ));
     }
+    let removes_history = plan.actions.iter().any(|a| matches!(a, Action::RemoveHistory { .. }));
+    let pid = observed.service.as_ref().and_then(|j| j.pid);
+    let held = lock::holder(&paths.lock(port)).filter(|holder| Some(holder.pid) != pid);
+    if let Some(holder) = held.filter(|_| removes_history) {
+        let text = format!(
+            "cannot remove the history of port {port}: pid {}, which the manager does not run, writes it; stop that first",
+            holder.pid
+        );
+        return Err(failed(Exit::Refused, text));
+    }
     if args.dry_run {
         return show(context, &plan);
     }
-    let pid = observed.service.as_ref().and_then(|j| j.pid);
-    let instance = context.health().filter(|h| Some(h.pid) == pid).and_then(|h| h.instance_id);
+    let health = observed.service.as_ref().and_then(|job| context.health(job));
+    let instance = health.filter(|h| Some(h.pid) == pid).and_then(|h| h.instance_id);
     // Nothing is removed from under a process that has not gone.
     let stops = plan.actions.iter().take_while(|a| matches!(a, Action::Stop { .. })).count();
     let rest = plan.actions.split_off(stops);
-    apply::apply(&plan, &*context.manager, context.timeout)?;
+    let stopped = apply::apply(&plan, &*context.manager, context.timeout)?;
     if stops > 0 {
         let gone = proof::await_gone(&*context.manager, paths, port, pid, instance.as_deref(), context.timeout);
-        gone.map_err(|e| context.unproved("uninstall", &e, None))?;
+        if let Err(error) = gone {
+            let error = context.unproved("uninstall", &error, None);
+            stopped.rollback();
+            return Err(error);
+        }
     }
     let rest = Plan { actions: rest, notes: plan.notes };
-    let applied = apply::apply(&rest, &*context.manager, context.timeout)
-        .map_err(|e| failed(Exit::Failure, format!("uninstall stopped half way and was taken back: {e}")))?;
+    let applied = match apply::apply(&rest, &*context.manager, context.timeout) {
+        Ok(applied) => applied,
+        Err(error) => {
+            let left: Vec<String> = error.left.iter().cloned().chain(stopped.rollback()).collect();
+            let mut text = format!("{error}\nUninstall was taken back");
+            if !left.is_empty() {
+                text.push_str(&format!(", but not all of it: {}", left.join("; ")));
+            }
+            return Err(failed(Exit::Failure, text));
+        }
+    };
     if !context.json {
         rest.notes.iter().chain(&applied.notes).for_each(|n| out::tell(&format!("note: {n}")));
     }

@@ -158,6 +158,12 @@ pub fn is_installed(subject: &Subject, facts: &Looked<Facts>, seen: &Looked<Seen
 fn receipt(subject: &Subject, seen: &Seen, installed: bool) -> Check {
     let path = subject.paths.receipt(subject.port);
     match &seen.receipt {
+        Ok(Some(receipt)) if receipt.unfinished => Check::failed(
+            Code::Receipt,
+            "an install was broken off half way: what it did was neither finished nor taken back",
+        )
+        .next(subject.verb("install"))
+        .fix(Fix::Install),
         Ok(Some(_)) => Check::verified(Code::Receipt, "the receipt says what install made"),
         Ok(None) if installed => {
             let text =

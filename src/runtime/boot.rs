@@ -130,6 +130,12 @@ pub fn claim(settings: &Settings, identity: &Identity, passed: Option<Listeners>
         (None, PortChoice::Auto) => first_free(settings)?,
     };
     let addresses: Vec<SocketAddr> = listeners.sockets.iter().filter_map(Listener::address).collect();
+    if listeners.activated && addresses.iter().map(SocketAddr::ip).ne(settings.bind.iter().copied()) {
+        tracing::warn!(
+            "the setting bind is not used: the service manager holds the socket, on the addresses in its socket unit ({})",
+            addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+        );
+    }
     let unix = match guarded(settings, &addresses) {
         Ok(None) => None,
         Ok(Some((listener, path))) => {
@@ -239,14 +245,24 @@ fn recovery_time(path: &Path) -> Duration {
     Duration::from_secs(10 + bytes / 20_000_000)
 }
 
-/// Asks every socket for `/health` and wants our own instance id from each.
+/// Asks every socket for `/health` and wants our own instance id from each. A socket that the manager holds for an address
+/// which this machine does not have (`::1` where IPv6 is switched off) reaches nobody, and is none; one must be left.
 ///
 /// # Errors
 /// When anybody else, or nobody, answers.
 pub async fn probe_self(targets: Vec<Target>, identity: &Identity) -> Result<(), BootError> {
-    for address in targets {
+    let mut proved = false;
+    let last = targets.len().saturating_sub(1);
+    for (at, address) in targets.into_iter().enumerate() {
         let got = match probe::health(address.clone(), SELF_PROBE).await {
-            Ok(health) if health.instance_id.as_deref() == Some(&identity.instance_id) => continue,
+            Ok(health) if health.instance_id.as_deref() == Some(&identity.instance_id) => {
+                proved = true;
+                continue;
+            }
+            Err(error) if error.is_nowhere() && (proved || at < last) => {
+                tracing::warn!(%address, "this machine has no such address; clients that use it will not find us");
+                continue;
+            }
             Ok(health) => format!("pid {} (instance {})", health.pid, health.instance_id.unwrap_or_default()),
             Err(error) => error.to_string(),
         };

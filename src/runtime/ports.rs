@@ -1,7 +1,7 @@
 //! Who has a port.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -62,10 +62,17 @@ impl fmt::Display for Owner {
     }
 }
 
+/// Who listens on `port` of this machine's own addresses; nothing if nobody does.
+pub fn owner_of(port: u16, timeout: Duration) -> Option<Owner> {
+    let own = [IpAddr::from(Ipv4Addr::LOCALHOST), IpAddr::from(Ipv6Addr::LOCALHOST)];
+    own.into_iter().find_map(|address| owner(address, port, timeout))
+}
+
 /// Who listens on `port` of `address`; nothing if nobody does. Asks at most `timeout` for the owner's name.
 pub fn owner(address: IpAddr, port: u16, timeout: Duration) -> Option<Owner> {
     let asked = probe::health_blocking(SocketAddr::new(address, port), timeout);
-    if matches!(asked, Err(ProbeError::Refused(_))) {
+    // Nobody listens there, or this machine has no such address.
+    if matches!(asked, Err(ProbeError::Refused(_))) || matches!(&asked, Err(e) if e.is_nowhere()) {
         return None;
     }
     let process = listeners::get_all().ok().and_then(|all| {
@@ -98,7 +105,7 @@ fn covers(bound: IpAddr, asked: IpAddr) -> u8 {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{Ipv4Addr, TcpListener};
+    use std::net::TcpListener;
 
     use super::*;
 

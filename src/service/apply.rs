@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use super::definition::NAME;
 use super::exec::{self, ExecError, QUICK};
-use super::files;
 use super::manager::{Manager, ManagerError, Phase};
 use super::plan::{Action, Plan};
+use super::{files, interrupt, proof};
 use crate::guarded::{Guard, Refusal};
 
 /// How long a stop may take: the unit's TimeoutStopSec= and what follows it.
@@ -30,6 +30,9 @@ pub enum StepError {
     /// It ran but had no effect.
     #[error("{0}")]
     NoEffect(String),
+    /// A signal came first.
+    #[error("{} came first", proof::signal_name(*.0))]
+    Interrupted(i32),
 }
 
 /// A plan that could not be carried out; what was done was taken back.
@@ -54,6 +57,7 @@ enum Undo {
     DisableLinger(String),
     Stop(Vec<String>),
     RestartOld(String),
+    StartOld(Vec<String>),
     Reread,
 }
 
@@ -83,7 +87,8 @@ pub fn apply<'a>(plan: &Plan, manager: &'a dyn Manager, start: Duration) -> Resu
     let mut applied =
         Applied { manager, undo: Vec::new(), notes: Vec::new(), start_error: None, linger_refused: false };
     for action in &plan.actions {
-        if let Err(cause) = applied.step(action, start) {
+        let heard = interrupt::caught().map_or(Ok(()), |signal| Err(StepError::Interrupted(signal)));
+        if let Err(cause) = heard.and_then(|()| applied.step(action, start)) {
             let left = applied.rollback();
             return Err(ApplyError { action: action.to_string(), cause, left });
         }
@@ -97,6 +102,30 @@ pub fn linger_remark(user: &str) -> String {
         "lingering is off: the service ends with {user}'s last logout and starts with the next login; \
          `sudo loginctl enable-linger {user}` keeps it running"
     )
+}
+
+/// What to say where lingering was switched on.
+fn lingers_now(user: &str) -> String {
+    format!(
+        "lingering is on for {user} now: the service runs without a login, as do all of {user}'s; uninstall switches it off \
+         (`loginctl disable-linger {user}` does it at once, `install --linger no` leaves it alone)"
+    )
+}
+
+/// Clears what the manager holds against the units: a failure, and the starts it counted. It counts those that a person asked
+/// for, too, and who restarts often is no crash loop.
+///
+/// # Errors
+/// When a unit failed and the manager does not forget that; without it, it would refuse the start.
+pub fn forgive(manager: &dyn Manager, units: &[String]) -> Result<(), ManagerError> {
+    for unit in units {
+        let failed = manager.job(unit)?.phase == Phase::Failed;
+        let forgot = manager.forget_failure(std::slice::from_ref(unit));
+        if failed {
+            forgot?;
+        }
+    }
+    Ok(())
 }
 
 /// Whether a user lingers; `None` if nobody can tell.
@@ -119,15 +148,20 @@ pub fn user_exists() -> bool {
 }
 
 impl Applied<'_> {
-    /// Takes everything back, newest first; what could not be, in words.
-    pub fn rollback(mut self) -> Vec<String> {
+    /// Takes everything back, newest first; what could not be, in words. No signal breaks that off.
+    pub fn rollback(self) -> Vec<String> {
+        interrupt::unheard(|| self.take_all_back())
+    }
+
+    fn take_all_back(mut self) -> Vec<String> {
         let mut left = Vec::new();
-        let (mut reread, mut old) = (false, Vec::new());
+        let (mut reread, mut old, mut stopped) = (false, Vec::new(), Vec::new());
         while let Some(undo) = self.undo.pop() {
             match undo {
                 // These need the old files back first.
                 Undo::Reread => reread = true,
                 Undo::RestartOld(unit) => old.push(unit),
+                Undo::StartOld(units) => stopped.extend(units),
                 undo => {
                     if let Err((what, error)) = self.take_back(undo) {
                         left.push(format!("{what}: {error}"));
@@ -139,9 +173,15 @@ impl Applied<'_> {
             left.push(format!("daemon-reload: {error}"));
         }
         for unit in old {
-            if let Err(error) = self.manager.restart(&unit, true, STOP) {
+            let forgiven = forgive(self.manager, std::slice::from_ref(&unit));
+            if let Err(error) = forgiven.and_then(|()| self.manager.restart(&unit, true, STOP)) {
                 left.push(format!("restart of the earlier {unit}: {error}"));
             }
+        }
+        if !stopped.is_empty()
+            && let Err(error) = forgive(self.manager, &stopped).and_then(|()| self.manager.bring_up(&stopped, STOP))
+        {
+            left.push(format!("start of the earlier {}: {error}", stopped.join(", ")));
         }
         left
     }
@@ -172,7 +212,7 @@ impl Applied<'_> {
                 let forgotten = self.forget(&units);
                 stopped.and(forgotten).map_err(|e| said(format!("stop {}", units.join(", ")))(e.into()))
             }
-            Undo::Reread | Undo::RestartOld(_) => Ok(()),
+            Undo::Reread | Undo::RestartOld(_) | Undo::StartOld(_) => Ok(()),
         }
     }
 
@@ -183,6 +223,20 @@ impl Applied<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Stops what runs, and remembers that it ran.
+    fn stop(&mut self, units: &[String]) -> Result<(), ManagerError> {
+        let mut ran = Vec::new();
+        for unit in units {
+            if matches!(self.manager.job(unit)?.phase, Phase::Running | Phase::Starting) {
+                ran.push(unit.clone());
+            }
+        }
+        if !ran.is_empty() {
+            self.undo.push(Undo::StartOld(ran));
+        }
+        exec::breakable(|| self.manager.bring_down(units, STOP))
     }
 
     fn remember_file(&mut self, path: &Path) -> io::Result<()> {
@@ -226,13 +280,14 @@ impl Applied<'_> {
             }
             Action::RemoveHistory { path } => fs::remove_dir_all(path)?,
             Action::MakeUser { name, file } => {
+                // Half made is made as well.
+                self.undo.push(Undo::RemoveUser(name.clone()));
                 exec::tool("systemd-sysusers", &[&file.to_string_lossy()], QUICK)?.success()?;
                 if !user_exists() {
                     return Err(StepError::NoEffect(format!(
                         "systemd-sysusers reported success, but there is no user {name}; make it by `useradd --system {name}`"
                     )));
                 }
-                self.undo.push(Undo::RemoveUser(name.clone()));
             }
             Action::RemoveUser { name } => remove_user(name)?,
             Action::Link { path, target } => {
@@ -264,7 +319,10 @@ impl Applied<'_> {
                     _ => Err(StepError::NoEffect("loginctl reported success, but lingering is still off".to_owned())),
                 });
                 match done {
-                    Ok(()) => self.undo.push(Undo::DisableLinger(user.clone())),
+                    Ok(()) => {
+                        self.undo.push(Undo::DisableLinger(user.clone()));
+                        self.notes.push(lingers_now(user));
+                    }
                     Err(error) if *required => return Err(error),
                     Err(_) => {
                         self.linger_refused = true;
@@ -274,14 +332,18 @@ impl Applied<'_> {
             }
             Action::DisableLinger { user } => set_linger(user, false)?,
             Action::ForgetFailure { units } => self.forget(units)?,
-            Action::Stop { units } => self.manager.bring_down(units, STOP)?,
+            Action::Stop { units } => self.stop(units)?,
             Action::Start { units } => {
                 self.undo.push(Undo::Stop(units.clone()));
-                self.start_error = self.manager.bring_up(units, start).err().map(|e| e.to_string());
+                forgive(self.manager, units)?;
+                let said = exec::breakable(|| self.manager.bring_up(units, start));
+                self.start_error = said.err().map(|e| e.to_string());
             }
             Action::Restart { unit, changed } => {
                 self.undo.push(Undo::RestartOld(unit.clone()));
-                self.start_error = self.manager.restart(unit, *changed, start + STOP).err().map(|e| e.to_string());
+                forgive(self.manager, std::slice::from_ref(unit))?;
+                let said = exec::breakable(|| self.manager.restart(unit, *changed, start + STOP));
+                self.start_error = said.err().map(|e| e.to_string());
             }
         }
         Ok(())
@@ -306,6 +368,9 @@ pub fn set_linger(user: &str, on: bool) -> Result<(), StepError> {
 }
 
 fn remove_user(name: &str) -> Result<(), StepError> {
+    if !user_exists() {
+        return Ok(());
+    }
     exec::tool("userdel", &[name], QUICK)?.success()?;
     Ok(())
 }

@@ -12,12 +12,14 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
-use super::Scope;
+use super::{Scope, interrupt};
 
 /// How long a tool that only asks or tells may take.
 pub const QUICK: Duration = Duration::from_secs(15);
 /// How long the outputs of a tool that was killed are waited for.
 const LAST_WORDS: Duration = Duration::from_millis(500);
+/// How soon a signal is heard while a tool is waited for.
+const HEARING: Duration = Duration::from_millis(50);
 /// How much of what a tool says is kept, bytes.
 const LONGEST: u64 = 8 << 20;
 /// Where the tools are looked for before `PATH`, which a service or `sudo` may have cut down.
@@ -61,6 +63,9 @@ pub enum ExecError {
         /// What it said until then.
         stderr: String,
     },
+    /// A signal came, and it was not waited for any longer.
+    #[error("`{0}` was broken off by a signal")]
+    BrokenOff(String),
     /// It ended with a failure whose meaning is known.
     #[error("{text}")]
     Explained {
@@ -140,6 +145,16 @@ fn is_executable(path: &Path) -> bool {
 thread_local! {
     /// When the tools of this thread must have ended, whatever their own deadlines.
     static UNTIL: Cell<Option<Instant>> = const { Cell::new(None) };
+    /// Whether a signal breaks the tools of this thread off.
+    static BREAKS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Does something whose tools wait for others, and are not waited for any longer once a signal has come.
+pub fn breakable<T>(act: impl FnOnce() -> T) -> T {
+    let before = BREAKS.replace(true);
+    let done = act();
+    BREAKS.set(before);
+    done
 }
 
 /// Does something whose tools end by `deadline`, killed if need be, even where they have more time of their own.
@@ -231,10 +246,17 @@ fn output<A: AsRef<OsStr>>(
     let (mut stdout, mut stderr) = (String::new(), String::new());
     // Both pipes end when the child does; a channel tells it without polling.
     loop {
-        match receiver.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let broken = || BREAKS.get() && interrupt::caught().is_some();
+        match receiver.recv_timeout(if BREAKS.get() { left.min(HEARING) } else { left }) {
             Ok((true, text)) => stdout.push_str(&text),
             Ok((false, text)) => stderr.push_str(&text),
             Err(mpsc::RecvTimeoutError::Disconnected) => break,
+            Err(mpsc::RecvTimeoutError::Timeout) if broken() => {
+                end_group(&mut child);
+                return Err(ExecError::BrokenOff(line));
+            }
+            Err(mpsc::RecvTimeoutError::Timeout) if Instant::now() < deadline => {}
             Err(mpsc::RecvTimeoutError::Timeout) => {
                 end_group(&mut child);
                 // Whoever held the pipes is gone, so that what it said until then comes now; unless somebody left the group.

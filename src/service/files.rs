@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
 
+use super::interrupt;
 use crate::guarded::Guard;
 
 /// Writes a file beside its place, syncs it and renames it into place.
@@ -70,8 +71,13 @@ impl Lock {
     /// Waits for the lock on `dir`, making the directory if need be.
     ///
     /// # Errors
-    /// When the directory cannot be made or opened, or another process keeps the lock for all of `wait`.
+    /// When the directory cannot be made or opened, another process keeps the lock for all of `wait`, or a signal comes.
     pub fn acquire(dir: &Path, wait: Duration) -> io::Result<Self> {
+        let named = |e: io::Error| io::Error::new(e.kind(), format!("cannot lock {}: {e}", dir.display()));
+        Self::wait_for(dir, wait).map_err(named)
+    }
+
+    fn wait_for(dir: &Path, wait: Duration) -> io::Result<Self> {
         let deadline = Instant::now() + wait;
         let mut made = Vec::new();
         loop {
@@ -92,6 +98,9 @@ impl Lock {
                 }
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {}
                 Err(e) => return Err(e),
+            }
+            if interrupt::caught().is_some() {
+                return Err(io::Error::new(io::ErrorKind::Interrupted, "a signal came first"));
             }
             if Instant::now() >= deadline {
                 return Err(io::Error::new(

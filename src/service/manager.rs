@@ -74,6 +74,12 @@ pub struct Job {
     /// What a person should know of the place where the manager keeps it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
+    /// The longest silence of the process that the manager bears, where it has a watchdog.
+    #[serde(skip)]
+    pub watchdog: Option<Duration>,
+    /// Whether the process has pinged that watchdog since it became ready.
+    #[serde(skip)]
+    pub pinged: bool,
 }
 
 /// Why a manager did not do it.

@@ -11,6 +11,7 @@
 //! - [`report`]: what `status` says, and its exit code.
 //!
 //! Doing: [`apply`] executes a plan and takes it back when it fails, [`proof`] waits for what can be proved,
+//! [`interrupt`] notes the signals that come meanwhile,
 //! [`manager::Manager`] is the trait above systemd and launchd, [`exec`] the only place that spawns their tools,
 //! [`binary`], [`packaged`] and [`swap`] are about putting a new program in place,
 //! [`program`] finds a path to this program that lasts, [`journal`] and [`logfile`] read the log.
@@ -22,6 +23,7 @@ pub mod desired;
 pub mod drift;
 pub mod exec;
 pub mod files;
+pub mod interrupt;
 pub mod journal;
 pub mod launchd;
 pub mod logfile;

@@ -5,10 +5,16 @@
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
 
+use super::exec::ExecError;
 use super::paths::Paths;
 use super::report::parse_version;
+use super::version::Identity;
 use super::{Scope, desired, exec, files};
+
+/// How long a program may take to say its version.
+const SAY: Duration = Duration::from_secs(10);
 
 /// Why a path was not taken.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -69,11 +75,22 @@ pub fn transient(path: &Path) -> Option<&'static str> {
         Some("is in a temporary folder, which is emptied")
     } else if path.starts_with("/Volumes") {
         Some("is on a volume that need not be there when the service starts")
+    } else if is_in_memory(path) {
+        Some("is in a folder in memory, which is empty after a logout or a reboot")
     } else if path.starts_with("/proc") || path.starts_with("/dev") {
         Some("is not a file of its own")
     } else {
         None
     }
+}
+
+/// Whether it is below `/run`, where but for the profiles of NixOS nothing outlives a reboot, and a user's own part not even the
+/// last logout.
+fn is_in_memory(path: &Path) -> bool {
+    let below = |dirs: &[&str]| dirs.iter().any(|dir| path.starts_with(dir));
+    let session = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty());
+    below(&["/run", "/var/run"]) && !below(&["/run/current-system", "/run/wrappers"])
+        || session.is_some_and(|dir| path.starts_with(dir))
 }
 
 /// [`transient`] on this machine. A test's machine of its own may be anywhere, and lasts as long as the test.
@@ -177,6 +194,28 @@ pub fn version(path: &Path) -> Option<(String, Option<String>)> {
     parse_version(&exec::program(path, &["--version"], exec::QUICK).ok()?.stdout)
 }
 
+/// What a program says it is; or why it is none of ours, as the rest of a sentence that begins with its path.
+///
+/// # Errors
+/// That rest.
+pub fn say_version(path: &Path) -> Result<Identity, String> {
+    let output = exec::program(path, &["--version"], SAY).map_err(|e| match e {
+        ExecError::Timeout { .. } => format!("does not say its version within {SAY:?}"),
+        ExecError::Spawn { cause, .. } => format!("does not run here: {cause}"),
+        other => format!("does not run here: {other}"),
+    })?;
+    match parse_version(&output.stdout) {
+        Some((version, build)) if output.code == Some(0) => Ok(Identity { version, build }),
+        _ if output.code == Some(0) => {
+            Err("runs, but is not an mpm-monitor (by what it answers to --version)".to_owned())
+        }
+        _ => Err(format!(
+            "does not say its version: {}",
+            output.success().err().map(|e| e.to_string()).unwrap_or_default()
+        )),
+    }
+}
+
 /// Whether two paths lead to one file.
 pub fn is_same_file(a: &Path, b: &Path) -> bool {
     match (std::fs::metadata(a), std::fs::metadata(b)) {
@@ -243,6 +282,8 @@ mod tests {
             "/var/folders/zz/x/T/mpm-monitor",
             "/private/var/folders/zz/x/T/mpm-monitor",
             "/Volumes/Stick/mpm-monitor",
+            "/run/user/1000/mpm-monitor",
+            "/run/mpm-monitor",
         ] {
             assert!(transient(Path::new(path)).is_some(), "{path}");
         }
@@ -253,6 +294,7 @@ mod tests {
             "/home/a/.cargo/bin/mpm-monitor",
             "/home/a/.local/bin/mpm-monitor",
             "/home/a/target/mpm-monitor",
+            "/run/current-system/sw/bin/mpm-monitor",
         ] {
             assert_eq!(transient(Path::new(path)), None, "{path}");
         }

@@ -6,13 +6,17 @@ use serde::Serialize;
 
 use super::manager::{Job, LastExit, Manager, ManagerError, Phase};
 use super::paths::Paths;
-use super::{Kind, observe};
+use super::{Kind, interrupt, observe};
 use crate::cli::exit::Exit;
 use crate::probe::Health;
 use crate::runtime::ledger::{Failure, LedgerFile};
 
-/// The time between two looks.
+/// The time between two looks that cost no process: at `/health`, and whether a process is still there.
 const POLL: Duration = Duration::from_millis(20);
+/// The longest time between two looks at the manager.
+const SELDOM: Duration = Duration::from_secs(1);
+/// How long a process that was proved ready must stay: one that falls over at once is not good.
+const SETTLE: Duration = Duration::from_secs(2);
 
 /// Proved: the manager's main process is the one that answers on the port, it is ready, and it is not the one from
 /// before.
@@ -51,6 +55,9 @@ pub enum Unproved {
         /// The job at the end.
         job: Box<Job>,
     },
+    /// A signal came in between.
+    #[error("{} came before it was proved", signal_name(*.0))]
+    Interrupted(i32),
     /// The manager does not answer.
     #[error(transparent)]
     Manager(#[from] ManagerError),
@@ -119,7 +126,8 @@ pub fn ended(job: &Job) -> String {
     }
 }
 
-fn signal_name(signal: i32) -> String {
+/// The name of a signal.
+pub fn signal_name(signal: i32) -> String {
     // signal(7): the ones that end a service in practice.
     let name = match signal {
         1 => "SIGHUP",
@@ -149,6 +157,7 @@ impl Unproved {
                 code.and_then(Exit::from_code).filter(|e| e.code() >= 69).unwrap_or(Exit::Failure)
             }
             Self::Late { .. } => Exit::NotReady,
+            Self::Interrupted(_) => Exit::Failure,
             Self::Manager(ManagerError::Unusable(_)) => Exit::NoManager,
             Self::Manager(_) => Exit::Failure,
         }
@@ -192,6 +201,31 @@ fn judge(job: &Job, health: Option<&Health>, before: Option<&str>, port: u16) ->
     })
 }
 
+/// When the manager is asked again. Its tools do the waiting: they return when a job is up, down or failed. What is left
+/// is for a start that goes on after that, and each look is a process of its own: so it comes ever more rarely, and at once
+/// where the process that it told of has ended.
+struct Looks {
+    pause: Duration,
+    next: Instant,
+}
+
+impl Looks {
+    fn new() -> Self {
+        Self { pause: POLL, next: Instant::now() }
+    }
+
+    fn look(&mut self, manager: &dyn Manager, name: &str) -> Result<Job, ManagerError> {
+        let job = manager.job(name)?;
+        self.next = Instant::now() + self.pause;
+        self.pause = (self.pause * 2).min(SELDOM);
+        Ok(job)
+    }
+
+    fn is_due(&self, job: &Job) -> bool {
+        Instant::now() >= self.next || job.pid.is_some_and(|pid| !process_exists(pid))
+    }
+}
+
 /// What the ledger says of a job that ended well although it should run: under launchd that is how to end for good.
 pub fn gave_up(job: &Job, paths: &Paths, port: u16) -> Option<Failure> {
     if paths.kind == Kind::Systemd || job.last_exit != Some(LastExit::Code(0)) {
@@ -211,9 +245,13 @@ pub fn await_ready(
     before: Option<&str>,
     timeout: Duration,
 ) -> Result<Proof, Unproved> {
+    uninterrupted()?;
     let (name, started) = (manager.service_name(port), Instant::now());
+    let mut looks = Looks::new();
+    let mut job = looks.look(manager, &name)?;
     loop {
-        let job = manager.job(&name)?;
+        // The port is asked only while the job's own process serves it: where the manager holds the socket, any other
+        // question would start the service, and the answer would be that start's.
         let health = if job.phase == Phase::Running { observe::health(port, paths).ok() } else { None };
         match judge(&job, health.as_ref(), before, port) {
             Verdict::Proved(proof) => return Ok(proof),
@@ -225,9 +263,61 @@ pub fn await_ready(
             Verdict::NotYet(reason) if started.elapsed() >= timeout => {
                 return Err(Unproved::Late { reason: reason.to_owned(), waited: timeout, job: Box::new(job) });
             }
-            Verdict::NotYet(_) => std::thread::sleep(POLL),
+            Verdict::NotYet(_) => wait()?,
+        }
+        if looks.is_due(&job) {
+            job = looks.look(manager, &name)?;
         }
     }
+}
+
+/// Waits until a process that was proved ready has stayed for a while and, where the manager has a watchdog that will not
+/// wait longer than `timeout`, has pinged it: what never does is ended by it.
+///
+/// # Errors
+/// [`Unproved`].
+pub fn await_steady(
+    manager: &dyn Manager,
+    paths: &Paths,
+    port: u16,
+    proof: &Proof,
+    timeout: Duration,
+) -> Result<(), Unproved> {
+    let (name, started) = (manager.service_name(port), Instant::now());
+    let mut looks = Looks::new();
+    let mut job = looks.look(manager, &name)?;
+    loop {
+        if job.pid != Some(proof.pid) || job.phase != Phase::Running {
+            let gave_up = gave_up(&job, paths, port).map(Box::new);
+            return Err(Unproved::Ended { job: Box::new(job), gave_up });
+        }
+        let wanted = job.watchdog.filter(|limit| *limit <= timeout && !job.pinged);
+        // The manager's own limit, and a moment for it to act on it.
+        let enough = wanted.map_or(SETTLE, |limit| limit + SETTLE);
+        if started.elapsed() >= enough {
+            let answers = observe::health(port, paths).is_ok_and(|h| h.pid == proof.pid);
+            let reason = match (answers, wanted) {
+                (true, None) => return Ok(()),
+                (true, Some(_)) => "it became ready, and never pinged the watchdog",
+                (false, _) => "it became ready, and does not answer any more",
+            };
+            return Err(Unproved::Late { reason: reason.to_owned(), waited: enough, job: Box::new(job) });
+        }
+        wait()?;
+        if looks.is_due(&job) {
+            job = looks.look(manager, &name)?;
+        }
+    }
+}
+
+/// A moment's pause.
+fn wait() -> Result<(), Unproved> {
+    std::thread::sleep(POLL);
+    uninterrupted()
+}
+
+fn uninterrupted() -> Result<(), Unproved> {
+    interrupt::caught().map_or(Ok(()), |signal| Err(Unproved::Interrupted(signal)))
 }
 
 /// Waits until the job is down, its process is gone, and nobody answers as `instance` any more.
@@ -243,8 +333,9 @@ pub fn await_gone(
     timeout: Duration,
 ) -> Result<(), Unproved> {
     let (name, started) = (manager.service_name(port), Instant::now());
+    let mut looks = Looks::new();
+    let mut job = looks.look(manager, &name)?;
     loop {
-        let job = manager.job(&name)?;
         let down = matches!(job.phase, Phase::Stopped | Phase::Failed) && job.pid.is_none();
         let alive = pid.is_some_and(process_exists);
         let answers =
@@ -258,7 +349,10 @@ pub fn await_gone(
         if started.elapsed() >= timeout {
             return Err(Unproved::Late { reason: reason.to_owned(), waited: timeout, job: Box::new(job) });
         }
-        std::thread::sleep(POLL);
+        wait()?;
+        if !down && looks.is_due(&job) {
+            job = looks.look(manager, &name)?;
+        }
     }
 }
 
@@ -286,12 +380,17 @@ pub fn await_generation(
     timeout: Duration,
 ) -> Result<u64, Unproved> {
     let (name, started) = (manager.service_name(port), Instant::now());
+    let mut looks = Looks::new();
+    let mut seen = looks.look(manager, &name)?;
     loop {
         let health = observe::health(port, paths).ok();
         if let Some(now) = health.as_ref().and_then(|h| h.config_generation).filter(|&n| n > before.generation) {
             return Ok(now);
         }
-        let mut job = manager.job(&name)?;
+        if looks.is_due(&seen) {
+            seen = looks.look(manager, &name)?;
+        }
+        let mut job = seen.clone();
         job.status_text = job.status_text.or_else(|| health.and_then(|h| h.degraded()));
         let says_no = job.phase == Phase::Running && job.status_text.as_deref().is_some_and(is_refusal);
         // It may still be saying so of an earlier reload.
@@ -300,7 +399,7 @@ pub fn await_generation(
             let reason = "the new configuration was not taken".to_owned();
             return Err(Unproved::Late { reason, waited: started.elapsed(), job: Box::new(job) });
         }
-        std::thread::sleep(POLL);
+        wait()?;
     }
 }
 

@@ -20,6 +20,9 @@ pub struct Receipt {
     pub scope: Scope,
     /// The version that installed it.
     pub version: String,
+    /// Whether the installation was not proved yet: what ended it in between left it half done.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unfinished: bool,
     /// What it runs.
     pub program: PathBuf,
     /// Whether the manager holds the socket.
@@ -119,6 +122,7 @@ mod tests {
             port,
             scope: Scope::User,
             version: "0.1.0".into(),
+            unfinished: false,
             program: "/usr/bin/mpm-monitor".into(),
             socket: false,
             label: None,

@@ -162,6 +162,12 @@ pub fn decide(facts: &Facts) -> (Exit, String, bool) {
                     (Exit::NotRunning, text, managed)
                 }
                 Some(false) => (Exit::NotReady, format!("running, not ready yet{by}"), managed),
+                // What depends on it waits, and the manager will end it.
+                _ if managed && job.is_some_and(|j| j.phase == Phase::Starting) => {
+                    let text =
+                        "it answers, but has not told its manager that it is ready, which ends it when its time is up";
+                    (Exit::NotReady, text.to_owned(), managed)
+                }
                 _ => (Exit::Ok, format!("running and ready{by}"), managed),
             };
         }

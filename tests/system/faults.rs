@@ -104,6 +104,10 @@ fn a_reload_of_a_bad_configuration_keeps_serving(scope: Scope) {
     assert_eq!((&after["instance_id"], &after["ready"]), (&before["instance_id"], &true.into()));
     assert_eq!(after["config_generation"], before["config_generation"]);
 
+    // The manager's own verb knows it as well.
+    assert_ne!(machine.systemctl(&["reload", "mpm-monitor@8765"]).code, 0, "a bad configuration was reloaded");
+    assert_eq!(machine.health(PORT)["instance_id"], before["instance_id"]);
+
     machine.write(machine.config_file(), "[history]\non_connect = 4\n");
     machine.verb("reload", &[]).ok();
     assert_eq!(machine.health(PORT)["config_generation"], 2);

@@ -25,6 +25,7 @@ macro_rules! boot {
 }
 
 mod activation;
+mod broken_off;
 mod compat;
 mod doctor;
 mod faults;

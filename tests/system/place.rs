@@ -97,6 +97,7 @@ fn pain_13_without_linger_it_is_set_or_said_and_required_it_is_required() {
     off();
     let told = machine.verb("install", &["--linger", "auto"]).ok();
     assert_ne!(lingers(), told.all().contains("enable-linger"), "neither set nor said, or both: {told}");
+    assert_eq!(lingers(), told.stderr.contains("lingering is on for boxuser now"), "set without a word: {told}");
     let status = machine.verb("status", &["--json"]).ok().json();
     assert_eq!(status["linger"], lingers(), "{status:#}");
     off();

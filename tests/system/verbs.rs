@@ -7,6 +7,8 @@ for_both_scopes!(
     pain_19_logs_are_found,
     a_dry_run_changes_nothing,
     odd_names_are_escaped,
+    uninstall_knows_what_was_never_installed,
+    a_hung_process_is_not_nothing_to_reload,
 );
 
 fn status_tells_each_state_by_its_exit_code(scope: Scope) {
@@ -81,4 +83,43 @@ fn odd_names_are_escaped(scope: Scope) {
     let quoted = format!("{home}/\"quoted\"/mpm-monitor");
     machine.run(&["install", "-D", &machine.program(), &quoted]).ok();
     machine.verb("install", &["--port", "8766", "--program", &quoted]).expect(8);
+}
+
+/// The template of another instance makes every port a known one.
+fn uninstall_knows_what_was_never_installed(scope: Scope) {
+    let machine = boot!(scope);
+    machine.install(&[]);
+    let ran = machine.verb("uninstall", &["--port", "9999"]).expect(6);
+    assert!(ran.stderr.contains("there is no instance on port 9999"), "{ran}");
+    machine.verb("uninstall", &["--port", "9999", "--dry-run"]).expect(6);
+    machine.verb("status", &[]).ok();
+}
+
+fn a_hung_process_is_not_nothing_to_reload(scope: Scope) {
+    let machine = boot!(scope);
+    machine.install(&[]);
+    let pid = machine.property(PORT, "MainPID");
+    machine.root(&["kill", "-STOP", &pid]).ok();
+    let ran = machine.verb("reload", &[]);
+    machine.root(&["kill", "-CONT", &pid]).ok();
+    assert_eq!(ran.code, 5, "{ran}");
+    assert!(ran.stderr.contains("does not answer") && ran.stderr.contains("mpm-monitor restart"), "{ran}");
+}
+
+#[test]
+fn a_log_that_may_not_be_read_is_an_error() {
+    let machine = boot!(Scope::System);
+    machine.install(&[]);
+    let ran = machine.user(&["/usr/local/bin/mpm-monitor", "logs", "--system"]).expect(77);
+    assert!(ran.stderr.contains("may not be read"), "{ran}");
+}
+
+/// Where the manager holds the socket, its unit says where.
+#[test]
+fn a_setting_that_the_socket_unit_overrules_is_told() {
+    let machine = boot!(Scope::System);
+    machine.write(machine.config_file(), "bind = [\"127.0.0.1\"]\n");
+    let ran = machine.install(&["--socket"]);
+    assert!(ran.stderr.contains("the setting bind is not used"), "{ran}");
+    assert!(machine.journal(PORT).contains("the setting bind is not used"));
 }

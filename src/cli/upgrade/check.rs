@@ -4,19 +4,15 @@ use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::time::Duration;
 
 use super::instances::Instance;
 use crate::cli::exit::{Exit, failed};
-use crate::service::exec::{self, ExecError, Surroundings};
-use crate::service::report::parse_version;
+use crate::service::exec::{self, Surroundings};
 use crate::service::version::{Identity, Relation};
 use crate::service::{binary, program};
 
 /// More than this program will ever be, bytes.
 const LARGEST: u64 = 1 << 30;
-/// How long it may take to say its version.
-const QUICK: Duration = Duration::from_secs(10);
 
 /// What was found out.
 #[derive(Debug)]
@@ -46,7 +42,7 @@ pub fn check(from: &Path, target: &Path, instances: &[Instance], downgrade: bool
     if meta.mode() & 0o111 == 0 {
         return Err(refused(format!("is not executable (`chmod +x {}`)", from.display())));
     }
-    let new = say_version(from).map_err(&refused)?;
+    let new = program::say_version(from).map_err(&refused)?;
     let old = program::version(target).map(|(version, build)| Identity { version, build });
     let relation = Relation::of(&new, old.as_ref());
     if relation == Relation::Older && !downgrade {
@@ -70,24 +66,6 @@ fn head(path: &Path) -> anyhow::Result<Vec<u8>> {
         .and_then(|file| file.take(binary::HEAD as u64).read_to_end(&mut head))
         .map_err(|e| failed(Exit::CantCreate, format!("cannot read {}: {e}; nothing was changed", path.display())))?;
     Ok(head)
-}
-
-fn say_version(path: &Path) -> Result<Identity, String> {
-    let output = exec::program(path, &["--version"], QUICK).map_err(|e| match e {
-        ExecError::Timeout { .. } => format!("does not say its version within {QUICK:?}"),
-        ExecError::Spawn { cause, .. } => format!("does not run here: {cause}"),
-        other => format!("does not run here: {other}"),
-    })?;
-    match parse_version(&output.stdout) {
-        Some((version, build)) if output.code == Some(0) => Ok(Identity { version, build }),
-        _ if output.code == Some(0) => {
-            Err("runs, but is not an mpm-monitor (by what it answers to --version)".to_owned())
-        }
-        _ => Err(format!(
-            "does not say its version: {}",
-            output.success().err().map(|e| e.to_string()).unwrap_or_default()
-        )),
-    }
 }
 
 /// Lets the new program read the settings that an instance has. What the old one would refuse as well is no reason: then it is

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use super::{Upgrade, still_there};
+use super::Upgrade;
 use crate::cli::args::{ScopeArgs, Target};
 use crate::cli::exit::{Exit, failed};
 use crate::cli::restart;
@@ -20,10 +20,6 @@ use crate::service::receipt::Receipt;
 use crate::service::version::Identity;
 use crate::service::{Kind, Scope};
 
-/// A process that was proved ready must stay that long: one that falls over at once is not good.
-const SETTLE: Duration = Duration::from_secs(2);
-/// Between two looks at it.
-const LOOK: Duration = Duration::from_millis(50);
 /// How long the new program may take to write its unit.
 const REFRESH: Duration = Duration::from_secs(60);
 
@@ -119,7 +115,7 @@ impl Instance {
 
     /// Whether its process is of that build.
     pub fn runs(&self, new: &Identity) -> bool {
-        let health = self.context.health().filter(|h| Some(h.pid) == self.job.pid);
+        let health = self.context.health(&self.job).filter(|h| Some(h.pid) == self.job.pid);
         health.is_some_and(|h| h.version == new.version && h.build == new.build)
     }
 
@@ -190,20 +186,11 @@ impl Instance {
     }
 
     fn settle(&self, proof: &Proof) -> anyhow::Result<()> {
-        let (manager, began) = (&self.context.manager, Instant::now());
-        while began.elapsed() < SETTLE {
-            let job = manager.job(&self.name())?;
-            if job.pid != Some(proof.pid) || job.phase != Phase::Running {
-                let gave_up = proof::gave_up(&job, &self.context.paths, self.port()).map(Box::new);
-                let error = Unproved::Ended { job: Box::new(job), gave_up };
-                return Err(self.context.unproved("it became ready, then ended:", &error, None));
-            }
-            std::thread::sleep(LOOK);
-        }
-        if still_there(self, proof.pid) {
-            return Ok(());
-        }
-        Err(failed(Exit::NotReady, format!("{} became ready, and does not answer any more", self.name())))
+        let context = &self.context;
+        proof::await_steady(&*context.manager, &context.paths, context.port, proof, context.timeout).map_err(|error| {
+            let verb = if matches!(error, Unproved::Ended { .. }) { "it became ready, then ended:" } else { "upgrade" };
+            context.unproved(verb, &error, None)
+        })
     }
 
     /// A unit that another version wrote is rewritten by the program that is now in place; one that a person edited stays, and

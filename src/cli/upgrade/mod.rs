@@ -20,7 +20,7 @@ use crate::service::packaged;
 use crate::service::program;
 use crate::service::swap;
 use crate::service::version::Relation;
-use crate::service::{Scope, observe};
+use crate::service::{Scope, interrupt};
 
 /// How long to wait for another upgrade to be done.
 const TURN: Duration = Duration::from_secs(120);
@@ -98,6 +98,8 @@ pub fn run(args: &Upgrade) -> anyhow::Result<Exit> {
         Some(from) => std::path::absolute(from)?,
         None => kept(&target)?,
     };
+    // Taken back before it is obeyed.
+    let _signals = interrupt::catch()?;
     // Only one at a time changes the program.
     let lock = if args.dry_run { None } else { Some(Lock::acquire(parent(&target)?, TURN)?) };
     let checked = check::check(&from, &target, &instances, args.allow_downgrade || args.rollback)?;
@@ -253,8 +255,12 @@ fn put_in_place(plan: &Plan) -> anyhow::Result<()> {
     staged.commit().map_err(|e| cannot("replace", e))
 }
 
-/// Takes the upgrade back: the old program in place, and ready wherever the new one was tried.
+/// Takes the upgrade back, whatever signal comes: the old program in place, and ready wherever the new one was tried.
 fn go_back(plan: &Plan, begun: &[&Instance], error: &anyhow::Error) -> anyhow::Error {
+    interrupt::unheard(|| restore(plan, begun, error))
+}
+
+fn restore(plan: &Plan, begun: &[&Instance], error: &anyhow::Error) -> anyhow::Error {
     let exit = error.downcast_ref::<Failed>().map_or(Exit::Failure, |f| f.exit);
     let mut text = format!("{error}\n");
     let file = plan.target.display();
@@ -274,9 +280,4 @@ fn go_back(plan: &Plan, begun: &[&Instance], error: &anyhow::Error) -> anyhow::E
         }
     }
     failed(exit, text)
-}
-
-/// Whether an instance's process is still the one that was proved.
-fn still_there(instance: &Instance, pid: u32) -> bool {
-    observe::health(instance.port(), &instance.context.paths).is_ok_and(|h| h.pid == pid)
 }

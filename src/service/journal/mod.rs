@@ -176,11 +176,16 @@ impl Emptiness {
         }
     }
 
+    /// Whether there may be lines that this user may not read.
+    pub fn is_hidden(self, scope: Scope) -> bool {
+        (self.persistent || self.volatile) && !self.readable && (scope == Scope::System || !self.persistent)
+    }
+
     /// Why there is nothing, in one sentence, and what to do about it.
     pub fn explain(self, scope: Scope, user: &str) -> String {
         let mut text = if !self.persistent && !self.volatile {
             "no journal is kept on this machine (Storage=none, or journald does not run); `mpm-monitor run` logs to the terminal".to_owned()
-        } else if !self.readable && (scope == Scope::System || !self.persistent) {
+        } else if self.is_hidden(scope) {
             format!(
                 "the machine's journal may not be read by {user}, and {}; use sudo, or `sudo usermod -aG systemd-journal {user}` and log in again",
                 if scope == Scope::System {

@@ -307,6 +307,8 @@ impl Manager for Launchd {
             stale: phase == Phase::Running && self.is_stale(name),
             held: true,
             note: matches!(domain, Domain::User(_)).then(|| forgotten(domain, name)),
+            watchdog: None,
+            pinged: false,
         })
     }
 
@@ -390,6 +392,8 @@ fn unloaded(there: bool, enabled: &str) -> Job {
         stale: false,
         held: false,
         note: None,
+        watchdog: None,
+        pinged: false,
     }
 }
 

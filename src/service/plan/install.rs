@@ -82,6 +82,7 @@ pub fn install(definition: &Definition, paths: &Paths, wish: &Wish, observed: &O
         port,
         scope: definition.scope,
         version: crate::build::VERSION.to_owned(),
+        unfinished: false,
         program: definition.program.clone(),
         socket: definition.socket,
         label: paths.label.clone(),
@@ -287,8 +288,10 @@ fn lingers(paths: &Paths, wish: &Wish, observed: &Observed, notes: &mut Vec<Stri
     let remark = || apply::linger_remark(&wish.user);
     match wish.linger {
         Linger::Yes => enable(true),
-        // Asked for once, at the first install; a refusal is not repeated at each later one.
-        Linger::Auto if observed.receipt.is_none() && observed.linger == Some(false) => enable(false),
+        // Asked for once, at the first install that comes to an end; a refusal is not repeated at each later one.
+        Linger::Auto if observed.receipt.as_ref().is_none_or(|r| r.unfinished) && observed.linger == Some(false) => {
+            enable(false)
+        }
         Linger::Auto | Linger::No => {
             notes.push(remark());
             None

@@ -46,12 +46,10 @@ pub fn uninstall(port: u16, paths: &Paths, purge: bool, observed: &Observed) -> 
     if !enabled.is_empty() {
         plan.actions.push(Action::Disable { units: enabled });
     }
-    // A package's template makes every instance there is a known one, installed or not.
-    let only_packaged = observed.packaged.is_some()
-        && plan.actions.is_empty()
-        && receipt.is_none()
-        && !both.iter().any(|(_, j)| j.as_ref().is_some_and(|j| j.phase == Phase::Failed));
-    if !loaded.is_empty() && !launchd && !only_packaged {
+    // A template makes every port a known one, installed or not: only what is known of this very port counts.
+    let failed = both.iter().any(|(_, j)| j.as_ref().is_some_and(|j| j.phase == Phase::Failed));
+    let known = !plan.actions.is_empty() || receipt.is_some() || failed;
+    if !loaded.is_empty() && !launchd && known {
         plan.actions.push(Action::ForgetFailure { units: loaded });
     }
     if observed.service.is_none() {
@@ -97,8 +95,11 @@ pub fn uninstall(port: u16, paths: &Paths, purge: bool, observed: &Observed) -> 
         // launchd's memory of it would outlive the job, and stand in the way of the next install.
         plan.actions.push(Action::Enable { units: vec![paths.service_name(port)] });
     }
-    let locks = paths.locks(port).into_iter().filter(|path| observed.files.contains_key(path));
-    plan.actions.extend(locks.map(|path| Action::RemoveFile { path }));
+    // Without an instance they are those of a process which somebody ran by hand.
+    if !plan.actions.is_empty() {
+        let locks = paths.locks(port).into_iter().filter(|path| observed.files.contains_key(path));
+        plan.actions.extend(locks.map(|path| Action::RemoveFile { path }));
+    }
     if observed.history_exists {
         if purge {
             plan.actions.push(Action::RemoveHistory { path: paths.history(port) });

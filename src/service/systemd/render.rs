@@ -18,7 +18,9 @@ pub const SOCKET: &str = include_str!("../../../systemd/mpm-monitor@.socket");
 /// `systemd/mpm-monitor.sysusers`.
 pub const SYSUSERS: &str = include_str!("../../../systemd/mpm-monitor.sysusers");
 
-const SHIPPED_EXEC: &str = "ExecStart=/usr/bin/mpm-monitor ";
+/// The lines that name the program.
+const SHIPPED_EXEC: [&str; 2] = ["ExecStart=", "ExecReload="];
+const SHIPPED_PROGRAM: &str = "/usr/bin/mpm-monitor ";
 /// The manual page, which packages have and `install` does not bring.
 const MANUAL: &str = "Documentation=man:";
 
@@ -34,11 +36,12 @@ pub fn service(definition: &Definition) -> Result<String, Unspeakable> {
     };
     let mut unit = String::with_capacity(file.len());
     for line in without_manual(file).lines() {
-        if let Some(arguments) = line.strip_prefix(SHIPPED_EXEC) {
-            let _ = writeln!(unit, "ExecStart={program} {arguments}");
+        let named = |key| Some((key, line.strip_prefix(key)?.strip_prefix(SHIPPED_PROGRAM)?));
+        if let Some((key, arguments)) = SHIPPED_EXEC.into_iter().find_map(named) {
+            let _ = writeln!(unit, "{key}{program} {arguments}");
         } else if definition.notify_reload && line == "Type=notify" {
             unit.push_str("Type=notify-reload\n");
-        } else if definition.notify_reload && line.starts_with("ExecReload=") {
+        } else if definition.notify_reload && line.starts_with("ExecReload=/bin/kill ") {
             // notify-reload sends the signal itself and waits for the answer.
         } else {
             unit.push_str(line);
@@ -170,6 +173,15 @@ mod tests {
             // A hang ends within WatchdogSec and the time that a stopped process gets to die of SIGABRT.
             assert!(number("TimeoutAbortSec") <= 5);
             assert!(section(unit, "Unit").contains(&"StartLimitBurst=5"));
+            let interval = section(unit, "Unit")
+                .iter()
+                .find_map(|l| l.strip_prefix("StartLimitIntervalSec="))
+                .unwrap()
+                .parse::<u32>();
+            // Whatever a build does wrong, five rounds of it fit: then the manager stops trying.
+            let ends = number("TimeoutStopSec").max(number("WatchdogSec") + number("TimeoutAbortSec"));
+            let round = number("TimeoutStartSec") + ends + number("RestartSec");
+            assert!(interval.unwrap() > 5 * round, "five rounds of {round} s");
             assert!(!service.iter().any(|l| l.starts_with("StartLimit")));
             assert!(!unit.contains("DynamicUser=yes"), "the history's owner would be another user each time");
         }
@@ -216,7 +228,8 @@ mod tests {
     fn newer_managers_get_notify_reload() {
         let unit = service(&Definition { notify_reload: true, ..definition(Scope::System) }).unwrap();
         assert!(unit.contains("\nType=notify-reload\n"));
-        assert!(!unit.contains("\nExecReload="));
+        assert_eq!(unit.matches("\nExecReload=").count(), 1);
+        assert!(unit.contains("\nExecReload=/usr/local/bin/mpm-monitor config check --port %i\n"), "{unit}");
     }
 
     #[test]

@@ -7,7 +7,8 @@ use crate::service::manager::{Job, LastExit, Phase};
 
 /// The properties that [`job`] reads.
 pub const PROPERTIES: &str = "LoadState,ActiveState,SubState,Result,UnitFileState,MainPID,NRestarts,ExecMainCode,\
-ExecMainStatus,ExecMainStartTimestampMonotonic,StatusText,NeedDaemonReload";
+ExecMainStatus,ExecMainStartTimestampMonotonic,StatusText,NeedDaemonReload,WatchdogUSec,WatchdogTimestampMonotonic,\
+ActiveEnterTimestampMonotonic";
 
 /// One job from the output of `systemctl show -p PROPERTIES UNIT`.
 pub fn job(text: &str) -> Job {
@@ -37,6 +38,9 @@ pub fn job(text: &str) -> Job {
         note: None,
         status_text: Some(get("StatusText")).filter(|t| !t.is_empty()).map(ToOwned::to_owned),
         stale: get("NeedDaemonReload") == "yes",
+        watchdog: humantime::parse_duration(get("WatchdogUSec")).ok().filter(|limit| !limit.is_zero()),
+        // The manager starts its clock before it calls the unit active; what comes after that is the process's own ping.
+        pinged: number("WatchdogTimestampMonotonic") > number("ActiveEnterTimestampMonotonic"),
     }
 }
 
@@ -85,6 +89,18 @@ StatusText=serving 3 clients, a=b\nNeedDaemonReload=no\n";
         assert_eq!(job.state, "active (running)");
         assert_eq!(job.status_text.as_deref(), Some("serving 3 clients, a=b"));
         assert_eq!((job.last_exit, job.started_usec, job.stale), (None, Some(123_456), false));
+    }
+
+    #[test]
+    fn a_ping_counts_from_readiness_on() {
+        let ping =
+            |at: u64| format!("WatchdogUSec=10s\nActiveEnterTimestampMonotonic=700\nWatchdogTimestampMonotonic={at}\n");
+        let (before, after) = (job(&ping(699)), job(&ping(701)));
+        assert_eq!((before.pinged, after.pinged), (false, true));
+        assert_eq!(after.watchdog, Some(std::time::Duration::from_secs(10)));
+        let none = job("WatchdogUSec=0\nWatchdogTimestampMonotonic=0\nActiveEnterTimestampMonotonic=700\n");
+        assert_eq!((none.watchdog, none.pinged), (None, false));
+        assert_eq!(job("WatchdogUSec=infinity\n").watchdog, None);
     }
 
     #[test]
