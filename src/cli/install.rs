@@ -209,7 +209,9 @@ fn install(
                     remains.extend(std::fs::remove_file(&lock).err().map(|e| format!("{}: {e}", lock.display())));
                 }
                 // Made by the process or for it; it stays where it holds another instance's lock, or anything else.
-                let _ = std::fs::remove_dir(&paths.runtime);
+                for dir in [paths.runtime_of(port), paths.runtime.clone()] {
+                    let _ = std::fs::remove_dir(dir);
+                }
                 let told = format!("{error}\n{}", taken_back(context, &observed, &remains));
                 error = failed(exit_of(&error), told);
             }
