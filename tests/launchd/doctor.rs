@@ -92,6 +92,23 @@ fn what_is_broken_on_a_mac_is_found_and_repaired_by_what_is_typed() {
     assert_eq!(find(&doctor(&launchd, port), "log-readable")["outcome"], "verified");
 }
 
+/// The program was replaced and the process crashed: macOS refuses the new one, and what is typed loads it anew.
+#[test]
+fn program_that_macos_refuses_is_named_and_repaired() {
+    let (launchd, port) = installed(&[]);
+    let beside = launchd.path("opt/new");
+    fs::copy(launchd.program(), &beside).unwrap();
+    fs::rename(&beside, launchd.program()).unwrap();
+    crate::harness::daemon::signal(launchd.pid(&label(port)).unwrap(), "KILL");
+    let ready = crate::harness::eventually(crate::harness::daemon::SOON, "the refusal", || {
+        let ready = find(&doctor(&launchd, port), "ready");
+        if ready.to_string().contains("OS_REASON_CODESIGNING") { Ok(ready) } else { Err(ready.to_string()) }
+    });
+    assert_eq!(ready["outcome"], "failed", "{ready:#}");
+    typed(&launchd, &ready).ok();
+    assert_eq!(find(&doctor(&launchd, port), "ready")["outcome"], "verified");
+}
+
 #[test]
 fn a_mac_without_a_session_is_told_and_nothing_hangs() {
     let (launchd, port) = (Launchd::start(), free_port());

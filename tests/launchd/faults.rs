@@ -187,3 +187,23 @@ fn stop_closes_the_sockets_of_a_job_that_is_not_running() {
     assert!(launchd.state().jobs.is_empty(), "launchd still listens");
     assert!(crate::harness::http::get(port, "/health").is_err());
 }
+
+/// A crash loop ends the same way, and whoever connects is told instead of starting the next life.
+#[test]
+fn crash_loop_of_a_job_with_sockets_ends_in_an_answer() {
+    let (launchd, port) = installed(&["--socket"]);
+    launchd.verb("stop", port, &[]).ok();
+    launchd.state().behaviour.environment.insert("MPM_MONITOR_FAILPOINT".into(), "panic-after-ready".into());
+    launchd.verb("start", port, &["--timeout", "2s"]);
+    let answer = eventually(Duration::from_secs(60), "the reason", || {
+        let answer = crate::harness::http::get(port, "/health").map_err(|e| e.to_string())?;
+        if answer.status == 503 && answer.body.contains("gave_up") { Ok(answer) } else { Err(answer.body) }
+    });
+    assert!(answer.body.contains("bad ends within") && answer.body.contains("panic"), "{answer:?}");
+    let runs = launchd.state().jobs.values().next().unwrap().runs;
+    assert!((5..=6).contains(&runs), "{runs} starts");
+    until_status(&launchd, port, SOON, &["gave up", "bad ends within"]);
+    launchd.state().behaviour.environment.remove("MPM_MONITOR_FAILPOINT");
+    launchd.verb("start", port, &[]).ok();
+    until_status(&launchd, port, SOON, &["running and ready"]);
+}
