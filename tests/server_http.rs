@@ -80,7 +80,8 @@ async fn every_answer_says_what_a_browser_must_not_do_with_it() {
         ("GET", "/api/events", 200),
         ("GET", "/metrics", 200),
         ("GET", "/socket.io/?EIO=4&transport=polling", 200),
-        ("GET", "/socket.io/?EIO=3&transport=polling", 400),
+        ("GET", "/socket.io/?EIO=3&transport=polling", 200),
+        ("GET", "/socket.io/?EIO=2&transport=polling", 400),
         ("GET", "/nothing", 404),
         ("DELETE", "/health", 405),
         ("POST", "/api/events", 400),
@@ -127,6 +128,7 @@ async fn posting_needs_the_token_where_one_is_set() {
     // Pages may send the header: the preflight says so.
     let preflight = rig.ask("OPTIONS", "/api/events", "Origin: http://localhost\r\n", "").await;
     assert!(status(&preflight) == 200 && preflight.contains("Authorization"), "{preflight}");
+    assert!(preflight.contains("Idempotency-Key, Idempotency-Retry"), "{preflight}");
 }
 
 #[tokio::test]

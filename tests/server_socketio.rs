@@ -64,7 +64,7 @@ async fn errors_are_those_of_the_protocol() {
         body(&answer).to_owned()
     };
     let version = r#""The client is using an unsupported version of the Socket.IO or Engine.IO protocols""#;
-    assert_eq!(get("?EIO=3&transport=polling").await, version);
+    assert_eq!(get("?EIO=2&transport=polling").await, version);
     assert_eq!(get("").await, version);
     assert_eq!(get("?EIO=4&transport=foo").await, r#""Invalid transport""#);
     assert_eq!(get("?EIO=4&transport=polling&sid=AAAAAAAA").await, r#""Invalid session AAAAAAAA""#);
@@ -72,7 +72,8 @@ async fn errors_are_those_of_the_protocol() {
     assert_eq!(get("?EIO=4&transport=websocket").await, r#""A WebSocket handshake was expected""#);
     let post = rig.ask("POST", "/socket.io/?EIO=4&transport=polling", "", "40").await;
     assert_eq!((status(&post), body(&post)), (400, r#""Invalid session None""#));
-    assert_eq!(code(&rig.ask("PUT", "/socket.io/?EIO=4", "", "").await), "method_not_allowed");
+    let put = rig.ask("PUT", "/socket.io/?EIO=4&transport=polling", "", "").await;
+    assert_eq!((status(&put), body(&put)), (400, r#""Bad handshake method""#));
     assert_eq!(status(&rig.ask("GET", "/socket.io", "", "").await), 404);
 
     let sid = rig.open().await;
@@ -83,6 +84,51 @@ async fn errors_are_those_of_the_protocol() {
     let mut both = [status(&first), status(&second)];
     both.sort_unstable();
     assert_eq!(both, [200, 400], "two polls at once end the session");
+}
+
+#[tokio::test]
+async fn a_session_that_ended_meanwhile_is_not_counted() {
+    let rig = start(settings());
+    for _ in 0..20 {
+        let sid = rig.open().await;
+        let mut late = rig.connect().await;
+        let head = format!(
+            "POST /socket.io/?EIO=4&transport=polling&sid={sid} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
+             Content-Length: 2\r\n\r\n4"
+        );
+        late.write_all(head.as_bytes()).await.unwrap();
+        // Two polls at once end the session while the wish to join is on its way.
+        tokio::join!(rig.poll(&sid), rig.poll(&sid));
+        late.write_all(b"0").await.unwrap();
+        assert_eq!(status(&to_end(&mut late).await), 400);
+    }
+    assert_eq!(rig.server().clients(), 0);
+}
+
+#[tokio::test]
+async fn a_question_has_a_bounded_size_and_an_event_has_not() {
+    let rig = start(settings());
+    let mut ws = Ws::join(&rig).await;
+    ws.event("history").await;
+    let pad = "x".repeat(100_000);
+    ws.send(&format!("42[\"subscribe\",{{\"sessions\":[\"{pad}\"]}}]")).await;
+    let error = ws.event("hook:error").await["error"].to_string();
+    assert!(error.contains("the arguments of subscribe are larger than 65536 bytes"), "{error}");
+    ws.send(&format!("421[\"claude_event\",{{\"data\":{{\"pad\":\"{pad}\"}}}}]")).await;
+    ws.event("claude_event").await;
+    let many: Vec<String> = (0..40).map(|n| format!("\"{n}\"")).collect();
+    let many = many.join(",");
+    ws.send(&format!("42[\"subscribe\",{{\"sessions\":[{many}],\"events\":[{many}]}}]")).await;
+    let error = ws.event("hook:error").await["error"].to_string();
+    assert!(error.contains("1024 rooms"), "{error}");
+    ws.send("41").await;
+    ws.send(&format!("40{{\"token\":\"{pad}\"}}")).await;
+    loop {
+        if let Some(refusal) = ws.text().await.strip_prefix("44") {
+            assert!(refusal.contains("auth_too_large"), "{refusal}");
+            break;
+        }
+    }
 }
 
 #[tokio::test]

@@ -25,8 +25,8 @@ const CHUNK_BYTES: usize = 128 * 1024;
 /// What may wait to be passed on before those who bring events in wait, too.
 const WAITING_BYTES: usize = 8 << 20;
 
-/// The most bytes of history that a new client gets, however many events it asks for; the newest ones count.
-const HISTORY_BYTES: usize = 1 << 20;
+/// The most bytes of history that a client gets at once, however many events it asks for; the newest ones count.
+pub const HISTORY_BYTES: usize = 1 << 20;
 
 /// How much the hub keeps in memory. What is older is in the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -212,9 +212,9 @@ impl Hub {
         Some(fits.cloned().collect())
     }
 
-    /// The events in memory, oldest first.
-    pub fn recent(&self) -> Vec<Shown> {
-        self.kept().into_iter().map(|event| Shown::new(event, self.epoch())).collect()
+    /// An event as subscribers see it.
+    pub fn show(&self, event: Arc<Event>) -> Shown {
+        Shown::new(event, self.epoch())
     }
 
     /// The events in memory, oldest first, as they were accepted. Other than the store's they can always be read.

@@ -102,15 +102,6 @@ pub fn carried(request: &HeaderMap, kind: &'static str, text: &'static str) -> R
     (headers, text).into_response()
 }
 
-/// The answer to a method that a path does not know.
-pub fn method_not_allowed(allow: &'static str) -> Response {
-    let refusal =
-        Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", format!("this path answers {allow} only"));
-    let mut response = refusal.into_response();
-    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allow));
-    response
-}
-
 /// A request's whole body, of at most `limit` bytes, whether its length was announced or not.
 ///
 /// # Errors

@@ -175,7 +175,9 @@ pub fn preflight(headers: &mut HeaderMap) {
     headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, methods);
     headers.insert(
         header::ACCESS_CONTROL_ALLOW_HEADERS,
-        HeaderValue::from_static("Authorization, Content-Type, If-None-Match, Last-Event-ID"),
+        HeaderValue::from_static(
+            "Authorization, Content-Type, Idempotency-Key, Idempotency-Retry, If-None-Match, Last-Event-ID",
+        ),
     );
     headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
 }

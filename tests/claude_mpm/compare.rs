@@ -321,7 +321,7 @@ fn what_both_servers_tell_of_themselves_has_the_same_members() {
         json!({"method": "POST", "path": "/health"}),
         json!({"method": "GET", "path": "/static/none.js"}),
         json!({"method": "GET", "path": "/_app/none.js"}),
-        json!({"method": "GET", "path": "/socket.io/?EIO=3&transport=polling"}),
+        json!({"method": "GET", "path": "/socket.io/?EIO=5&transport=polling"}),
         json!({"method": "GET", "path": "/socket.io/?EIO=4&transport=polling&sid=AAAAAAAA"}),
         json!({"method": "GET", "path": "/socket.io/?EIO=4&transport=smoke"}),
     ];

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use mpm_monitor::server::socketio::older::REASON;
 use serde_json::{Value, json};
 
 use super::*;
@@ -40,7 +41,7 @@ async fn handshake_websocket_opens_a_session() {
 async fn refused(method: &str, query: &str) -> String {
     let rig = server();
     let answer = rig.ask(method, &format!("/socket.io/?{query}"), "", "").await;
-    assert!((400..500).contains(&status(&answer)), "{answer}");
+    assert_eq!(status(&answer), 400, "{answer}");
     body(&answer).to_owned()
 }
 
@@ -50,11 +51,42 @@ async fn handshake_fails_without_a_version() {
 }
 
 #[tokio::test]
-async fn handshake_fails_with_version_3_in_the_words_its_clients_know() {
+async fn handshake_fails_with_another_version() {
     let words = r#""The client is using an unsupported version of the Socket.IO or Engine.IO protocols""#;
-    for query in ["EIO=3&transport=polling", "EIO=3&transport=websocket", "EIO=5&transport=polling", "EIO=abc"] {
+    for query in ["EIO=5&transport=polling", "EIO=5&transport=websocket", "EIO=abc"] {
         assert_eq!(refused("GET", query).await, words);
     }
+    assert!(refused("POST", "EIO=3&transport=polling").await.contains("protocol 5"));
+}
+
+#[tokio::test]
+async fn version_3_over_polling_is_refused_in_its_dialect() {
+    let rig = server();
+    let answer = rig.ask("GET", "/socket.io/?EIO=3&transport=polling&b64=1", "", "").await;
+    assert_eq!(status(&answer), 200);
+    let (mut rest, mut packets) = (body(&answer), Vec::new());
+    while let Some((length, after)) = rest.split_once(':') {
+        let (packet, later) = after.split_at(length.parse().unwrap());
+        packets.push(packet);
+        rest = later;
+    }
+    assert!(packets.len() == 3 && packets[0].starts_with("0{\"pingInterval\":"), "{packets:?}");
+    assert_eq!(packets[1..], [format!("44\"{REASON}\"").as_str(), "1"]);
+    assert_eq!(rig.server().clients(), 0);
+}
+
+#[tokio::test]
+async fn version_3_over_a_websocket_is_refused_in_its_dialect() {
+    let rig = server();
+    let mut ws = Ws::open(&rig, "&EIO=3", "").await.unwrap();
+    assert!(ws.text().await.starts_with("0{"));
+    assert_eq!(ws.text().await, format!("44\"{REASON}\""));
+    assert_eq!(ws.next().await, Frame::Close(1000));
+}
+
+#[tokio::test]
+async fn handshake_fails_without_a_transport() {
+    assert_eq!(refused("GET", "EIO=4").await, r#""Invalid transport""#);
 }
 
 #[tokio::test]
@@ -78,6 +110,15 @@ async fn handshake_fails_with_another_method() {
 #[tokio::test]
 async fn handshake_websocket_fails_without_its_headers() {
     assert_eq!(refused("GET", "EIO=4&transport=websocket").await, r#""A WebSocket handshake was expected""#);
+}
+
+#[tokio::test]
+async fn handshake_websocket_of_another_version_hears_ours() {
+    let rig = server();
+    let headers = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 8\r\n\
+                   Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    let answer = rig.ask("GET", "/socket.io/?EIO=4&transport=websocket", headers, "").await.to_lowercase();
+    assert!(status(&answer) == 400 && answer.contains("sec-websocket-version: 13\r\n"), "{answer}");
 }
 
 #[tokio::test]

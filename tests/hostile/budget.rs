@@ -6,8 +6,8 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use crate::bystander::Bystander;
-use crate::harness::wire::{Sio, connect, frame, status};
-use crate::harness::{eventually, http};
+use crate::harness::wire::{Poster, Sio, connect, frame, status};
+use crate::harness::{eventually, figure, http};
 use crate::{PATIENCE, Victim};
 
 const POLLING: &str = "/socket.io/?EIO=4&transport=polling";
@@ -100,4 +100,83 @@ fn data_after_the_goodbye_delay_nobody() {
     });
     other.holds();
     victim.survived("after_goodbye", 0, 32);
+}
+
+/// One packet with all that it may have, again and again.
+fn flood_packets(name: &'static str, packet: &str) {
+    assert!(packet.len() > 900_000 && packet.len() <= 1_000_000, "{}", packet.len());
+    let victim = Victim::new(&ROOMY);
+    // History is searched for what is asked for.
+    let mut poster = Poster::new(victim.port).unwrap();
+    for n in 0..1000 {
+        assert_eq!(poster.post(&format!(r#"{{"data":{{"subtype":"pre_tool","n":{n}}}}}"#)).unwrap(), 204);
+    }
+    let other = Bystander::beside(name, victim.port, victim.pid());
+    flood(&frame(0x81, packet.as_bytes()), || Sio::join(connect(victim.port).unwrap()).unwrap().stream);
+    drop(poster);
+    other.holds();
+    victim.survived(name, 1000, 32);
+}
+
+/// `count` different texts.
+fn names(count: usize) -> String {
+    (0..count).map(|n| format!("\"{n}\"")).collect::<Vec<_>>().join(",")
+}
+
+#[test]
+fn a_subscription_to_everything_there_is_delays_nobody() {
+    flood_packets("subscribe", &format!("42[\"subscribe\",{{\"sessions\":[{}]}}]", names(115_000)));
+}
+
+#[test]
+fn a_question_for_very_many_types_delays_nobody() {
+    flood_packets("history_types", &format!("42[\"get_history\",{{\"event_types\":[{}]}}]", names(115_000)));
+}
+
+#[test]
+fn an_event_with_very_many_arguments_delays_nobody() {
+    flood_packets("arguments", &format!("42[\"dashboard:ping\"{}]", ",1".repeat(490_000)));
+}
+
+#[test]
+fn an_acknowledgement_that_nobody_waits_for_delays_nobody() {
+    flood_packets("acknowledgements", &format!("431[1{}]", ",1".repeat(490_000)));
+}
+
+/// Bodies of a megabyte, all of it packets of one character.
+#[test]
+fn polling_bodies_of_tiny_packets_are_held_as_they_came() {
+    let victim = Victim::new(&ROOMY);
+    let other = Bystander::beside("polling_bodies", victim.port, victim.pid());
+    let body = vec!["6"; 500_000].join("\u{1e}");
+    let sent: Vec<TcpStream> = (0..60)
+        .map(|_| {
+            let path = format!("{POLLING}&sid={}", polling(victim.port));
+            let head = format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n", body.len());
+            let mut stream = connect(victim.port).unwrap();
+            stream.write_all(&[head.as_bytes(), body.as_bytes()].concat()).unwrap();
+            stream
+        })
+        .collect();
+    std::thread::sleep(ATTACK);
+    drop(sent);
+    other.holds();
+    victim.survived("polling_bodies", 0, 32);
+}
+
+/// As many sessions as there is room for, opened and left alone: a client that means it gets in all the same.
+#[test]
+fn sessions_that_nobody_uses_lock_nobody_out_for_long() {
+    let victim = Victim::new(&[]);
+    let other = Bystander::beside("unused_sessions", victim.port, victim.pid());
+    let opened = (0..1000).filter(|_| http::get(victim.port, POLLING).unwrap().status == 200).count();
+    assert!((90..200).contains(&opened), "{opened}");
+    let began = Instant::now();
+    let client = eventually(PATIENCE, "room for a client", || Sio::join(connect(victim.port).unwrap()));
+    let waited = began.elapsed();
+    figure("hostile_locked_out", format!("{:.1}", waited.as_secs_f64()), "s after 1000 unused sessions");
+    assert!(waited < Duration::from_secs(15), "{waited:?}");
+    drop(client);
+    other.holds();
+    victim.survived("unused_sessions", 0, 32);
 }

@@ -84,7 +84,7 @@ fn polling_payload(data: &[u8]) {
     let body = Bytes::copy_from_slice(data);
     let packets: Vec<Bytes> = payload::split(&body).collect();
     assert_eq!(payload::join(packets.clone()), body);
-    let Ok(parts) = payload::parse(text) else { return };
+    let Ok(parts) = payload::parse(text).map(|(_, part)| part).collect::<Result<Vec<_>, _>>() else { return };
     assert_eq!(parts.len(), packets.len());
     for (part, packet) in parts.iter().zip(&packets) {
         match part {
@@ -409,7 +409,7 @@ pub fn is_understood(name: &str, data: &[u8]) -> bool {
     let text = std::str::from_utf8(data);
     match name {
         "engine_packet" => text.is_ok_and(|t| Engine::parse(t).is_ok()),
-        "polling_payload" => text.is_ok_and(|t| payload::parse(t).is_ok()),
+        "polling_payload" => text.is_ok_and(|t| payload::parse(t).all(|(_, part)| part.is_ok())),
         "socketio_packet" => text.is_ok_and(|t| Packet::parse(t).is_ok()),
         "websocket" => matches!(frames(data, usize::MAX).0.first(), Some(Next::Message(_))),
         "ingest_wrapped" => ingest::draft(data, Dialect::Wrapped, Timestamp::UNIX_EPOCH).is_ok(),

@@ -27,9 +27,8 @@ impl Handler for Dashboard {
         // The older dialect asks without an argument; the newer one always gives one.
         match (event.name, event.argument()) {
             ("get_status" | "request.status", _) => socket.emit("status", &self.status(socket)),
-            ("dashboard:ping", Some(argument)) => {
-                let sent = serde_json::from_str::<Value>(argument.get()).ok();
-                let sent = sent.and_then(|mut v| v.get_mut("timestamp").map(Value::take)).unwrap_or(clock.into());
+            ("dashboard:ping", Some(_)) => {
+                let sent = event.object().and_then(|mut said| said.remove("timestamp")).unwrap_or(clock.into());
                 socket.emit("dashboard:pong", &json!({"timestamp": sent, "server_time": clock}));
             }
             ("dashboard:status", Some(_)) => {

@@ -1,6 +1,7 @@
 //! What Socket.IO clients may say and ask in the default namespace, a group of events a file. `docs/protocol.md` lists
 //! them; an event that is in none of them is ignored in silence, as Claude MPM's server ignores it.
 
+mod bounds;
 mod code;
 mod dashboard;
 mod door;
@@ -53,6 +54,7 @@ pub fn namespaces(parts: &Parts) -> Vec<Namespace> {
 fn handlers(parts: &Parts) -> Vec<Box<dyn Handler>> {
     let sessions = Arc::<sessions::Book>::default();
     vec![
+        Box::new(bounds::Bounds),
         Box::new(dashboard::Dashboard { parts: parts.clone() }),
         Box::new(hooks::Hooks { parts: parts.clone(), sessions: Arc::clone(&sessions) }),
         Box::new(sessions::Sessions { parts: parts.clone(), book: sessions }),

@@ -1,9 +1,18 @@
 //! What clients ask about the past: `hook:history:get`, and `get_history`, `request_history` of the older dialect.
 
+use std::borrow::Cow;
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::Arc;
+
+use serde::Deserializer as _;
+use serde::de::{IgnoredAny, MapAccess, Visitor};
+use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use super::Parts;
-use crate::events::hub::Shown;
+use crate::events::hub::{HISTORY_BYTES, Shown};
+use crate::events::model::{Draft, Event};
 use crate::server::socketio::namespace::{Handled, Handler, Incoming, Socket};
 
 /// How many events an answer holds unless the request says.
@@ -20,16 +29,16 @@ impl Handler for Past {
         match event.name {
             "hook:history:get" => {
                 let Some(asked) = event.object() else { return Handled::No };
-                let found = select(self.parts.hub.recent(), &Wanted::of_hooks(&asked));
+                let found = self.select(&self.parts.hub.kept(), &Wanted::of_hooks(&asked));
                 let tail = json!({"total": found.len(), "filters": filters(&asked)});
                 socket.emit_json("hook:history:response", &answer(&found, &tail));
                 Handled::done()
             }
             "get_history" | "request_history" => {
                 let asked = event.object().unwrap_or_default();
-                let all = self.parts.hub.recent();
+                let all = self.parts.hub.kept();
                 let available = all.len();
-                let found = select(all, &Wanted::of_older(&asked));
+                let found = self.select(&all, &Wanted::of_older(&asked));
                 let tail = json!({"count": found.len(), "total_available": available});
                 socket.emit_json("history", &answer(&found, &tail));
                 Handled::done()
@@ -39,12 +48,18 @@ impl Handler for Past {
     }
 }
 
+impl Past {
+    fn select(&self, all: &[Arc<Event>], wanted: &Wanted) -> Vec<Shown> {
+        select(all, wanted, |event| self.parts.hub.show(Arc::clone(event)))
+    }
+}
+
 /// Which events are asked for; the newest `limit` of those that fit.
 #[derive(Debug, PartialEq, Eq)]
 struct Wanted {
     limit: usize,
     /// Any of these; all when it is empty.
-    types: Vec<String>,
+    types: HashSet<String>,
     session: Option<String>,
 }
 
@@ -66,31 +81,51 @@ impl Wanted {
         Self { limit: limit.unwrap_or(OLD_LIMIT).min(OLD_LIMIT), types, session: None }
     }
 
-    fn fits(&self, payload: &[u8]) -> bool {
-        #[derive(serde::Deserialize)]
-        struct Head {
-            #[serde(rename = "type", default)]
-            kind: Value,
-            #[serde(default)]
-            session_id: Value,
-        }
-        if self.types.is_empty() && self.session.is_none() {
-            return true;
-        }
-        // An array would count as an object whose members are in order.
-        let Some(head) =
-            Some(payload).filter(|p| p.starts_with(b"{")).and_then(|p| serde_json::from_slice::<Head>(p).ok())
-        else {
-            return false;
-        };
-        (self.types.is_empty() || self.types.iter().any(|t| head.kind == t.as_str()))
-            && self.session.as_ref().is_none_or(|s| head.session_id == s.as_str())
+    fn fits(&self, draft: &Draft) -> bool {
+        self.session.as_deref().is_none_or(|id| draft.session.as_deref() == Some(id))
+            && (self.types.is_empty() || type_of(&draft.payload).is_some_and(|kind| self.types.contains(&kind)))
     }
 }
 
-/// Oldest first.
-fn select(all: Vec<Shown>, wanted: &Wanted) -> Vec<Shown> {
-    let mut found: Vec<Shown> = all.into_iter().rev().filter(|e| wanted.fits(e.payload())).take(wanted.limit).collect();
+/// The `type` of a payload, where that is an object and this a text. Read no further than to it: in what is posted in the
+/// usual dialect it comes first.
+fn type_of(payload: &str) -> Option<String> {
+    struct Search<'f>(&'f mut Option<String>);
+    impl<'de> Visitor<'de> for Search<'_> {
+        type Value = ();
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
+            while let Some(key) = members.next_key::<Cow<'_, str>>()? {
+                if key == "type" {
+                    *self.0 = serde_json::from_str(members.next_value::<&RawValue>()?.get()).ok();
+                    break;
+                }
+                members.next_value::<IgnoredAny>()?;
+            }
+            Ok(())
+        }
+    }
+    let mut found = None;
+    // That it was not read to its end is an error, and of no interest.
+    let _ = serde_json::Deserializer::from_str(payload).deserialize_map(Search(&mut found));
+    found
+}
+
+/// The newest that fit, oldest first: no more than are wanted, and no more than [`HISTORY_BYTES`], but one in any case. Only
+/// these are encoded.
+fn select(all: &[Arc<Event>], wanted: &Wanted, show: impl Fn(&Arc<Event>) -> Shown) -> Vec<Shown> {
+    let (mut found, mut bytes) = (Vec::new(), 0);
+    for event in all.iter().rev().filter(|event| wanted.fits(&event.draft)).take(wanted.limit) {
+        bytes += event.draft.payload.len();
+        if bytes > HISTORY_BYTES && !found.is_empty() {
+            break;
+        }
+        found.push(show(event));
+    }
     found.reverse();
     found
 }
@@ -110,23 +145,26 @@ fn answer(events: &[Shown], tail: &Value) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::events::model::{Draft, Event};
 
-    fn shown(seq: u64, payload: &str) -> Shown {
-        let draft = Draft { name: "n".into(), subtype: String::new(), session: None, payload: payload.into() };
-        Shown::new(Event { seq, accepted: jiff::Timestamp::UNIX_EPOCH, origin: None, draft }, "e")
+    fn event(seq: u64, session: Option<&str>, payload: &str) -> Arc<Event> {
+        let session = session.map(str::to_owned);
+        let draft = Draft { name: "n".into(), subtype: String::new(), session, payload: payload.into() };
+        Arc::new(Event { seq, accepted: jiff::Timestamp::UNIX_EPOCH, origin: None, draft })
+    }
+
+    fn shown(event: &Arc<Event>) -> Shown {
+        Shown::new(Arc::clone(event), "e")
     }
 
     fn seqs(asked: Value) -> Vec<u64> {
         let all = [
-            r#"{"type":"hook","session_id":"a"}"#,
-            r#"{"type":"x","session_id":"a"}"#,
-            r#"{"type":"hook","session_id":"b"}"#,
-            "[1]",
-            r#"{"type":"hook","session_id":"a","type2":0}"#,
+            event(1, Some("a"), r#"{"type":"hook"}"#),
+            event(2, Some("a"), r#"{"n":{"type":"hook"},"type":"x"}"#),
+            event(3, Some("b"), r#"{"type":"hook"}"#),
+            event(4, None, "[1]"),
+            event(5, Some("a"), r#"{"n":1,"type":"hook","type2":0}"#),
         ];
-        let all = all.iter().enumerate().map(|(i, p)| shown(i as u64 + 1, p)).collect();
-        select(all, &Wanted::of_hooks(asked.as_object().unwrap())).iter().map(|s| s.seq).collect()
+        select(&all, &Wanted::of_hooks(asked.as_object().unwrap()), shown).iter().map(|s| s.seq).collect()
     }
 
     #[test]
@@ -143,17 +181,30 @@ mod tests {
     #[test]
     fn the_older_dialect_has_a_list_of_types_and_a_bound() {
         let wanted = |asked: Value| Wanted::of_older(asked.as_object().unwrap());
-        assert_eq!(wanted(json!({})), Wanted { limit: 100, types: vec![], session: None });
+        assert_eq!(wanted(json!({})), Wanted { limit: 100, types: HashSet::new(), session: None });
         let some = wanted(json!({"limit": 1000, "event_types": ["a", 1, "b"]}));
-        assert_eq!(some, Wanted { limit: 100, types: vec!["a".into(), "b".into()], session: None });
-        assert!(!some.fits(b"[\"b\"]") && some.fits(br#"{"type":"b"}"#));
+        assert_eq!(some, Wanted { limit: 100, types: ["a".into(), "b".into()].into(), session: None });
+        let fits = |payload: &str| some.fits(&event(1, None, payload).draft);
+        assert!(!fits("[\"b\"]") && !fits("{}") && !fits(r#"{"type":7}"#) && fits(r#"{"type":"b"}"#));
         assert_eq!(wanted(json!({"limit": 7})).limit, 7);
+    }
+
+    #[test]
+    fn an_answer_holds_the_newest_that_fit_into_it_and_at_least_one() {
+        let large = format!("{{\"pad\":\"{}\"}}", "x".repeat(HISTORY_BYTES / 2));
+        let all: Vec<_> = (1..=4).map(|seq| event(seq, None, &large)).collect();
+        let seqs = |all: &[Arc<Event>]| {
+            select(all, &Wanted::of_hooks(&Map::new()), shown).iter().map(|s| s.seq).collect::<Vec<_>>()
+        };
+        assert_eq!(seqs(&all), [4]);
+        let small = [&all[..], &[event(5, None, "{}"), event(6, None, "{}")]].concat();
+        assert_eq!(seqs(&small), [4, 5, 6]);
     }
 
     #[test]
     fn an_answer_is_json() {
         let tail = json!({"total": 2});
-        let two = [shown(1, "{}"), shown(2, "{}")];
+        let two = [shown(&event(1, None, "{}")), shown(&event(2, None, "{}"))];
         let value: Value = serde_json::from_slice(&answer(&two, &tail)).unwrap();
         assert_eq!(value, json!({"events": [{"id": "e-1", "seq": 1}, {"id": "e-2", "seq": 2}], "total": 2}));
         assert_eq!(answer(&[], &tail), br#"{"events":[],"total":2}"#);

@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 use tokio::task::AbortHandle;
 
 use super::{HOOK_ERROR, Parts};
-use crate::events::hub::Shown;
+use crate::events::hub::Hub;
+use crate::events::model::Event;
 use crate::server::socketio::namespace::{Handled, Handler, Incoming, Kept, Socket};
 
 /// The shortest pause, as in the original: pages draw each event.
@@ -51,13 +52,13 @@ impl Handler for Replay {
                 shorten(&speed.to_string())
             ));
         };
-        let mut events = self.parts.hub.recent();
-        events.retain(|event| event.session() == Some(&*session));
+        let mut events = self.parts.hub.kept();
+        events.retain(|event| event.draft.session.as_deref() == Some(&*session));
         if events.is_empty() {
             return fail(format!("No events found for session: {}", shorten(&session)));
         }
         socket.emit("hook:replay:started", &json!({"event_count": events.len(), "speed": speed}));
-        let work = run(socket.keep(), events, times);
+        let work = run(socket.keep(), Arc::clone(&self.parts.hub), events, times);
         // The one that ran gives way.
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         running.retain(|_, replay| !replay.is_finished());
@@ -74,10 +75,11 @@ impl Handler for Replay {
     }
 }
 
-async fn run(to: Kept, events: Vec<Shown>, speed: f64) {
+async fn run(to: Kept, hub: Arc<Hub>, events: Vec<Arc<Event>>, speed: f64) {
     let total = events.len();
     let mut before = None;
-    for (index, event) in events.iter().enumerate() {
+    for (index, event) in events.into_iter().enumerate() {
+        let event = hub.show(event);
         let now = moment(event.payload());
         if index > 0 {
             tokio::time::sleep(pause(before, now, speed)).await;

@@ -17,6 +17,9 @@ const REMEMBERED: SignedDuration = SignedDuration::from_secs(300);
 /// The most sessions that are remembered; the one that was quiet longest gives way to a new one.
 const MOST: usize = 1000;
 
+/// The most bytes of what clients say of all of them; the same.
+const MOST_BYTES: usize = 1 << 20;
+
 /// One announced session.
 #[derive(Debug, Clone, PartialEq)]
 struct Record {
@@ -26,11 +29,14 @@ struct Record {
     last_activity: Timestamp,
     events: u64,
     metadata: Value,
+    /// How many bytes of JSON its id and its metadata are.
+    bytes: usize,
 }
 
 impl Record {
     fn new(id: &str, metadata: Value, now: Timestamp) -> Self {
-        Self { id: id.to_owned(), started: now, ended: None, last_activity: now, events: 0, metadata }
+        let bytes = id.len() + metadata.to_string().len();
+        Self { id: id.to_owned(), started: now, ended: None, last_activity: now, events: 0, metadata, bytes }
     }
 
     fn shown(&self) -> Value {
@@ -83,9 +89,12 @@ impl Book {
     fn put(&self, record: Record, now: Timestamp) {
         let mut all = self.lock();
         forget(&mut all, now);
-        if all.len() >= MOST && !all.contains_key(&record.id) {
+        all.remove(&record.id);
+        let mut bytes = record.bytes + all.values().map(|r| r.bytes).sum::<usize>();
+        while all.len() >= MOST || bytes > MOST_BYTES {
             let quiet = all.values().min_by_key(|r| r.last_activity).map(|r| r.id.clone());
-            quiet.and_then(|id| all.remove(&id));
+            let Some(gone) = quiet.and_then(|id| all.remove(&id)) else { break };
+            bytes -= gone.bytes;
         }
         all.insert(record.id.clone(), record);
     }
@@ -215,5 +224,10 @@ mod tests {
         book.put(Record::new("new", json!({}), time(5001)), time(5001));
         assert_eq!(book.lock().len(), MOST);
         assert!(book.get("s0", time(5001)).is_some() && book.get("s1", time(5001)).is_none());
+        let large = || json!("x".repeat(MOST_BYTES / 2));
+        book.put(Record::new("large", large(), time(5002)), time(5002));
+        assert!(book.lock().len() > MOST / 2, "the others are small");
+        book.put(Record::new("larger", large(), time(5003)), time(5003));
+        assert_eq!(book.list(time(5003)).len(), 1, "the two do not fit");
     }
 }

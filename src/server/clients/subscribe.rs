@@ -8,6 +8,9 @@ use crate::server::socketio::namespace::{Handled, Handler, Incoming, Socket};
 /// The categories of posted events, by which the older dialect names its channels without their ending.
 const ENDING: &str = "_event";
 
+/// The longest name or id that can be subscribed to, bytes.
+const LONGEST: usize = 256;
+
 pub(super) struct Subscribe;
 
 impl Handler for Subscribe {
@@ -18,6 +21,11 @@ impl Handler for Subscribe {
             "unsubscribe" => Wish::default(),
             _ => return Handled::No,
         };
+        if wish.is_too_long() {
+            let message = format!("a name or an id to subscribe to may have at most {LONGEST} bytes");
+            socket.emit(HOOK_ERROR, &json!({"error": message}));
+            return Handled::done();
+        }
         match socket.narrow(&wish.sessions, &wish.names()) {
             Ok(()) => socket.emit("subscribed", &wish.told()),
             Err(error) => socket.emit(HOOK_ERROR, &json!({"error": error.to_string()})),
@@ -45,6 +53,10 @@ impl Wish {
         };
         let all = |items: Vec<String>| if items.iter().any(|item| item == "*") { Vec::new() } else { items };
         Self { sessions: all(list("sessions")), events: all(list("events")), channels: all(list("channels")) }
+    }
+
+    fn is_too_long(&self) -> bool {
+        [&self.sessions, &self.events, &self.channels].into_iter().flatten().any(|name| name.len() > LONGEST)
     }
 
     /// The names of events that are wanted. A channel is one, with or without its ending.
@@ -82,6 +94,12 @@ mod tests {
             assert_eq!(wish(all), Wish::default());
         }
         assert_eq!(Wish::default().told(), json!({"sessions": ["*"], "events": ["*"], "channels": ["*"]}));
+    }
+
+    #[test]
+    fn a_name_has_a_bounded_length() {
+        let of = |length: usize| wish(json!({"sessions": ["s"], "channels": ["x".repeat(length)]}));
+        assert!(!of(LONGEST).is_too_long() && of(LONGEST + 1).is_too_long());
     }
 
     #[test]

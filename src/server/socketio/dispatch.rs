@@ -15,12 +15,19 @@ use super::session::{End, Feed, Reply, Session};
 use super::sid::Sid;
 use super::{MAX_PAYLOAD, SocketIo};
 
+/// The most bytes of the payload that comes with a client's wish to enter a namespace: a token is short.
+const MAX_AUTH: usize = 64 << 10;
+
 impl SocketIo {
     /// A text packet came in, over either transport.
     ///
     /// # Errors
     /// Why the session must end.
     pub fn receive(self: &Arc<Self>, session: &Arc<Session>, packet: Engine<'_>) -> Result<(), End> {
+        // It may have ended since the packet was read, and says nothing more then.
+        if let Some(end) = session.ended() {
+            return Err(end);
+        }
         match packet {
             Engine::Pong(_) => {
                 if session.pong(Instant::now()) {
@@ -40,6 +47,9 @@ impl SocketIo {
     /// # Errors
     /// [`End::Protocol`] when none is expected.
     pub fn receive_binary(self: &Arc<Self>, session: &Arc<Session>, data: Bytes) -> Result<(), End> {
+        if let Some(end) = session.ended() {
+            return Err(end);
+        }
         match session.attachment(data, MAX_PAYLOAD)? {
             Some((text, attachments)) => {
                 let packet = Packet::parse(&text).map_err(|_| End::Protocol)?;
@@ -80,8 +90,9 @@ impl SocketIo {
             Kind::Disconnect => self.leave(session, at),
             Kind::Event | Kind::BinaryEvent => self.heard(session, at, packet, &attachments)?,
             Kind::Ack | Kind::BinaryAck => {
-                let arguments = serde_json::from_str(packet.data).map_err(|_| End::Protocol)?;
-                if let Some(number) = packet.ack {
+                // What nobody waits for is not read.
+                if let Some(number) = packet.ack.filter(|number| session.waits_for(at, *number)) {
+                    let arguments = serde_json::from_str(packet.data).map_err(|_| End::Protocol)?;
                     session.answered(at, number, Reply { arguments, attachments });
                 }
             }
@@ -97,11 +108,11 @@ impl SocketIo {
         if let Some(sid) = session.sid_in(at) {
             return self.send(session, &Outgoing::packets(vec![namespace::granted(&namespace.name, sid.as_str())]));
         }
-        // That it is an object or nothing is known since it was parsed.
-        let auth: Map<String, Value> = serde_json::from_str(payload).unwrap_or_default();
-        if let Err(data) = admit(namespace, session, &auth) {
-            return self.send(session, &Outgoing::packet(namespace::refusal(&namespace.name, &data)));
-        }
+        let admitted = read_auth(payload).and_then(|auth| admit(namespace, session, &auth).map(|()| auth));
+        let auth = match admitted {
+            Ok(auth) => auth,
+            Err(data) => return self.send(session, &Outgoing::packet(namespace::refusal(&namespace.name, &data))),
+        };
         let sid = match at {
             DEFAULT => Ok(session.socket_sid),
             _ => Sid::random(),
@@ -110,7 +121,13 @@ impl SocketIo {
             let data = json!({"message": "no randomness for an id", "data": {"code": "internal"}});
             return self.send(session, &Outgoing::packet(namespace::refusal(&namespace.name, &data)));
         };
-        let (clients, version) = if at == DEFAULT { self.registry.joined() } else { self.registry.count() };
+        let (clients, version) = if at == DEFAULT {
+            let (counted, clients, version) = self.registry.joined();
+            session.count(counted);
+            (clients, version)
+        } else {
+            self.registry.count()
+        };
         let socket = Socket { sio: self, session, namespace: at, id: sid };
         let mut greeting = vec![namespace::granted(&namespace.name, sid.as_str())];
         for (name, payload) in namespace.handlers.iter().flat_map(|h| h.greeting(socket, clients)) {
@@ -178,6 +195,16 @@ impl SocketIo {
             self.sent(session, session.push_in(at, &out, Instant::now()));
         }
     }
+}
+
+/// What came with a client's wish to enter a namespace, or what it is told when that is too much.
+fn read_auth(payload: &str) -> Result<Map<String, Value>, Value> {
+    if payload.len() > MAX_AUTH {
+        let message = format!("the auth payload is larger than {MAX_AUTH} bytes");
+        return Err(json!({"message": message, "data": {"code": "auth_too_large"}}));
+    }
+    // That it is an object or nothing is known since it was parsed.
+    Ok(serde_json::from_str(payload).unwrap_or_default())
 }
 
 /// What the client is told when it is not let in.

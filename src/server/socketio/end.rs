@@ -17,6 +17,8 @@ pub enum End {
     Stalled,
     /// It never asked for a namespace.
     NeverConnected,
+    /// It opened the session and never came back for its packets, and there was no room for others.
+    Unused,
     /// It broke the protocol.
     Protocol,
     /// Its poll was cut short, or it polled twice at once: what it has received is unknown.
@@ -41,6 +43,7 @@ impl fmt::Display for End {
             Self::Backlog => "too much waits for a client that reads too slowly",
             Self::Stalled => "the client takes nothing",
             Self::NeverConnected => "the client asked for no namespace",
+            Self::Unused => "the client never came back, and others needed the room",
             Self::Protocol => "the client broke the protocol",
             Self::Poll => "a poll was cut short or doubled",
             Self::Drain => "the server shuts down",

@@ -90,10 +90,11 @@ impl SocketIo {
         sessions: &[String],
         names: &[String],
     ) -> Result<(), TooManyRooms> {
-        let wanted = wanted(sessions, names);
-        if wanted.len() > super::rooms::MAX_ROOMS {
+        // A room for each pair: counted before they are made.
+        if sessions.len().max(1).saturating_mul(names.len().max(1)) > super::rooms::MAX_ROOMS {
             return Err(TooManyRooms);
         }
+        let wanted = wanted(sessions, names);
         let rooms = &self.namespaces[DEFAULT].rooms;
         // While the hub passes nothing on, so that no event falls between the old wish and the new one.
         self.source.hub.pause(|| {

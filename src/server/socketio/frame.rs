@@ -12,6 +12,8 @@ const CLOSE: u8 = 0x88;
 /// The most bytes of a header that is not masked.
 pub const MAX_HEAD: usize = 10;
 
+/// All is said (RFC 6455, section 7.4.1).
+pub const NORMAL: u16 = 1000;
 /// Going away: the server shuts down (RFC 6455, section 7.4.1).
 pub const GOING_AWAY: u16 = 1001;
 /// The peer broke the protocol.

@@ -1,7 +1,8 @@
 //! Socket.IO protocol 5 over Engine.IO protocol 4, written to be read beside the two specifications: [`packet`] and
 //! [`payload`] are the formats, [`session`] one client, [`polling`] and [`websocket`] the transports, [`heartbeat`] the
 //! pings, [`dispatch`] what a packet of a client leads to, [`namespace`], [`socket`] and [`rooms`] what a server made of
-//! it says and answers, [`feed`] and [`resume`] the events of the hub, live and missed.
+//! it says and answers, [`feed`] and [`resume`] the events of the hub, live and missed, [`turn`] what one connection may
+//! take before the others have their turn, [`older`] what clients of an older protocol are told.
 //!
 //! Nothing here waits for a client: an event is encoded once for each kind of transport, written to every socket that
 //! takes it, and what a slow client does not take waits in its own bounded backlog (see `docs/protocol.md`).
@@ -14,6 +15,7 @@ pub mod frame;
 pub mod handshake;
 pub mod heartbeat;
 pub mod namespace;
+pub mod older;
 pub mod outgoing;
 pub mod packet;
 pub mod payload;
@@ -39,7 +41,7 @@ use tokio::sync::watch;
 use self::feed::Source;
 use self::namespace::Namespace;
 use self::outgoing::{Arguments, Outgoing};
-use self::registry::Registry;
+use self::registry::{Registry, Slot};
 use self::session::members::DEFAULT;
 use self::session::{End, Session};
 use super::Counters;
@@ -80,6 +82,17 @@ impl SocketIo {
     /// The settings of this moment.
     pub fn settings(&self) -> Arc<Settings> {
         Arc::clone(&self.settings.borrow())
+    }
+
+    /// A place for one more client. Where there is none, sessions that were opened and never used make room.
+    fn reserve(&self) -> Option<Slot> {
+        let limit = self.settings.borrow().max_clients;
+        self.registry.reserve(limit).or_else(|| {
+            for session in self.registry.unused(Instant::now()) {
+                self.end(&session, End::Unused);
+            }
+            self.registry.reserve(limit)
+        })
     }
 
     /// Sends an event to every client in the default namespace.
@@ -138,9 +151,6 @@ impl SocketIo {
         let Some(id) = session.leave(at, Instant::now()) else { return };
         let namespace = &self.namespaces[at];
         namespace.rooms.leave_all(session.sid, "");
-        if at == DEFAULT {
-            self.registry.left();
-        }
         for handler in &namespace.handlers {
             handler.left(id.as_str());
         }
@@ -223,7 +233,7 @@ pub async fn count_clients(sio: Arc<SocketIo>) {
         return;
     }
     loop {
-        sio.registry.count_changed.notified().await;
+        sio.registry.count_changed().await;
         tokio::task::yield_now().await;
         {
             let (count, version) = sio.registry.count();

@@ -4,6 +4,10 @@
 //! those of the two protocol documents at <https://socket.io/docs/v4/engine-io-protocol/> and
 //! <https://socket.io/docs/v4/socket-io-protocol/>.
 
+use std::fmt;
+
+use serde::de::{Error as _, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 /// Why text is not a packet.
@@ -100,6 +104,9 @@ pub enum Kind {
 /// billions.
 pub const MAX_ATTACHMENTS: usize = 64;
 
+/// The most arguments of one event.
+pub const MAX_ARGUMENTS: usize = 256;
+
 /// A Socket.IO packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Packet<'a> {
@@ -174,14 +181,11 @@ impl<'a> Packet<'a> {
     /// The name and the arguments of an event.
     ///
     /// # Errors
-    /// [`ParseError::Data`] when the data is no JSON array that starts with a string.
+    /// [`ParseError::Data`] when the data is no JSON array that starts with a string, or has more than [`MAX_ARGUMENTS`] after
+    /// it.
     pub fn event(&self) -> Result<(String, Vec<&'a RawValue>), ParseError> {
-        let mut items: Vec<&RawValue> = serde_json::from_str(self.data).map_err(|_| ParseError::Data)?;
-        if items.is_empty() {
-            return Err(ParseError::Data);
-        }
-        let name = serde_json::from_str(items.remove(0).get()).map_err(|_| ParseError::Data)?;
-        Ok((name, items))
+        let Called(name, arguments) = serde_json::from_str(self.data).map_err(|_| ParseError::Data)?;
+        Ok((name, arguments))
     }
 
     /// The packet as it travels in an Engine.IO message, without that message's `4`.
@@ -211,6 +215,35 @@ impl<'a> Packet<'a> {
     }
 }
 
+/// The name of an event and its arguments. Reading stops at one argument too many.
+struct Called<'a>(String, Vec<&'a RawValue>);
+
+impl<'a> Deserialize<'a> for Called<'a> {
+    fn deserialize<D: Deserializer<'a>>(from: D) -> Result<Self, D::Error> {
+        struct Items;
+        impl<'a> Visitor<'a> for Items {
+            type Value = Called<'a>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "a name and at most {MAX_ARGUMENTS} arguments")
+            }
+
+            fn visit_seq<A: SeqAccess<'a>>(self, mut items: A) -> Result<Self::Value, A::Error> {
+                let name = items.next_element()?.ok_or_else(|| A::Error::invalid_length(0, &self))?;
+                let mut arguments = Vec::new();
+                while let Some(argument) = items.next_element()? {
+                    if arguments.len() == MAX_ARGUMENTS {
+                        return Err(A::Error::invalid_length(MAX_ARGUMENTS + 2, &self));
+                    }
+                    arguments.push(argument);
+                }
+                Ok(Called(name, arguments))
+            }
+        }
+        from.deserialize_seq(Items)
+    }
+}
+
 /// Digits only: `str::parse` alone would take a sign.
 fn number(text: &str) -> Option<u64> {
     text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten()
@@ -224,6 +257,14 @@ fn is_json(text: &str) -> bool {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn an_event_has_a_bounded_number_of_arguments() {
+        let of = |count: usize| format!("2[\"x\"{}]", ",1".repeat(count));
+        assert_eq!(Packet::parse(&of(MAX_ARGUMENTS)).unwrap().event().unwrap().1.len(), MAX_ARGUMENTS);
+        assert_eq!(Packet::parse(&of(MAX_ARGUMENTS + 1)), Err(ParseError::Data));
+        assert_eq!(Packet::parse("2[]"), Err(ParseError::Data));
+    }
 
     #[test]
     fn reads_what_real_clients_send() {

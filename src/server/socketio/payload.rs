@@ -24,17 +24,16 @@ pub enum Part<'a> {
     Binary(Bytes),
 }
 
-/// Reads the packets of a request's body.
-///
-/// # Errors
-/// The first packet that is none, so that the whole request can be refused: half of it would be a gap.
-pub fn parse(body: &str) -> Result<Vec<Part<'_>>, ParseError> {
-    body.split(char::from(SEPARATOR))
-        .map(|text| match text.strip_prefix('b') {
+/// Reads the packets of a request's body one by one: a list of them would be many times larger than the body. With each
+/// comes how many bytes it is of it.
+pub fn parse(body: &str) -> impl Iterator<Item = (usize, Result<Part<'_>, ParseError>)> {
+    body.split(char::from(SEPARATOR)).map(|text| {
+        let part = match text.strip_prefix('b') {
             Some(base64) => STANDARD.decode(base64).map(|b| Part::Binary(b.into())).map_err(|_| ParseError::Data),
             None => Engine::parse(text).map(Part::Text),
-        })
-        .collect()
+        };
+        (text.len() + 1, part)
+    })
 }
 
 /// Joins encoded packets into one body. A single one is not copied.
@@ -131,9 +130,8 @@ mod tests {
 
     #[test]
     fn packets_of_one_request_are_read_in_order() {
-        let parts = parse("2probe\u{1e}4hello\u{1e}bAQID\u{1e}1").unwrap();
         assert_eq!(
-            parts,
+            all("2probe\u{1e}4hello\u{1e}bAQID\u{1e}1").unwrap(),
             [
                 Part::Text(Engine::Ping("probe")),
                 Part::Text(Engine::Message("hello")),
@@ -150,11 +148,17 @@ mod tests {
     }
 
     #[test]
-    fn one_bad_packet_spoils_the_request() {
-        assert_eq!(parse(""), Err(ParseError::Empty));
-        assert_eq!(parse("4a\u{1e}"), Err(ParseError::Empty));
-        assert_eq!(parse("4a\u{1e}abc"), Err(ParseError::Type));
-        assert_eq!(parse("b***"), Err(ParseError::Data));
+    fn a_part_that_is_no_packet_is_told_in_its_turn() {
+        assert_eq!(all(""), Err(ParseError::Empty));
+        assert_eq!(all("4a\u{1e}"), Err(ParseError::Empty));
+        assert_eq!(all("4a\u{1e}abc"), Err(ParseError::Type));
+        assert_eq!(all("b***"), Err(ParseError::Data));
+        let mut parts = parse("4a\u{1e}abc");
+        assert_eq!(parts.next(), Some((3, Ok(Part::Text(Engine::Message("a"))))));
+    }
+
+    fn all(body: &str) -> Result<Vec<Part<'_>>, ParseError> {
+        parse(body).map(|(_, part)| part).collect()
     }
 
     proptest! {
@@ -167,7 +171,7 @@ mod tests {
 
         #[test]
         fn garbage_never_panics(body in any::<String>()) {
-            let _ = parse(&body);
+            let _ = parse(&body).count();
         }
     }
 }

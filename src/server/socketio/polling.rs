@@ -15,32 +15,32 @@ use super::handshake::Handshake;
 use super::payload::{self, Part};
 use super::session::{End, Polled, Session, open_packet};
 use super::sid::Sid;
-use super::{MAX_PAYLOAD, SocketIo, websocket};
+use super::turn::Turn;
+use super::{MAX_PAYLOAD, SocketIo, older, websocket};
 use crate::server::accept::Connection;
 use crate::server::access::Access;
-use crate::server::answer::{Refusal, method_not_allowed, read_body, uncached};
+use crate::server::answer::{Refusal, read_body, uncached};
 
 /// What the protocol answers to a client of another version.
 const VERSION: &str = "The client is using an unsupported version of the Socket.IO or Engine.IO protocols";
 
-/// Packets of one request handled before others have a turn.
-const TURN: usize = 32;
-
 /// One request to `/socket.io/`.
 pub async fn serve(sio: Arc<SocketIo>, request: Request<Body>) -> Response {
     if request.method() != Method::GET && request.method() != Method::POST {
-        return method_not_allowed("GET, POST, OPTIONS");
+        return bad_request("Bad handshake method");
     }
     let query = Query::<HashMap<String, String>>::try_from_uri(request.uri()).map(|q| q.0).unwrap_or_default();
     let get = |name: &str| query.get(name).map(String::as_str);
-    if get("EIO") != Some("4") {
-        return bad_request(VERSION);
+    let transport = get("transport").unwrap_or_default();
+    match get("EIO") {
+        Some("4") => {}
+        Some("3") => return older::refuse(request, transport, get("sid").is_none()),
+        _ => return bad_request(VERSION),
     }
     // A script element reads across origins, past every check of them; no client of version 4 needs it.
     if get("j").is_some() {
         return bad_request("JSONP polling is not supported");
     }
-    let transport = get("transport").unwrap_or("polling");
     if !matches!(transport, "polling" | "websocket") {
         return bad_request("Invalid transport");
     }
@@ -74,7 +74,7 @@ pub fn handshake(request: &Request<Body>) -> Handshake {
 
 fn open(sio: &Arc<SocketIo>, handshake: Handshake) -> Response {
     let settings = sio.settings();
-    let Some(slot) = sio.registry.reserve(settings.max_clients) else { return too_many_clients(sio) };
+    let Some(slot) = sio.reserve() else { return too_many_clients(sio) };
     let times = (settings.ping_interval, settings.ping_timeout);
     match Session::new(None, times, settings.client_backlog, handshake, slot, Instant::now()) {
         Ok(session) => {
@@ -146,23 +146,24 @@ async fn post(sio: &Arc<SocketIo>, session: &Arc<Session>, request: Request<Body
             return refusal.into_response();
         }
     };
-    let parts = std::str::from_utf8(&body).ok().and_then(|body| payload::parse(body).ok());
-    let Some(parts) = parts else {
+    let Ok(text_body) = std::str::from_utf8(&body) else {
         sio.end(session, End::Protocol);
         return bad_request("Invalid packet");
     };
-    for (index, part) in parts.into_iter().enumerate() {
-        if index % TURN == TURN - 1 {
-            tokio::task::yield_now().await;
-        }
+    let mut turn = Turn::begin();
+    for (bytes, part) in payload::parse(text_body) {
+        turn.rest().await;
         pause(session).await;
         if session.is_busy() {
             session.settled().await;
         }
         let result = match part {
-            Part::Text(packet) => sio.receive(session, packet),
-            Part::Binary(data) => sio.receive_binary(session, data),
+            Ok(Part::Text(packet)) => sio.receive(session, packet),
+            Ok(Part::Binary(data)) => sio.receive_binary(session, data),
+            Err(_) => Err(End::Protocol),
         };
+        turn.spend_bytes(bytes);
+        turn.spend_packets(1);
         sio.count_packets(session, 1);
         match result {
             Ok(()) => {}
@@ -201,6 +202,7 @@ pub fn bad_request(message: &str) -> Response {
     text(StatusCode::BAD_REQUEST, serde_json::Value::from(message).to_string())
 }
 
-fn text(status: StatusCode, body: impl Into<Body>) -> Response {
+/// Packets, or what is said instead of them.
+pub fn text(status: StatusCode, body: impl Into<Body>) -> Response {
     uncached(status, "text/plain; charset=UTF-8", body)
 }

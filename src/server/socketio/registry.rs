@@ -3,24 +3,55 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
 use super::session::Session;
 use super::sid::Sid;
 
+/// The time between two searches for unused sessions.
+const SEARCH_PAUSE: Duration = Duration::from_millis(100);
+
 /// The sessions of the server.
 #[derive(Debug, Default)]
 pub struct Registry {
     sessions: Mutex<HashMap<Sid, Arc<Session>>>,
     taken: Arc<AtomicUsize>,
-    connected: AtomicUsize,
-    /// Counts the changes of `connected`, so that each client is told the newest number once.
-    version: AtomicU64,
+    connected: Arc<Connected>,
+    /// When unused sessions were last searched for.
+    searched: Mutex<Option<Instant>>,
     /// Wakes the heartbeat: there is a deadline that it has not seen.
     pub looked_for: Notify,
+}
+
+/// How many clients are in the default namespace.
+#[derive(Debug, Default)]
+struct Connected {
+    count: AtomicUsize,
+    /// Counts the changes of `count`, so that each client is told the newest number once.
+    version: AtomicU64,
     /// Wakes the task that tells clients how many they are.
-    pub count_changed: Notify,
+    changed: Notify,
+}
+
+impl Connected {
+    fn changed(&self) -> u64 {
+        let version = self.version.fetch_add(1, Ordering::AcqRel) + 1;
+        self.changed.notify_one();
+        version
+    }
+}
+
+/// One client in the default namespace, counted until this is dropped.
+#[derive(Debug)]
+pub struct Counted(Arc<Connected>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.count.fetch_sub(1, Ordering::AcqRel);
+        self.0.changed();
+    }
 }
 
 /// One place among the clients, given back when dropped.
@@ -76,33 +107,37 @@ impl Registry {
         self.lock().len()
     }
 
+    /// The sessions whose clients have never come back since they opened them, some seconds ago. Empty when this
+    ///  was asked a moment ago: a flood of handshakes is no reason to search all the time.
+    pub fn unused(&self, now: Instant) -> Vec<Arc<Session>> {
+        let mut searched = self.searched.lock().unwrap_or_else(PoisonError::into_inner);
+        if searched.is_some_and(|before| now < before + SEARCH_PAUSE) {
+            return Vec::new();
+        }
+        *searched = Some(now);
+        self.lock().values().filter(|session| session.is_unused(now)).cloned().collect()
+    }
+
     /// How many clients are in the default namespace.
     pub fn connected(&self) -> usize {
-        self.connected.load(Ordering::Acquire)
+        self.connected.count.load(Ordering::Acquire)
     }
 
-    /// One client more; how many there are now, and the version of that number.
-    pub fn joined(&self) -> (usize, u64) {
-        let count = self.connected.fetch_add(1, Ordering::AcqRel) + 1;
-        (count, self.changed())
-    }
-
-    /// One client less.
-    pub fn left(&self) {
-        self.connected.fetch_sub(1, Ordering::AcqRel);
-        self.changed();
+    /// One client more, as long as it is counted; how many there are now, and the version of that number.
+    pub fn joined(&self) -> (Counted, usize, u64) {
+        let count = self.connected.count.fetch_add(1, Ordering::AcqRel) + 1;
+        (Counted(Arc::clone(&self.connected)), count, self.connected.changed())
     }
 
     /// How many clients there are, and the version of that number.
     pub fn count(&self) -> (usize, u64) {
-        let version = self.version.load(Ordering::Acquire);
+        let version = self.connected.version.load(Ordering::Acquire);
         (self.connected(), version)
     }
 
-    fn changed(&self) -> u64 {
-        let version = self.version.fetch_add(1, Ordering::AcqRel) + 1;
-        self.count_changed.notify_one();
-        version
+    /// Waits until the number of clients has changed.
+    pub async fn count_changed(&self) {
+        self.connected.changed.notified().await;
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Sid, Arc<Session>>> {
@@ -127,9 +162,11 @@ mod tests {
     #[test]
     fn every_change_of_the_count_has_a_version_of_its_own() {
         let registry = Registry::default();
-        assert_eq!(registry.joined(), (1, 1));
-        assert_eq!(registry.joined(), (2, 2));
-        registry.left();
+        let (one, count, version) = registry.joined();
+        assert_eq!((count, version), (1, 1));
+        let (_two, count, version) = registry.joined();
+        assert_eq!((count, version), (2, 2));
+        drop(one);
         assert_eq!(registry.count(), (1, 3));
     }
 }

@@ -1,6 +1,6 @@
 //! The rooms of a namespace: named groups of its clients. A room is there as long as somebody is in it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -26,7 +26,7 @@ pub struct Rooms {
 #[derive(Debug, Default)]
 struct Tables {
     members: HashMap<Box<str>, HashMap<Sid, Arc<Session>>>,
-    rooms: HashMap<Sid, Vec<Box<str>>>,
+    rooms: HashMap<Sid, HashSet<Box<str>>>,
 }
 
 impl Rooms {
@@ -41,13 +41,13 @@ impl Rooms {
             return Ok(());
         }
         let rooms = tables.rooms.entry(session.sid).or_default();
-        if rooms.iter().any(|r| **r == *room) {
+        if rooms.contains(room) {
             return Ok(());
         }
         if rooms.len() >= MAX_ROOMS {
             return Err(TooManyRooms);
         }
-        rooms.push(room.into());
+        rooms.insert(room.into());
         tables.members.entry(room.into()).or_default().insert(session.sid, Arc::clone(session));
         self.count(&tables);
         Ok(())
@@ -57,7 +57,7 @@ impl Rooms {
     pub fn leave(&self, sid: Sid, room: &str) {
         let mut tables = self.lock();
         if let Some(rooms) = tables.rooms.get_mut(&sid) {
-            rooms.retain(|r| **r != *room);
+            rooms.remove(room);
             if rooms.is_empty() {
                 tables.rooms.remove(&sid);
             }
@@ -73,7 +73,7 @@ impl Rooms {
         }
         let mut tables = self.lock();
         let Some(rooms) = tables.rooms.remove(&sid) else { return };
-        let (left, kept): (Vec<_>, Vec<_>) = rooms.into_iter().partition(|r| r.starts_with(prefix));
+        let (left, kept): (HashSet<_>, HashSet<_>) = rooms.into_iter().partition(|r| r.starts_with(prefix));
         for room in &left {
             tables.take_out(sid, room);
         }
@@ -98,7 +98,7 @@ impl Rooms {
     pub fn members<S: AsRef<str>>(&self, rooms: &[S]) -> Vec<Arc<Session>> {
         let tables = self.lock();
         let mut found: Vec<Arc<Session>> = Vec::new();
-        let mut seen = std::collections::HashSet::new();
+        let mut seen = HashSet::new();
         for members in rooms.iter().filter_map(|room| tables.members.get(room.as_ref())) {
             found.extend(members.iter().filter(|(sid, _)| seen.insert(**sid)).map(|(_, session)| Arc::clone(session)));
         }

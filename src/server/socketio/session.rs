@@ -42,6 +42,8 @@ use crate::server::stream::Stream;
 pub const WRITE_DEADLINE: Duration = Duration::from_secs(10);
 /// A client that never asks for a namespace is sent away; the value is that of the reference server (`connectTimeout`).
 pub const CONNECT_DEADLINE: Duration = Duration::from_secs(45);
+/// A client that opens a session by polling and never comes back for its packets makes room for another one after this.
+pub const UNUSED_DEADLINE: Duration = Duration::from_secs(5);
 /// A client with so many events on their way to the store is read from again when some of them are there: its connection
 /// fills up, and it waits, as it should.
 pub const MAX_UNSETTLED: usize = 256;
@@ -81,6 +83,8 @@ struct Inner {
     beat: Beat,
     members: Members,
     connect_by: Instant,
+    /// Since when the client has not come back, if it never has.
+    unused_since: Option<Instant>,
     count_seen: u64,
     closing: bool,
     end: Option<End>,
@@ -106,6 +110,7 @@ impl Session {
         now: Instant,
     ) -> Result<Self, getrandom::Error> {
         let access = handshake.access;
+        let unused_since = socket.is_none().then_some(now);
         Ok(Self {
             sid: Sid::random()?,
             socket_sid: Sid::random()?,
@@ -126,6 +131,7 @@ impl Session {
                 beat: Beat::new(now, ping_interval),
                 members: Members::default(),
                 connect_by: now + CONNECT_DEADLINE,
+                unused_since,
                 count_seen: 0,
                 closing: false,
                 end: None,
@@ -196,6 +202,11 @@ impl Session {
             }
             settled.await;
         }
+    }
+
+    /// Whether its client has neither polled nor tried a WebSocket within [`UNUSED_DEADLINE`].
+    pub fn is_unused(&self, now: Instant) -> bool {
+        self.lock().unused_since.is_some_and(|since| now >= since + UNUSED_DEADLINE)
     }
 
     /// Why it ended, if it has.

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, Request, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use hyper::upgrade::OnUpgrade;
 use tokio::io::Interest;
 use tokio::time::Sleep;
@@ -45,32 +46,70 @@ enum Purpose {
 
 /// Answers a WebSocket handshake; with a session, the socket is to replace its polling.
 pub fn upgrade(sio: Arc<SocketIo>, mut request: Request<Body>, session: Option<Arc<Session>>) -> Response {
-    let Some(key) = handshake_key(request.headers()) else {
-        return bad_request("A WebSocket handshake was expected");
-    };
-    let accept = derive_accept_key(key.as_bytes());
-    let parts = (request.extensions_mut().remove::<OnUpgrade>(), request.extensions_mut().remove::<Arc<Connection>>());
-    let (Some(upgrade), Some(connection)) = parts else {
-        return bad_request("This connection cannot become a WebSocket");
+    let (response, upgrade, connection) = match accept(&mut request) {
+        Ok(accepted) => accepted,
+        Err(refused) => return *refused,
     };
     let purpose = match session {
-        None => match sio.registry.reserve(sio.settings().max_clients) {
+        None => match sio.reserve() {
             Some(slot) => Purpose::New(slot, handshake(&request)),
             None => return too_many_clients(&sio),
         },
         Some(session) if session.begin_probe() => Purpose::Move(session),
         Some(_) => return bad_request("This session has a WebSocket already"),
     };
-    let Ok(accept) = HeaderValue::from_str(&accept) else {
-        return Refusal::internal("the accept key is no header value").into_response();
-    };
     tokio::spawn(serve(sio, upgrade, connection, purpose));
+    response
+}
+
+/// Answers a WebSocket handshake, sends these frames, of which the last one is to be a close, and is done.
+pub fn tell(mut request: Request<Body>, frames: Bytes) -> Response {
+    let (response, upgrade, connection) = match accept(&mut request) {
+        Ok(accepted) => accepted,
+        Err(refused) => return *refused,
+    };
+    tokio::spawn(async move {
+        let Some((stream, early)) = upgraded(upgrade).await else { return };
+        let say = async {
+            if write_all(&stream, &frames).await.is_ok() {
+                stream.finish_writing();
+                await_close(&stream, &mut Reader::new(&early)).await;
+            }
+        };
+        let _ = tokio::time::timeout(CLOSE_DEADLINE, say).await;
+        drop(connection);
+    });
+    response
+}
+
+/// The answer to a WebSocket handshake and what is needed to go on with it, or the refusal.
+fn accept(request: &mut Request<Body>) -> Result<(Response, OnUpgrade, Arc<Connection>), Box<Response>> {
+    let Some(key) = handshake_key(request.headers()) else {
+        let mut refused = bad_request("A WebSocket handshake was expected");
+        // Tells a client of another version which one is spoken (RFC 6455, section 4.4).
+        refused.headers_mut().insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+        return Err(Box::new(refused));
+    };
+    let parts = (request.extensions_mut().remove::<OnUpgrade>(), request.extensions_mut().remove::<Arc<Connection>>());
+    let (Some(upgrade), Some(connection)) = parts else {
+        return Err(Box::new(bad_request("This connection cannot become a WebSocket")));
+    };
+    let Ok(accept) = HeaderValue::from_str(&derive_accept_key(key.as_bytes())) else {
+        return Err(Box::new(Refusal::internal("the accept key is no header value").into_response()));
+    };
     let headers = [
         (header::CONNECTION, HeaderValue::from_static("Upgrade")),
         (header::UPGRADE, HeaderValue::from_static("websocket")),
         (header::SEC_WEBSOCKET_ACCEPT, accept),
     ];
-    (StatusCode::SWITCHING_PROTOCOLS, headers).into_response()
+    Ok(((StatusCode::SWITCHING_PROTOCOLS, headers).into_response(), upgrade, connection))
+}
+
+/// The socket of a connection whose handshake is answered, and what arrived together with that.
+async fn upgraded(upgrade: OnUpgrade) -> Option<(Arc<Stream>, Bytes)> {
+    let upgraded = tokio::time::timeout(UPGRADE_DEADLINE, upgrade).await.ok()?.ok()?;
+    let parts = upgraded.downcast::<ClientIo>().ok()?;
+    Some((Arc::new(parts.io.into_stream()?), parts.read_buf))
 }
 
 /// The client's key, when the headers are those of RFC 6455, section 4.2.1.
@@ -88,12 +127,7 @@ fn handshake_key(headers: &HeaderMap) -> Option<HeaderValue> {
 }
 
 async fn serve(sio: Arc<SocketIo>, upgrade: OnUpgrade, connection: Arc<Connection>, purpose: Purpose) {
-    let parts = match tokio::time::timeout(UPGRADE_DEADLINE, upgrade).await {
-        Ok(Ok(upgraded)) => upgraded.downcast::<ClientIo>().ok(),
-        _ => None,
-    };
-    let stream = parts.and_then(|parts| Some((Arc::new(parts.io.into_stream()?), parts.read_buf)));
-    let Some((stream, early)) = stream else {
+    let Some((stream, early)) = upgraded(upgrade).await else {
         if let Purpose::Move(session) = purpose {
             session.abandon_probe();
         }

@@ -122,6 +122,11 @@ impl Session {
         Ok((Ok(Asked { session: Arc::clone(self), key, answer }), waits))
     }
 
+    /// Whether an acknowledgement of that number is waited for.
+    pub fn waits_for(&self, namespace: usize, number: u64) -> bool {
+        self.lock().asks.as_ref().is_some_and(|asks| asks.open.contains_key(&(namespace, number)))
+    }
+
     /// An acknowledgement came in; one that nobody waits for (any more) is nothing.
     pub fn answered(&self, namespace: usize, number: u64, reply: Reply) {
         let asked = self.lock().asks.as_mut().and_then(|asks| asks.open.remove(&(namespace, number)));

@@ -71,6 +71,7 @@ impl Session {
         let mut inner = self.lock();
         let may = !inner.polling && !matches!(inner.link, Link::Socket(_));
         inner.polling |= may;
+        inner.unused_since = None;
         may
     }
 
@@ -128,6 +129,7 @@ impl Session {
         let may = matches!(inner.link, Link::Polling) && inner.end.is_none() && !inner.closing;
         if may {
             inner.link = Link::Probing;
+            inner.unused_since = None;
             if let Some(waker) = inner.poll.take() {
                 waker.wake();
             }

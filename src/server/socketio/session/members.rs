@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use super::{CONNECT_DEADLINE, End, Inner, Session};
 use crate::server::socketio::outgoing::Outgoing;
+use crate::server::socketio::registry::Counted;
 use crate::server::socketio::sid::Sid;
 
 /// The place of the default namespace among all.
@@ -25,6 +26,8 @@ pub enum Feed {
 #[derive(Debug, Default)]
 pub(super) struct Members {
     default: bool,
+    /// Counts the client among those in the default namespace.
+    counted: Option<Counted>,
     feed: Feed,
     /// It gets only the events of the rooms that it is in.
     narrowed: bool,
@@ -62,8 +65,16 @@ impl Session {
         self.lock().members.default
     }
 
+    /// Keeps the client counted as long as it is in the default namespace.
+    pub fn count(&self, counted: Counted) {
+        let mut inner = self.lock();
+        if inner.end.is_none() {
+            inner.members.counted = Some(counted);
+        }
+    }
+
     /// Enters a namespace under an id (the default one always under [`Session::socket_sid`]), and sends its greeting in
-    /// the same step; `version` is that of the number of clients the greeting tells.
+    /// the same step; `version` is that of the number of clients the greeting tells. A session that has ended enters nothing.
     ///
     /// # Errors
     /// As [`Session::push`].
@@ -76,6 +87,9 @@ impl Session {
         now: Instant,
     ) -> Result<bool, End> {
         let mut inner = self.lock();
+        if inner.end.is_some() {
+            return Ok(false);
+        }
         if namespace == DEFAULT {
             inner.members.default = true;
             inner.members.feed = feed;
@@ -93,6 +107,7 @@ impl Session {
         let left = match namespace {
             DEFAULT => {
                 inner.members.feed = Feed::Off;
+                inner.members.counted = None;
                 std::mem::take(&mut inner.members.default).then_some(self.socket_sid)
             }
             _ => {
