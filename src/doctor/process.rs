@@ -166,7 +166,7 @@ fn crash_loop(subject: &Subject, facts: &Facts) -> Check {
     let check = if let Some(job) = refused {
         return Check::failed(Code::CrashLoop, ended(job)).next(subject.verb("start"));
     } else if let Some(failure) = gave_up {
-        Check::failed(Code::CrashLoop, format!("it gave up: {}", failure.reason)).seen(format!("at {}", failure.at))
+        Check::failed(Code::CrashLoop, format!("it gave up: {}", failure.reason)).seen(format!("at {}", failure.when()))
     } else if limit {
         let restarts = job.and_then(|j| j.restarts).unwrap_or(0);
         Check::failed(Code::CrashLoop, format!("it failed after each of {restarts} restarts, and the manager stopped"))
@@ -184,7 +184,7 @@ fn crash_loop(subject: &Subject, facts: &Facts) -> Check {
     };
     let check = job.into_iter().filter(|j| j.last_exit.is_some()).fold(check, |c, j| c.seen(ended(j)));
     let last = ledger.and_then(|l| l.last_failure.as_ref());
-    last.into_iter().fold(check, |c, f| c.seen(format!("{}: {}", f.at, f.reason))).next(subject.logs())
+    last.into_iter().fold(check, |c, f| c.seen(format!("{}: {}", f.when(), f.reason))).next(subject.logs())
 }
 
 fn last_end(subject: &Subject, facts: &Facts) -> Check {
@@ -196,7 +196,7 @@ fn last_end(subject: &Subject, facts: &Facts) -> Check {
         }
         (None, None) => Check::verified(Code::LastEnd, "no bad end is on record"),
         (Some(failure), _) => Check::failed(Code::LastEnd, "the process before this one ended badly")
-            .seen(format!("{}: {}", failure.at, failure.reason))
+            .seen(format!("{}: {}", failure.when(), failure.reason))
             .next(subject.logs()),
         (None, Some(how)) => {
             Check::failed(Code::LastEnd, "the last process ended badly").seen(how).next(subject.logs())

@@ -16,6 +16,9 @@ use crate::guarded::Guard;
 /// The file, in the instance's state directory.
 pub const FILE: &str = "ledger.json";
 
+/// What the names of the journal's files begin with, beside it.
+const JOURNAL: &str = "events.db.journal-";
+
 /// So many bad ends ...
 pub const BURST: usize = 5;
 /// ... within this time are a crash loop, where the manager counts none: as `StartLimitBurst=` of the units, and longer than
@@ -52,11 +55,24 @@ pub struct Failure {
     pub reason: String,
     /// When, in RFC 3339; for a life that ended without a word, when it was found out.
     pub at: Timestamp,
+    /// The last sign of that life, where its end was found out later; it ended between the two.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alive_at: Option<Timestamp>,
     /// Whether it had been ready.
     pub was_ready: bool,
     /// The exit code that tells why, where the process could not end with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<u8>,
+}
+
+impl Failure {
+    /// When it was, in words.
+    pub fn when(&self) -> String {
+        match self.alive_at.filter(|alive| *alive < self.at) {
+            Some(alive) => format!("between {alive} and {}", self.at),
+            None => self.at.to_string(),
+        }
+    }
 }
 
 /// One life.
@@ -83,8 +99,8 @@ pub fn now() -> Timestamp {
 }
 
 impl Ledger {
-    /// A new life begins. If the one before left no word, says so for it.
-    pub fn begin(&mut self, pid: u32, boot_id: &str, now: Timestamp) {
+    /// A new life begins. If the one before left no word, says so for it; `sign` is when its last sign was.
+    pub fn begin(&mut self, pid: u32, boot_id: &str, now: Timestamp, sign: Option<Timestamp>) {
         if let Some(before) = self.life.take() {
             let how = if before.boot_id == boot_id {
                 "killed, by the watchdog or another, or out of memory"
@@ -93,6 +109,9 @@ impl Ledger {
             };
             let when = if before.ready { "" } else { " before it was ready" };
             self.fail(format!("pid {} ended without a word{when}: {how}", before.pid), before.ready, now);
+            if let Some(failure) = &mut self.last_failure {
+                failure.alive_at = Some(sign.unwrap_or(before.since).max(before.since));
+            }
         }
         // Whoever started it after it gave up has a reason to try again.
         if self.gave_up.take().is_some() {
@@ -128,7 +147,8 @@ impl Ledger {
     /// written down of its own stays.
     pub fn give_up(&mut self, pid: u32, reason: impl Into<String>, exit_code: u8, now: Timestamp) {
         let was_ready = self.life.take_if(|life| life.pid == pid).is_some_and(|l| l.ready);
-        self.gave_up = Some(Failure { reason: reason.into(), at: now, was_ready, exit_code: Some(exit_code) });
+        let exit_code = Some(exit_code);
+        self.gave_up = Some(Failure { reason: reason.into(), at: now, alive_at: None, was_ready, exit_code });
     }
 
     /// This life ends badly.
@@ -145,7 +165,7 @@ impl Ledger {
         self.recent_failures.push(now);
         let extra = self.recent_failures.len().saturating_sub(BURST);
         self.recent_failures.drain(..extra);
-        self.last_failure = Some(Failure { reason, at: now, was_ready, exit_code: None });
+        self.last_failure = Some(Failure { reason, at: now, alive_at: None, was_ready, exit_code: None });
     }
 }
 
@@ -174,6 +194,17 @@ impl LedgerFile {
                 Ledger::default()
             }
         }
+    }
+
+    /// When the last sign of the life before was: it wrote this file or its journal, which nobody else does.
+    pub fn last_sign(&self) -> Option<Timestamp> {
+        let entries = std::fs::read_dir(self.path.parent()?).ok()?.flatten();
+        let own = entries.filter(|e| {
+            let name = e.file_name();
+            name.to_str().is_some_and(|name| name == FILE || name.starts_with(JOURNAL))
+        });
+        let latest = own.filter_map(|e| e.metadata().ok()?.modified().ok()).max()?;
+        Timestamp::try_from(latest).ok()?.round(jiff::Unit::Second).ok()
     }
 
     /// Changes it, atomically: a reader sees the old or the new one.
@@ -209,7 +240,7 @@ mod tests {
     fn a_clock_that_is_set_makes_no_crash_loop() {
         let (day, mut ledger) = (jiff::SignedDuration::from_hours(24), Ledger::default());
         for _ in 0..BURST {
-            ledger.begin(1, "boot", at_ten());
+            ledger.begin(1, "boot", at_ten(), None);
             ledger.crash("panic", at_ten());
         }
         assert!(ledger.is_crash_loop(at_ten()));
@@ -220,7 +251,7 @@ mod tests {
     #[test]
     fn a_life_that_ends_well_leaves_no_failure() {
         let mut ledger = Ledger::default();
-        ledger.begin(1, "b", at_ten());
+        ledger.begin(1, "b", at_ten(), None);
         ledger.ready();
         ledger.end();
         assert_eq!((ledger.starts, ledger.consecutive_good, ledger.consecutive_failures), (1, 1, 0));
@@ -230,14 +261,21 @@ mod tests {
     #[test]
     fn a_killed_life_is_written_down_by_the_next() {
         let mut ledger = Ledger::default();
-        ledger.begin(1, "b", at_ten());
+        ledger.begin(1, "b", at_ten(), None);
         ledger.ready();
-        ledger.begin(2, "b", at_ten());
+        let at = |minute: i64| at_ten() + jiff::SignedDuration::from_mins(minute);
+        ledger.begin(2, "b", at(7), Some(at(3)));
         let failure = ledger.last_failure.clone().unwrap();
+        assert_eq!(
+            failure.when(),
+            "between 2026-11-22T10:03:00Z and 2026-11-22T10:07:00Z",
+            "not when it was found out"
+        );
         assert_eq!(failure.reason, "pid 1 ended without a word: killed, by the watchdog or another, or out of memory");
         assert_eq!((failure.was_ready, ledger.consecutive_failures, ledger.consecutive_good), (true, 1, 1));
-        ledger.begin(3, "another boot", at_ten());
+        ledger.begin(3, "another boot", at(9), None);
         let failure = ledger.last_failure.clone().unwrap();
+        assert_eq!(failure.alive_at, Some(at(7)), "it began then, and gave no other sign");
         assert_eq!(failure.reason, "pid 2 ended without a word before it was ready: the machine went down");
         assert_eq!((ledger.consecutive_failures, ledger.consecutive_good), (2, 0));
     }
@@ -246,12 +284,12 @@ mod tests {
     fn a_crash_says_why_and_a_good_end_ends_the_row() {
         let mut ledger = Ledger::default();
         for pid in 1..=3 {
-            ledger.begin(pid, "b", at_ten());
+            ledger.begin(pid, "b", at_ten(), None);
             ledger.ready();
             ledger.crash("panic in hub", at_ten());
         }
         assert_eq!((ledger.consecutive_failures, ledger.consecutive_good), (3, 3));
-        ledger.begin(4, "b", at_ten());
+        ledger.begin(4, "b", at_ten(), None);
         ledger.ready();
         ledger.end();
         assert_eq!(ledger.consecutive_failures, 0);
@@ -264,18 +302,18 @@ mod tests {
         let mut ledger = Ledger::default();
         for n in 0..5 {
             assert!(!ledger.is_crash_loop(at(10 * n)), "after {n}");
-            ledger.begin(1, "b", at(10 * n));
+            ledger.begin(1, "b", at(10 * n), None);
             ledger.crash("panic", at(10 * n + 1));
         }
         assert!(ledger.is_crash_loop(at(50)));
         assert!(!ledger.is_crash_loop(at(122)), "the first of them is long ago");
-        ledger.begin(6, "b", at(50));
+        ledger.begin(6, "b", at(50), None);
         ledger.give_up(6, "it failed 5 times", 70, at(50));
         assert_eq!(
             (ledger.life.clone(), ledger.gave_up.clone().unwrap().reason),
             (None, "it failed 5 times".to_owned())
         );
-        ledger.begin(7, "b", at(60));
+        ledger.begin(7, "b", at(60), None);
         assert!(ledger.gave_up.is_none() && !ledger.is_crash_loop(at(60)));
         ledger.ready();
         ledger.end();
@@ -287,9 +325,23 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = LedgerFile::in_dir(dir.path());
         fs::write(dir.path().join(FILE), "{\"starts\":").unwrap();
-        let ledger = file.update(|l| l.begin(1, "b", at_ten()));
+        let ledger = file.update(|l| l.begin(1, "b", at_ten(), file.last_sign()));
         assert_eq!(ledger.starts, 1);
         assert_eq!(file.read(), ledger);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary file is left");
+    }
+
+    #[test]
+    fn only_what_the_process_itself_writes_is_a_sign_of_life() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = LedgerFile::in_dir(dir.path());
+        assert_eq!(file.last_sign(), None);
+        let at = |minute: i64| at_ten() + jiff::SignedDuration::from_mins(minute);
+        for (name, minute) in [(FILE, 1), ("events.db.journal-7", 3), ("events.db.journal-6", 2), ("events.db-wal", 9)]
+        {
+            let made = std::fs::File::create(dir.path().join(name)).unwrap();
+            made.set_modified(at(minute).into()).unwrap();
+        }
+        assert_eq!(file.last_sign(), Some(at(3)));
     }
 }

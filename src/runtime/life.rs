@@ -94,7 +94,7 @@ pub fn live(start: Start) -> Result<Exit, BootError> {
 
 /// How a life ends that no other follows.
 pub fn failure(reason: String, exit: Exit) -> Failure {
-    Failure { reason, at: ledger::now(), was_ready: false, exit_code: Some(exit.code()) }
+    Failure { reason, at: ledger::now(), alive_at: None, was_ready: false, exit_code: Some(exit.code()) }
 }
 
 /// launchd tries again after every end but a good one, and no number of tries cures this one: it is told that all is well,
@@ -166,7 +166,8 @@ fn begin(start: Start, passed: Option<Listeners>, notifier: &Notifier, fatal: &F
     let claim = boot::claim(&start.settings, &identity, passed)?;
     let ledger = LedgerFile::in_dir(&claim.dir);
     let now = ledger::now();
-    let before = ledger.update(|l| l.begin(identity.pid, &identity.boot_id, now));
+    let sign = ledger.last_sign();
+    let before = ledger.update(|l| l.begin(identity.pid, &identity.boot_id, now, sign));
     if identity.managed_by == Manager::Launchd && before.is_crash_loop(now) {
         let last = before.last_failure.map_or(String::new(), |f| f.reason);
         let reason = format!("{BURST} bad ends within {} s; the last one: {last}", INTERVAL.as_secs());

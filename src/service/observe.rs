@@ -73,6 +73,7 @@ pub fn observe(port: u16, paths: &Paths, manager: Option<&dyn Manager>, user: &s
         links,
         user_exists: apply::user_exists(),
         history_exists: paths.history(port).exists(),
+        other_histories: other_histories(port, paths),
         logs: logs(port, paths),
         service,
         socket,
@@ -117,6 +118,12 @@ fn template_users(
     all.extend(manager.map(|m| m.ports()).transpose()?.unwrap_or_default());
     all.retain(|p| *p != port && !paths.service(*p).exists());
     Ok(all)
+}
+
+/// Whether an instance on another port left or keeps a history.
+fn other_histories(port: u16, paths: &Paths) -> bool {
+    let entries = std::fs::read_dir(&paths.state).into_iter().flatten().flatten();
+    entries.filter_map(|e| e.file_name().to_str()?.parse::<u16>().ok()).any(|other| other != port)
 }
 
 /// The log files of an instance, the rotated ones with it.

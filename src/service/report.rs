@@ -352,7 +352,7 @@ impl Report {
         }
         rows.extend(self.last_exit.clone().map(|e| ("last end", e)));
         if let Some(failure) = self.ledger.as_ref().and_then(|l| l.last_failure.as_ref()) {
-            rows.push(("last crash", format!("{}: {}", failure.at, failure.reason)));
+            rows.push(("last crash", format!("{}: {}", failure.when(), failure.reason)));
         }
         if self.linger == Some(false) {
             rows.push(("linger", "off: it ends with the last logout (`sudo loginctl enable-linger $USER`)".to_owned()));

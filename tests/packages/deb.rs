@@ -39,6 +39,53 @@ fn dpkg(machine: &Machine, words: &[&str]) -> String {
     machine.root(&[&quiet[..], words].concat()).ok().all()
 }
 
+/// Settings that the running process refused at a reload would end it at a restart.
+#[test]
+fn a_deb_upgrade_restarts_nothing_that_would_not_start() {
+    if !has(&["dh", "dpkg"]) {
+        return;
+    }
+    let Some(machine) = machine() else { return };
+    let (dir, new) = package("deb", NEW);
+    machine.copy(&older(&new, dir.path()), "/root/old.deb");
+    machine.copy(new.to_str().unwrap(), "/root/new.deb");
+    dpkg(&machine, &["-i", "/root/old.deb"]);
+    machine.root(&["/usr/bin/mpm-monitor", "install", "--system"]).ok();
+    machine.user(&["/usr/bin/mpm-monitor", "install", "--port", "8770"]).ok();
+    machine.user(&["/usr/bin/mpm-monitor", "install", "--port", "8771"]).ok();
+    // This one is started with words of its own.
+    let own = "[Service]\\nExecStart=\\nExecStart=/usr/bin/mpm-monitor run --port %%i --config /srv/own.toml\\n";
+    let folder = "/home/boxuser/.config/systemd/user/mpm-monitor@8771.service.d";
+    machine.root(&["touch", "/srv/own.toml"]).ok();
+    machine.user(&["sh", "-c", &format!("mkdir {folder} && printf '{own}' > {folder}/own.conf")]).ok();
+    machine.user(&["systemctl", "--user", "daemon-reload"]).ok();
+    machine.user(&["systemctl", "--user", "restart", "mpm-monitor@8771"]).ok();
+
+    let upgrade = |restarted: [bool; 3], says: &[&str]| {
+        let before = pids(&machine, &[8765], &[8770, 8771]);
+        let said = dpkg(&machine, &["-i", "/root/new.deb"]);
+        let now = pids(&machine, &[8765], &[8770, 8771]);
+        let renewed: Vec<bool> = before.iter().zip(&now).map(|(old, new)| old != new && *new != 0).collect();
+        assert_eq!(renewed, restarted, "{before:?} -> {now:?}\n{said}");
+        assert!(!now.contains(&0), "{now:?}\n{said}");
+        let told = |port: u16| said.contains(&format!("mpm-monitor@{port}.service was not restarted"));
+        assert_eq!([8765, 8770, 8771].map(told), restarted.map(|r| !r), "{said}");
+        assert!(says.iter().all(|word| said.contains(word)), "no {says:?} in {said}");
+    };
+    let theirs = "/home/boxuser/.config/mpm-monitor/config.toml";
+    machine.write(theirs, "[history]\nevents = \"many\"\n");
+    machine.user(&["systemctl", "--user", "reload", "mpm-monitor@8770"]);
+    upgrade([true, false, true], &[&format!("{theirs}:2"), "systemctl --user --machine"]);
+    machine.root(&["rm", theirs]).ok();
+    machine.write(CONFIG, "[history]\nevents = \"many\"\n");
+    upgrade(
+        [false, false, false],
+        &[&format!("{CONFIG}:2"), "type: systemctl --system restart mpm-monitor@8765.service"],
+    );
+    machine.write(CONFIG, MINE);
+    upgrade([true, true, true], &[]);
+}
+
 #[test]
 fn a_deb_is_installed_upgraded_removed_and_purged() {
     if !has(&["dh", "dpkg"]) {

@@ -365,7 +365,7 @@ fn ledger(data: &[u8]) {
     let Ok(mut ledger) = serde_json::from_slice::<Ledger>(data) else { return };
     let text = serde_json::to_string(&ledger).unwrap();
     assert_eq!(serde_json::from_str::<Ledger>(&text).unwrap(), ledger);
-    ledger.begin(1, "boot", Timestamp::UNIX_EPOCH);
+    ledger.begin(1, "boot", Timestamp::UNIX_EPOCH, None);
     ledger.ready();
     ledger.crash("reason", Timestamp::UNIX_EPOCH);
     assert!(ledger.starts > 0 && ledger.consecutive_failures > 0 && ledger.life.is_none());

@@ -186,6 +186,8 @@ pub struct Observed {
     pub user_exists: bool,
     /// Whether the event history exists.
     pub history_exists: bool,
+    /// Whether those of other instances do, installed or not.
+    pub other_histories: bool,
     /// The log files that exist, where the manager keeps no log.
     pub logs: Vec<PathBuf>,
     /// The service; `None` without a manager to ask.

@@ -276,6 +276,28 @@ fn the_system_scope_makes_its_user_once_and_removes_it_only_then() {
     assert_eq!(serde_json::from_str::<Receipt>(content).unwrap().user, None);
 }
 
+#[test]
+fn the_service_user_stays_as_long_as_any_history_is_its() {
+    let (system, paths) = (Definition { scope: Scope::System, ..definition() }, Paths::system(Kind::Systemd));
+    let plan = install(&system, &paths, &wish(), &fresh()).unwrap();
+    let mut now = Observed { user_exists: true, history_exists: true, missing_dirs: vec![], ..fresh() };
+    for action in &plan.actions {
+        if let Action::WriteFile { path, content, .. } = action {
+            now.files.insert(path.clone(), content.clone());
+        }
+    }
+    now.receipt = now.files.get(&paths.receipt(8765)).map(|t| serde_json::from_str(t).unwrap());
+    let sysusers = Action::RemoveFile { path: paths.sysusers.clone().unwrap() };
+    let goes = |plan: &Plan| (kinds(plan).contains(&"remove-user".to_owned()), plan.actions.contains(&sysusers));
+    assert_eq!(goes(&uninstall(8765, &paths, true, &now)), (true, true));
+    let kept = uninstall(8765, &paths, false, &now);
+    assert_eq!(goes(&kept), (false, false));
+    assert!(kept.notes.iter().any(|n| n.contains("sysusers.d/mpm-monitor.conf, stays")), "{:?}", kept.notes);
+    // What an instance of another port left is its, too.
+    let other = Observed { other_histories: true, ..now };
+    assert_eq!(goes(&uninstall(8765, &paths, true, &other)), (false, false));
+}
+
 /// An instance that an earlier version installed: from a template for all, which the link names.
 fn from_a_template(text: &str) -> Observed {
     let mut now = after(&install(&definition(), &paths(), &wish(), &fresh()).unwrap(), &fresh());

@@ -60,7 +60,7 @@ pub fn uninstall(port: u16, paths: &Paths, purge: bool, observed: &Observed) -> 
             }
         }
     }
-    let keeps_user = observed.history_exists && !purge;
+    let keeps_user = observed.history_exists && !purge || observed.other_histories;
     let files = match receipt {
         Some(r) => r.files.clone(),
         None => known_files(port, paths, observed, &mut plan.notes),
@@ -153,7 +153,10 @@ fn last_one(
         || paths.sysusers.as_ref().is_some_and(|p| receipt.is_none() && files.iter().any(|f| f.path == *p));
     if ours && observed.user_exists {
         if keeps_user {
-            plan.notes.push(format!("the system user {NAME} stays, as the event history is its"));
+            let file = paths.sysusers.as_ref().map_or(String::new(), |p| format!(", with {},", p.display()));
+            plan.notes.push(format!(
+                "the system user {NAME}{file} stays, as an event history is its; --purge of the last history takes both"
+            ));
         } else {
             plan.actions.push(Action::RemoveUser { name: NAME.to_owned() });
         }
