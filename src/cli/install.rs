@@ -14,7 +14,6 @@ use crate::out;
 use crate::runtime::lock;
 use crate::service::apply::{self, Applied, StepError};
 use crate::service::definition::{Definition, merge_env};
-use crate::service::exec;
 use crate::service::files::{self, Lock};
 use crate::service::interrupt;
 use crate::service::launchd::domain;
@@ -24,7 +23,6 @@ use crate::service::plan::{self, Action, Observed, Plan, Refusal, Wish};
 use crate::service::program::{self, ProgramError};
 use crate::service::proof::{self, Proof};
 use crate::service::receipt::Receipt;
-use crate::service::report::parse_version;
 use crate::service::users::behind_sudo;
 use crate::service::{Kind, Scope};
 
@@ -154,10 +152,7 @@ fn install(
         start: !args.no_start,
         linger: args.linger,
         user: context.user.clone(),
-        build: exec::program(program, &["--version"], exec::QUICK)
-            .ok()
-            .and_then(|o| parse_version(&o.stdout))
-            .and_then(|(_, build)| build),
+        build: program::version(program).and_then(|(_, build)| build),
     };
     let plan = plan::install(&definition, paths, &wish, &observed).map_err(|e| match e {
         Refusal::Edited { .. } | Refusal::Path(_) => failed(Exit::Refused, e.to_string()),

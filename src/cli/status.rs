@@ -16,7 +16,7 @@ use crate::service::paths::Paths;
 use crate::service::receipt::Receipt;
 use crate::service::report::{Facts, report};
 use crate::service::{Kind, Scope};
-use crate::service::{desired, drift, observe, program};
+use crate::service::{desired, drift, observe, program, trust};
 
 /// Tells how an instance is.
 ///
@@ -88,6 +88,7 @@ pub fn facts(context: &Context) -> Facts {
     }
     if let Some(program) = &facts.program {
         facts.installed = program::version(program);
+        facts.program_weak = trust::may_run(program).err().map(|weak| weak.to_string());
     }
     let ledger = Guard::KEPT.text(&paths.history(port).join(FILE)).ok().flatten();
     facts.ledger = ledger.and_then(|text| serde_json::from_str::<Ledger>(&text).ok());

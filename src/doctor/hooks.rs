@@ -4,7 +4,6 @@
 use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -12,20 +11,16 @@ use super::check::{Check, Code, Looked, none_of};
 use super::properties::find_in;
 use crate::config::directories::UserDirs;
 use crate::guarded::Guard;
+use crate::hooks::ask::{Asker, NoAnswer};
 use crate::hooks::claude::file::Settings;
 use crate::hooks::claude::settings::{self, Owner};
 use crate::hooks::place::Machine;
 use crate::hooks::spool::{Spool, Waiting};
-use crate::hooks::status::Files;
-use crate::service::exec;
+use crate::hooks::status::{self, Files};
 use crate::service::report::counted;
 
 /// How long an event may wait: the monitor looks every few seconds.
 const WAITS: SignedDuration = SignedDuration::from_secs(30);
-/// How long Python may take for one import.
-const IMPORT: Duration = Duration::from_secs(5);
-/// What Python is asked: as the hooks do, but never with the current folder in the way.
-const ASK: &str = "import sys; sys.path = [p for p in sys.path if p]; import claude_mpm; print(claude_mpm.__version__)";
 
 /// One command that Claude Code runs at an event.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -46,7 +41,18 @@ pub struct Program {
     /// Whether it can be run.
     pub runs: bool,
     /// What runs it, and whether that can import claude_mpm; `None` where it needs no Python.
-    pub python: Option<(PathBuf, Result<String, String>)>,
+    pub python: Option<(PathBuf, Import)>,
+}
+
+/// Whether a Python can import claude_mpm.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Import {
+    /// It can: this version.
+    Works(String),
+    /// It cannot: what it said.
+    Fails(String),
+    /// It was not run, and why.
+    NotAsked(String),
 }
 
 /// What was seen.
@@ -81,6 +87,8 @@ pub struct Place {
     pub claude: Option<PathBuf>,
     /// The folder of our hook's spools.
     pub spools: PathBuf,
+    /// Whether this process is root.
+    pub is_root: bool,
 }
 
 impl Place {
@@ -89,6 +97,7 @@ impl Place {
         let UserDirs { home, state, .. } = UserDirs::find()?;
         Some(Self {
             spools: state.join("spool"),
+            is_root: rustix::process::geteuid().is_root(),
             project: std::env::current_dir().ok().filter(|d| *d != home),
             home,
             path: std::env::var("PATH").unwrap_or_default(),
@@ -102,6 +111,11 @@ impl Place {
         let claude = self.claude.as_ref().map(|d| ("CLAUDE_CONFIG_DIR".to_owned(), d.display().to_string()));
         let user = UserDirs { home: self.home.clone(), ..UserDirs::default() };
         Machine { variables: claude.into_iter().collect(), user: Some(user), ..Machine::default() }
+    }
+
+    fn asker(&self) -> Asker {
+        let settings = status::user_dir(&self.machine()).map(|dir| dir.join("settings.json"));
+        Asker { settings, home: Some(self.home.clone()), project: self.project.clone(), is_root: self.is_root }
     }
 }
 
@@ -125,8 +139,10 @@ pub fn look(place: &Place) -> Seen {
         }
         seen.files.push(file);
     }
+    let asker = place.asker();
     let named: BTreeSet<&str> = seen.hooks.iter().map(|h| h.program.as_str()).collect();
-    seen.programs = named.into_iter().take(10).map(|n| program(n, place)).collect();
+    let by_user = |name: &str| seen.hooks.iter().any(|h| h.program == name && asker.is_users(&h.file));
+    seen.programs = named.into_iter().take(10).map(|n| program(n, place, &asker, by_user(n))).collect();
     let spools = std::fs::read_dir(&place.spools).into_iter().flatten().flatten().take(100).map(|entry| entry.path());
     seen.spools = spools.map(|dir| (dir.clone(), Spool::new(dir).waiting())).collect();
     seen.spools.sort_by(|(a, _), (b, _)| a.cmp(b));
@@ -143,7 +159,7 @@ fn first_word(command: &str) -> Option<String> {
     settings::words(command).into_iter().find(|word| !is_assignment(word))
 }
 
-fn program(named: &str, place: &Place) -> Program {
+fn program(named: &str, place: &Place, asker: &Asker, is_users: bool) -> Program {
     let home = place.home.display().to_string();
     let project = place.project.as_ref().unwrap_or(&place.home).display().to_string();
     let expanded =
@@ -160,8 +176,12 @@ fn program(named: &str, place: &Place) -> Program {
     let runs =
         path.as_deref().is_some_and(|p| std::fs::metadata(p).is_ok_and(|m| m.is_file() && m.mode() & 0o111 != 0));
     let python = path.as_deref().filter(|_| runs).and_then(|p| python_of(p, place)).map(|python| {
-        let can = import(&python);
-        (python, can)
+        let import = match asker.import(&python, is_users) {
+            Ok(version) => Import::Works(version),
+            Err(NoAnswer::Unasked(why)) => Import::NotAsked(why.to_string()),
+            Err(NoAnswer::Failed(error)) => Import::Fails(error),
+        };
+        (python, import)
     });
     Program { named: named.to_owned(), path, runs, python }
 }
@@ -197,17 +217,6 @@ fn python_of(program: &Path, place: &Place) -> Option<PathBuf> {
         first.to_owned()
     };
     python.file_name()?.to_str()?.starts_with("python").then_some(python)
-}
-
-/// The version of claude_mpm that a Python imports, or why it does not.
-fn import(python: &Path) -> Result<String, String> {
-    // -B: looking leaves no compiled files.
-    let output = exec::program(python, &["-B", "-c", ASK], IMPORT).map_err(|e| e.to_string())?;
-    if output.code == Some(0) {
-        return Ok(output.stdout.lines().last().unwrap_or_default().chars().take(40).collect());
-    }
-    let last = output.stderr.lines().last().unwrap_or("it failed without a word");
-    Err(last.chars().take(200).collect())
 }
 
 /// Judges.
@@ -263,23 +272,35 @@ fn judge_programs(seen: &Seen) -> Vec<Check> {
         }
     };
     let pythons: Vec<_> = seen.programs.iter().filter_map(|p| p.python.as_ref()).collect();
-    let import = match pythons.iter().find(|(_, can)| can.is_err()) {
-        _ if pythons.is_empty() => Check::not_run(Code::HookImport, "none of them needs Python, or none can be run"),
-        None => {
-            let check = Check::verified(Code::HookImport, "the hooks' Python can import claude_mpm");
-            pythons.iter().fold(check, |c, (python, version)| {
-                c.seen(format!("{} imports claude_mpm {}", python.display(), version.as_deref().unwrap_or_default()))
-            })
-        }
-        Some((python, Err(error))) => Check::failed(
-            Code::HookImport,
-            "the hooks' Python cannot import claude_mpm: they do nothing, without a word",
-        )
-        .seen(format!("{}: {error}", python.display()))
-        .next(format!("{} -m pip install claude-mpm", python.display())),
-        Some(_) => Check::not_run(Code::HookImport, "it was not asked"),
+    vec![programs, judge_imports(&pythons)]
+}
+
+fn judge_imports(pythons: &[&(PathBuf, Import)]) -> Check {
+    if pythons.is_empty() {
+        return Check::not_run(Code::HookImport, "none of them needs Python, or none can be run");
+    }
+    let failed = pythons.iter().find_map(|(python, import)| match import {
+        Import::Fails(error) => Some((python.display(), error)),
+        _ => None,
+    });
+    if let Some((python, error)) = failed {
+        let text = "the hooks' Python cannot import claude_mpm: they do nothing, without a word";
+        return Check::failed(Code::HookImport, text)
+            .seen(format!("{python}: {error}"))
+            .next(format!("{python} -m pip install claude-mpm"));
+    }
+    let check = if pythons.iter().any(|(_, import)| matches!(import, Import::Works(_))) {
+        Check::verified(Code::HookImport, "the hooks' Python can import claude_mpm")
+    } else {
+        Check::not_run(Code::HookImport, "no Python that they name may be run from here")
     };
-    vec![programs, import]
+    pythons.iter().fold(check, |check, (python, import)| {
+        let python = python.display();
+        check.seen(match import {
+            Import::Works(version) => format!("{python} imports claude_mpm {version}"),
+            Import::Fails(why) | Import::NotAsked(why) => format!("{python} was not run: {why}"),
+        })
+    })
 }
 
 fn judge_spools(seen: &Seen) -> Check {

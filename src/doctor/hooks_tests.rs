@@ -130,3 +130,19 @@ fn the_program_of_a_command() {
     }
     assert_eq!(first_word("  A=1 "), None);
 }
+
+#[test]
+fn python_that_only_a_project_names_is_not_run() {
+    let root = tempfile::tempdir().unwrap();
+    let (home, project) = (root.path().join("home"), root.path().join("project"));
+    std::fs::create_dir_all(&home).unwrap();
+    let (python, ran) = (project.join(".x/python3"), root.path().join("ran"));
+    script(&python, &format!("#!/bin/sh\ntouch {}\n", ran.display()), 0o755);
+    settings(&project, "$CLAUDE_PROJECT_DIR/.x/python3 -m claude_mpm.hooks");
+    let place = Place { project: Some(project), ..place(&home, root.path()) };
+    let all = checks(&place);
+    let import = find(&all, Code::HookImport);
+    assert_eq!(import.outcome, Outcome::NotRun, "{import:?}");
+    assert!(import.evidence[0].ends_with("and nothing of theirs is run"), "{import:?}");
+    assert!(!ran.exists());
+}

@@ -13,7 +13,7 @@ use crate::service::drift::Drift;
 use crate::service::manager::Phase;
 use crate::service::receipt::{Receipt, ReceiptError};
 use crate::service::report::Facts;
-use crate::service::{Kind, Scope, desired, files, program};
+use crate::service::{Kind, Scope, desired, files, program, trust};
 
 /// What was seen.
 #[derive(Debug, Clone)]
@@ -269,9 +269,12 @@ fn program_checks(subject: &Subject, seen: &Seen) -> [Check; 2] {
             .seen(&shown)
             .next(subject.verb("install")),
     };
-    let lasts = match program::here(path) {
+    let weak = if subject.scope == Scope::System { trust::only_root_changes(path).err() } else { None };
+    let problem = program::here(path).map(|why| format!("the program {why}"));
+    let problem = problem.or(weak.filter(|_| *runs).map(|weak| format!("others can change what root runs: {weak}")));
+    let lasts = match problem {
         None => Check::verified(Code::ProgramLasts, "its path lasts"),
-        Some(why) => {
+        Some(problem) => {
             let (to, sudo) = match subject.scope {
                 Scope::System => ("/usr/local/bin/mpm-monitor", "sudo "),
                 Scope::User => ("~/.local/bin/mpm-monitor", ""),
@@ -279,9 +282,7 @@ fn program_checks(subject: &Subject, seen: &Seen) -> [Check; 2] {
             let install = subject.verb("install").replacen("mpm-monitor", to, 1);
             let copy = program::advice(Path::new(&shown), subject.scope);
             let next = if subject.is_root { copy.replace(sudo, "") } else { copy };
-            Check::failed(Code::ProgramLasts, format!("the program {why}"))
-                .seen(&shown)
-                .next(format!("{next} && {install}"))
+            Check::failed(Code::ProgramLasts, problem).seen(&shown).next(format!("{next} && {install}"))
         }
     };
     [there, lasts]

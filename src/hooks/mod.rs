@@ -5,9 +5,10 @@
 //! it needs, for an agent waits for it at every step; what writes to a disk is done [`apart`].
 //!
 //! *Its place* ([`claude`]) is Claude Code's settings, which are changed without touching what is not ours; [`status`] tells how
-//! it is with all of that.
+//! it is with all of that, and [`ask`] which of the programs that are named there may be run for that.
 
 pub mod apart;
+pub mod ask;
 pub mod branch;
 pub mod claude;
 pub mod event;

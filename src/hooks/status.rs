@@ -8,16 +8,16 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::ask::{Asker, NoAnswer};
 use super::claude::file::Settings;
 use super::claude::settings::{self, EVENTS, Entry, Owner};
 use super::place::{Machine, Place, Said};
 use super::spool::{Spool, Waiting};
+use crate::guarded::Guard;
 use crate::probe;
 use crate::service::report::counted;
 use crate::service::{exec, program};
 
-/// How long a program that hooks name may take to tell its version, or a Python to import a package.
-const ANSWER: Duration = Duration::from_secs(5);
 /// How long the monitor may take to answer.
 const HEALTH: Duration = Duration::from_secs(1);
 
@@ -26,6 +26,8 @@ const HEALTH: Duration = Duration::from_secs(1);
 pub struct Files {
     /// Each file with the name of its layer: `user`, `project`, `local`.
     pub all: Vec<(&'static str, PathBuf)>,
+    /// The project's folder.
+    pub project: Option<PathBuf>,
 }
 
 impl Files {
@@ -45,7 +47,7 @@ impl Files {
                 true
             }
         });
-        Self { all }
+        Self { all, project: project.map(Path::to_owned) }
     }
 }
 
@@ -85,6 +87,9 @@ pub struct ProgramReport {
     pub version: Option<String>,
     /// Why it does not work.
     pub problem: Option<String>,
+    /// Why it was not run to find out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_asked: Option<String>,
     /// Why it will not last.
     pub transient: Option<&'static str>,
 }
@@ -98,6 +103,9 @@ pub struct NeighbourReport {
     pub interpreter: Option<PathBuf>,
     /// Whether that can import `claude_mpm`.
     pub imports: Option<bool>,
+    /// Why it was not run to find out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_asked: Option<String>,
 }
 
 /// Everything that was seen.
@@ -127,7 +135,7 @@ pub struct Report {
     pub problems: Vec<String>,
 }
 
-/// Looks at the files, and, where `asks`, runs the programs that they name and asks the monitor.
+/// Looks at the files, and, where `asks`, runs those programs that they name and [`Asker`] runs, and asks the monitor.
 pub fn observe(files: &Files, machine: &Machine, said: &Said, asks: bool) -> Report {
     let place = Place::find(said, machine);
     let mut report = Report {
@@ -136,18 +144,30 @@ pub fn observe(files: &Files, machine: &Machine, said: &Said, asks: bool) -> Rep
         monitor: place.url(),
         ..Report::default()
     };
+    let asker = Asker {
+        settings: user_dir(machine).map(|dir| dir.join("settings.json")),
+        home: machine.user.as_ref().map(|user| user.home.clone()),
+        project: files.project.clone(),
+        is_root: rustix::process::geteuid().is_root(),
+    };
+    // Each once, with whether the user's own settings name it.
     let different = |owner: Owner| {
-        let mut commands: Vec<String> = Vec::new();
-        for entry in report.files.iter().flat_map(|f| f.ours.iter().chain(&f.claude_mpm)) {
-            if entry.owner == owner && !commands.contains(&entry.command) {
-                commands.push(entry.command.clone());
+        let mut commands: Vec<(String, bool)> = Vec::new();
+        for file in &report.files {
+            let is_users = asker.is_users(&file.path);
+            for entry in file.ours.iter().chain(&file.claude_mpm).filter(|entry| entry.owner == owner) {
+                match commands.iter_mut().find(|(command, _)| *command == entry.command) {
+                    Some((_, known)) => *known |= is_users,
+                    None => commands.push((entry.command.clone(), is_users)),
+                }
             }
         }
         commands
     };
     let (ours, theirs) = (different(Owner::Ours), different(Owner::ClaudeMpm));
-    report.programs = ours.into_iter().map(|command| program(command, asks)).collect();
-    report.neighbours = theirs.into_iter().map(|command| neighbour(command, asks)).collect();
+    let asker = Some(&asker).filter(|_| asks);
+    report.programs = ours.into_iter().map(|(command, is_users)| program(command, is_users, asker)).collect();
+    report.neighbours = theirs.into_iter().map(|(command, is_users)| neighbour(command, is_users, asker)).collect();
     if asks {
         let targets = place.resolve(HEALTH);
         let answers = targets.into_iter().map(|target| probe::health_blocking(target, HEALTH));
@@ -206,37 +226,46 @@ fn file(layer: &'static str, path: &Path) -> FileReport {
     report
 }
 
-fn program(command: String, asks: bool) -> ProgramReport {
+fn program(command: String, is_users: bool, asker: Option<&Asker>) -> ProgramReport {
     let words = settings::words(&command);
     let at = words.iter().position(|word| word == "hook").unwrap_or(0);
     let path = PathBuf::from(words.get(at.saturating_sub(1)).cloned().unwrap_or_default());
     let found = if path.is_absolute() { Ok(path.clone()) } else { exec::find(&path.to_string_lossy()) };
     let transient = found.as_ref().ok().and_then(|path| program::transient(path));
-    let (mut version, mut problem) = (None, None);
-    match found
-        .and_then(|path| if asks { exec::program(&path, &["--version"], ANSWER)?.success() } else { Ok(String::new()) })
-    {
-        Ok(said) => version = crate::service::report::parse_version(&said).map(|(version, _)| version),
-        Err(error) => problem = Some(error.to_string()),
+    let mut report = ProgramReport { command, path, version: None, problem: None, not_asked: None, transient };
+    // This very program runs already, and knows its version.
+    let is_this = |path: &Path| std::env::current_exe().is_ok_and(|this| program::is_same_file(&this, path));
+    if asker.is_some() && found.as_deref().is_ok_and(is_this) {
+        report.version = Some(crate::build::VERSION.to_owned());
+        return report;
     }
-    if asks && version.is_none() && problem.is_none() {
-        problem = Some("it does not say that it is mpm-monitor".to_owned());
+    match found.map(|path| asker.map(|asker| asker.version(&path, is_users))) {
+        Ok(None) => {}
+        Ok(Some(Ok(said))) => match crate::service::report::parse_version(&said) {
+            Some((version, _)) => report.version = Some(version),
+            None => report.problem = Some("it does not say that it is mpm-monitor".to_owned()),
+        },
+        Ok(Some(Err(NoAnswer::Unasked(why)))) => report.not_asked = Some(why.to_string()),
+        Ok(Some(Err(error))) => report.problem = Some(error.to_string()),
+        Err(error) => report.problem = Some(error.to_string()),
     }
-    ProgramReport { command, path, version, problem, transient }
+    report
 }
 
-fn neighbour(command: String, asks: bool) -> NeighbourReport {
+fn neighbour(command: String, is_users: bool, asker: Option<&Asker>) -> NeighbourReport {
     let words = settings::words(&command);
     // Assignments and shells in front of it are not it.
     let program = words.iter().find(|w| w.contains("claude") || w.contains("hook") || w.contains("python"));
     let path = program.map(PathBuf::from).unwrap_or_default();
     let path = if path.is_absolute() { Some(path) } else { exec::find(&path.to_string_lossy()).ok() };
     let interpreter = path.as_deref().and_then(python_of);
-    let imports = interpreter.as_deref().filter(|_| asks).map(|python| {
-        let ran = exec::program(python, &["-c", "import claude_mpm"], ANSWER);
-        ran.is_ok_and(|output| output.success().is_ok())
-    });
-    NeighbourReport { command, interpreter, imports }
+    let mut report = NeighbourReport { command, interpreter, imports: None, not_asked: None };
+    match report.interpreter.as_deref().zip(asker).map(|(python, asker)| asker.import(python, is_users)) {
+        None => {}
+        Some(Err(NoAnswer::Unasked(why))) => report.not_asked = Some(why.to_string()),
+        Some(answer) => report.imports = Some(answer.is_ok()),
+    }
+    report
 }
 
 /// The Python that a program is, or that its first line names.
@@ -246,11 +275,8 @@ fn python_of(path: &Path) -> Option<PathBuf> {
     if is_python(path) {
         return Some(path.to_owned());
     }
-    if !std::fs::metadata(path).ok()?.is_file() {
-        return None;
-    }
     let mut head = Vec::new();
-    std::fs::File::open(path).ok()?.take(1024).read_to_end(&mut head).ok()?;
+    Guard::WRITTEN.open(path).ok()?.take(1024).read_to_end(&mut head).ok()?;
     let text = String::from_utf8_lossy(&head).into_owned();
     let line = text.lines().next()?.strip_prefix("#!")?.trim();
     let mut words = line.split_whitespace();
@@ -351,12 +377,14 @@ impl Report {
             line(file.layer, format!("{}: {what}", file.path.display()));
         }
         for program in &self.programs {
-            let version = program.version.as_ref().map(|v| format!(" (version {v})")).unwrap_or_default();
-            line("command", format!("{}{version}", program.command));
+            let version = program.version.as_ref().map(|v| format!(" (version {v})"));
+            let not_asked = program.not_asked.as_ref().map(|why| format!(" (not run: {why})"));
+            line("command", format!("{}{}", program.command, version.or(not_asked).unwrap_or_default()));
         }
         for neighbour in &self.neighbours {
             let python = neighbour.interpreter.as_ref().map(|p| format!(" ({})", p.display())).unwrap_or_default();
-            line("beside it", format!("{}{python}", neighbour.command));
+            let not_asked = neighbour.not_asked.as_ref().map(|why| format!(" (not run: {why})")).unwrap_or_default();
+            line("beside it", format!("{}{python}{not_asked}", neighbour.command));
         }
         let answers = if self.monitor_problem.is_none() { "answers" } else { "does not answer" };
         line("monitor", format!("{} {answers}", self.monitor));
@@ -393,6 +421,7 @@ mod tests {
             command: "claude-hook".into(),
             interpreter: Some("/v/bin/python3".into()),
             imports: Some(false),
+            not_asked: None,
         });
         let mut report =
             Report { files: vec![file], neighbours: neighbours.into_iter().collect(), ..Report::default() };

@@ -14,7 +14,7 @@
 //! [`interrupt`] notes the signals that come meanwhile,
 //! [`manager::Manager`] is the trait above systemd and launchd, [`exec`] the only place that spawns their tools,
 //! [`binary`], [`packaged`] and [`swap`] are about putting a new program in place,
-//! [`program`] finds a path to this program that lasts, [`journal`] and [`logfile`] read the log.
+//! [`program`] finds a path to this program that lasts, [`trust`] tells who can change what is at a path, [`journal`] and [`logfile`] read the log.
 
 pub mod apply;
 pub mod binary;
@@ -38,6 +38,7 @@ pub mod receipt;
 pub mod report;
 pub mod swap;
 pub mod systemd;
+pub mod trust;
 pub mod users;
 pub mod version;
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::exec::ExecError;
 use super::paths::Paths;
 use super::report::parse_version;
+use super::trust::{self, Weak};
 use super::version::Identity;
 use super::{Scope, desired, exec, files};
 
@@ -17,7 +18,7 @@ use super::{Scope, desired, exec, files};
 const SAY: Duration = Duration::from_secs(10);
 
 /// Why a path was not taken.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum ProgramError {
     /// It does not last.
     #[error(
@@ -43,6 +44,16 @@ pub enum ProgramError {
         path: String,
         /// The directory or file in the way.
         blocker: String,
+        /// What to type.
+        advice: String,
+    },
+    /// Somebody else than root can change it.
+    #[error("cannot run {path} with root's power: {weak}; install it where only root writes: `{advice}`")]
+    Weak {
+        /// The path.
+        path: String,
+        /// What others can change.
+        weak: Weak,
         /// What to type.
         advice: String,
     },
@@ -115,6 +126,12 @@ pub fn choose(given: Option<&Path>, scope: Scope) -> Result<PathBuf, ProgramErro
     if meta.is_none() {
         return Err(ProgramError::NotExecutable(path.display().to_string()));
     }
+    let trusted = if scope == Scope::System { trust::only_root_changes(&path) } else { trust::may_run(&path) };
+    trusted.map_err(|weak| ProgramError::Weak {
+        path: path.display().to_string(),
+        weak,
+        advice: advice(&path, scope),
+    })?;
     if scope == Scope::System
         && let Some(blocker) = closed_to_others(&path)
     {
@@ -189,8 +206,10 @@ pub fn of_instance(paths: &Paths, port: u16) -> Option<PathBuf> {
     desired::program_of(&definition, paths.kind)
 }
 
-/// The version and build that a program says it is; nothing where it does not run, or is another program.
+/// The version and build that a program says it is; nothing where it does not run, is another program, or is one that root
+/// does not run because others can change it.
 pub fn version(path: &Path) -> Option<(String, Option<String>)> {
+    trust::may_run(path).ok()?;
     parse_version(&exec::program(path, &["--version"], exec::QUICK).ok()?.stdout)
 }
 
@@ -199,6 +218,7 @@ pub fn version(path: &Path) -> Option<(String, Option<String>)> {
 /// # Errors
 /// That rest.
 pub fn say_version(path: &Path) -> Result<Identity, String> {
+    trust::may_run(path).map_err(|weak| format!("is not run by root: {weak}"))?;
     let output = exec::program(path, &["--version"], SAY).map_err(|e| match e {
         ExecError::Timeout { .. } => format!("does not say its version within {SAY:?}"),
         ExecError::Spawn { cause, .. } => format!("does not run here: {cause}"),

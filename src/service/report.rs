@@ -30,6 +30,8 @@ pub struct Facts {
     pub owner: Option<Owner>,
     /// The program that the unit names.
     pub program: Option<PathBuf>,
+    /// Why root does not run that program to ask for its version.
+    pub program_weak: Option<String>,
     /// What that program's `--version` says: version and build.
     pub installed: Option<(String, Option<String>)>,
     /// The version in the unit's header.
@@ -125,6 +127,9 @@ pub struct Versions {
     pub unit: Option<String>,
     /// That program.
     pub program: Option<PathBuf>,
+    /// Why root does not run it to ask for its version.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub program_weak: Option<String>,
     /// Whether the process itself says that its program file was replaced.
     pub program_replaced: bool,
     /// Whether an older build runs than is installed.
@@ -277,6 +282,7 @@ pub fn report(port: u16, scope: Scope, facts: Facts) -> Report {
             installed_build,
             unit: facts.unit_version,
             program: facts.program,
+            program_weak: facts.program_weak,
             program_replaced,
             restart_needed,
         },
@@ -341,7 +347,8 @@ impl Report {
         if !versions.is_empty() {
             rows.push(("versions", versions.join(" · ")));
         }
-        rows.extend(v.program.as_ref().map(|p| ("program", p.display().to_string())));
+        let weak = v.program_weak.as_ref().map(|weak| format!(" (root does not run it: {weak})")).unwrap_or_default();
+        rows.extend(v.program.as_ref().map(|p| ("program", format!("{}{weak}", p.display()))));
         for file in self.files.iter().filter(|f| f.state != Drift::Clean) {
             let what = match file.state {
                 Drift::Absent => "is missing (`mpm-monitor install` writes it)",

@@ -130,6 +130,63 @@ fn foreign_texts_are_printed_escaped() {
     assert!(!steers(&ran.all()) && ran.stderr.contains("\\u009bx"), "{ran}");
 }
 
+/// A shell script that leaves a trace.
+fn tracer(path: &Path, trace: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(path, format!("#!/bin/sh\necho \"$0 $*\" >> {}\n", trace.display())).unwrap();
+    std::fs::set_permissions(path, PermissionsExt::from_mode(0o755)).unwrap();
+}
+
+#[test]
+fn verbs_run_nothing_that_a_project_brings() {
+    let place = Place::new();
+    let (project, trace) = (place.path("project"), place.path("trace"));
+    let hooks = |commands: &[&str]| {
+        let hooks: Vec<_> = commands.iter().map(|c| serde_json::json!({"type": "command", "command": c})).collect();
+        serde_json::json!({"hooks": {"PreToolUse": [{"matcher": "*", "hooks": hooks}]}}).to_string()
+    };
+    for name in [".x/python3", ".x/mpm-monitor", "python3"] {
+        tracer(&project.join(name), &trace);
+    }
+    std::fs::write(project.join("claude_mpm.py"), format!("open('{}', 'a').write('imported')", trace.display()))
+        .unwrap();
+    std::fs::create_dir_all(project.join(".claude")).unwrap();
+    std::fs::create_dir_all(place.path("home/.claude")).unwrap();
+    let of_project = [
+        "$CLAUDE_PROJECT_DIR/.x/python3 -m claude_mpm.hooks",
+        "$CLAUDE_PROJECT_DIR/.x/mpm-monitor hook",
+        &format!("{}/.x/mpm-monitor hook", project.display()),
+        &format!("{}/.x/python3 -m claude_mpm.hooks", project.display()),
+        "./.x/python3 -m claude_mpm.hooks",
+        "python3 -m claude_mpm.hooks",
+    ];
+    for file in ["settings.json", "settings.local.json"] {
+        std::fs::write(project.join(".claude").join(file), hooks(&of_project)).unwrap();
+    }
+    // The user's own settings name Pythons as well, which find the project's module first.
+    std::fs::write(place.path("home/.claude/settings.json"), hooks(&["python3 -m claude_mpm.hooks"])).unwrap();
+    let report = place.path("report.tar.gz").display().to_string();
+    for words in [
+        vec!["hooks", "status"],
+        vec!["hooks", "status", "--project", "."],
+        vec!["doctor", "--user", "--port", "8765"],
+        vec!["doctor", "--system", "--port", "8765"],
+        vec!["report", "--user", "--port", "8765", "--output", &report],
+    ] {
+        let mut command = place.command(&words);
+        let path = format!("{}:{}", project.display(), std::env::var("PATH").unwrap_or_default());
+        command
+            .current_dir(&project)
+            .env("PATH", path)
+            .env("PYTHONPATH", &project)
+            .env("VIRTUAL_ENV", project.join(".x"));
+        let ran = run(&mut command, SOON * 3);
+        let traces = std::fs::read_to_string(&trace).unwrap_or_default();
+        assert!(traces.is_empty(), "{traces}: {ran}");
+    }
+}
+
 #[test]
 fn outputs_that_nobody_reads_are_no_panic() {
     let place = Place::new();

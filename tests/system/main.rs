@@ -36,6 +36,7 @@ mod place;
 mod story;
 mod tmux;
 mod traces;
+mod trust;
 mod units;
 mod upgrade;
 mod verbs;

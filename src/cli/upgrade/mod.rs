@@ -19,6 +19,7 @@ use crate::service::files::Lock;
 use crate::service::packaged;
 use crate::service::program;
 use crate::service::swap;
+use crate::service::trust::{self, Weak};
 use crate::service::version::Relation;
 use crate::service::{Scope, interrupt};
 
@@ -98,6 +99,11 @@ pub fn run(args: &Upgrade) -> anyhow::Result<Exit> {
         Some(from) => std::path::absolute(from)?,
         None => kept(&target)?,
     };
+    // Root runs both, the one to find out its version and the other afterwards.
+    for file in [&program, &from] {
+        let trusted = if scope == Scope::System { trust::only_root_changes(file) } else { trust::may_run(file) };
+        trusted.map_err(|weak| weakly(&weak, file, &target))?;
+    }
     // Taken back before it is obeyed.
     let _signals = interrupt::catch()?;
     // Only one at a time changes the program.
@@ -111,6 +117,13 @@ pub fn run(args: &Upgrade) -> anyhow::Result<Exit> {
     let done = apply(args, &plan);
     drop(lock);
     done
+}
+
+/// Refuses a file that others than root can change.
+fn weakly(weak: &Weak, file: &Path, target: &Path) -> anyhow::Error {
+    let (file, new) = (file.display(), target.with_extension("new"));
+    let next = format!("put it where only root writes, such as `sudo install -m755 {file} {}`", new.display());
+    failed(Exit::Refused, format!("root does not run {file}: {weak}; {next}; nothing was changed"))
 }
 
 /// The program that the last upgrade kept.
