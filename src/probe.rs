@@ -8,7 +8,8 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::runtime::ledger::Failure;
-use crate::server::stream::Stream;
+use crate::runtime::socket_owner;
+use crate::server::stream::{Ends, Stream};
 
 /// What `/health` of a monitor says of itself; fields that only mpm-monitor has are optional, so that a Claude MPM
 /// daemon is recognised as well.
@@ -167,15 +168,17 @@ pub fn health_blocking(target: impl Into<Target>, timeout: Duration) -> Result<H
 pub struct Manner<'a> {
     /// What it calls the host; the address itself if it says nothing.
     pub host: Option<&'a str>,
-    /// The monitor's token.
+    /// The monitor's token; it is sent to no server that another user runs.
     pub token: Option<&'a str>,
+    /// The monitor's port, whose service's user may have the token.
+    pub port: u16,
     /// The most bytes of the answer.
     pub most: usize,
 }
 
 impl Default for Manner<'_> {
     fn default() -> Self {
-        Self { host: None, token: None, most: 1 << 20 }
+        Self { host: None, token: None, port: 0, most: 1 << 20 }
     }
 }
 
@@ -211,12 +214,22 @@ async fn connect(target: &Target) -> std::io::Result<Stream> {
     })
 }
 
+fn check_server(stream: &Stream, port: u16) -> std::io::Result<()> {
+    match stream.ends()? {
+        (Ends::Unix { uid }, _) => socket_owner::check_user(uid, port),
+        (Ends::Tcp { .. }, pair) => pair.map_or(Ok(()), socket_owner::check_server),
+    }
+}
+
 async fn request(target: &Target, path: &str, manner: Manner<'_>) -> Result<(u16, Vec<u8>), ProbeError> {
     use http_body_util::{BodyExt, Empty, Limited};
     let stream = connect(target).await.map_err(|e| match e.kind() {
         std::io::ErrorKind::ConnectionRefused => ProbeError::Refused(target.clone()),
         _ => ProbeError::Io(target.clone(), e),
     })?;
+    if manner.token.is_some() {
+        check_server(&stream, manner.port).map_err(|e| ProbeError::Io(target.clone(), e))?;
+    }
     let foreign = |e: &dyn fmt::Display| ProbeError::Foreign(target.clone(), e.to_string());
     let io = hyper_util::rt::TokioIo::new(stream);
     let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.map_err(|e| foreign(&e))?;

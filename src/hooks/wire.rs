@@ -9,6 +9,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::place::Place;
 use crate::probe::Target;
+use crate::runtime::socket_owner::{self, Pair};
 
 /// The most of an answer's head.
 const HEAD: usize = 16 << 10;
@@ -37,11 +38,13 @@ enum Stream {
 }
 
 impl Stream {
-    fn connect(target: &Target, deadline: Instant) -> io::Result<Self> {
+    /// Connects, and makes sure that nobody listens there who must not know what will be sent.
+    fn connect(target: &Target, port: u16, deadline: Instant) -> io::Result<Self> {
         let timeout = left(deadline)?.min(CONNECT);
         match target {
             Target::Address(address) => {
                 let stream = TcpStream::connect_timeout(address, timeout)?;
+                socket_owner::check_server(Pair { local: stream.local_addr()?, peer: stream.peer_addr()? })?;
                 stream.set_nodelay(true)?;
                 Ok(Self::Tcp(stream))
             }
@@ -49,6 +52,7 @@ impl Stream {
                 let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
                 socket.connect_timeout(&SockAddr::unix(path)?, timeout)?;
                 socket.set_nonblocking(false)?;
+                socket_owner::check_unix_server(&socket, port)?;
                 Ok(Self::Unix(socket.into()))
             }
         }
@@ -151,7 +155,7 @@ impl<'a> Client<'a> {
         }
         let mut last = io::Error::new(io::ErrorKind::NotFound, "the host's name is not known");
         for target in &self.targets {
-            match Stream::connect(target, deadline) {
+            match Stream::connect(target, self.place.port, deadline) {
                 Ok(stream) => return Ok(stream),
                 Err(error) => last = error,
             }

@@ -26,6 +26,7 @@ pub mod readiness;
 mod reload;
 pub mod shutdown;
 mod signals;
+pub mod socket_owner;
 pub mod sockets;
 pub mod standby;
 mod status;

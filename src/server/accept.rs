@@ -13,12 +13,12 @@ use hyper_util::rt::TokioTimer;
 use tokio::sync::{Notify, watch};
 
 use super::io::ClientIo;
-use super::peer::Pair;
 use super::site::Site;
 use super::stream::{Ends, Listener, Stream};
 use crate::config::Settings;
 use crate::runtime::components::State;
 use crate::runtime::pulse::Probe;
+use crate::runtime::socket_owner::Pair;
 
 /// The name under which the listeners' state is told.
 pub const COMPONENT: &str = "http";

@@ -8,8 +8,10 @@
 //!   health checkers send it: browsers never speak HTTP/1.0, and these tell nothing that harms.
 //! - *Origin*, where there is one, must be such a host too (any port), or listed in `allow_origin`, or the page must come
 //!   from the same host and port. A program sends none. `null` (sandboxed frames, files) is refused.
-//! - A browser that fetches for a foreign page without an Origin (an image, a script) says so in *Sec-Fetch-Site*;
-//!   only following a link, that is a navigation to a document, is allowed.
+//! - A browser that fetches for a foreign page without an Origin (an image, a script, a form) says so in *Sec-Fetch-Site*;
+//!   only a link to one of the monitor's pages is followed.
+//! - A page of another origin that is let in, because it is of this machine, may still be another user's; it is
+//!   [no page of ours](Allowed::is_foreign_page), and gets no files.
 //! - Over the Unix socket no browser comes by itself, so any Host goes; a proxy that passes pages' requests on brings their
 //!   Origin, which must be listed.
 
@@ -27,8 +29,17 @@ use crate::config::Settings;
 pub enum Allowed {
     /// It is no page's.
     Program,
-    /// A page of this origin may read the answer.
-    Page(HeaderValue),
+    /// A page of the monitor's own origin, or of one in `allow_origin`, may read the answer.
+    OwnPage(HeaderValue),
+    /// A page of another origin of this machine may; a browser names none where the page cannot read the answer.
+    OtherPage(Option<HeaderValue>),
+}
+
+impl Allowed {
+    /// Whether the request was made for a page that may be anybody's who can listen on a port of this machine.
+    pub fn is_foreign_page(&self) -> bool {
+        matches!(self, Self::OtherPage(_))
+    }
 }
 
 /// Decides on the head of a request that came over a connection with these ends.
@@ -43,12 +54,19 @@ pub fn check(head: &Parts, ends: Ends, settings: &Settings) -> Result<Allowed, R
     };
     let mut origins = head.headers.get_all(header::ORIGIN).iter();
     match (origins.next(), origins.next()) {
-        (None, _) if is_foreign_fetch(&head.headers) => Err(origin_refusal("a page of another site")),
-        (None, _) => Ok(Allowed::Program),
+        (None, _) => match head.headers.get("sec-fetch-site").map(HeaderValue::as_bytes) {
+            // "none" is an address that was typed or a bookmark.
+            None | Some(b"none" | b"same-origin") => Ok(Allowed::Program),
+            Some(b"same-site") => Ok(Allowed::OtherPage(None)),
+            Some(_) if is_link_to_a_page(head) => Ok(Allowed::Program),
+            Some(_) => Err(origin_refusal("a page of another site")),
+        },
         (Some(origin), None) => {
             let text = origin.to_str().unwrap_or_default();
-            if is_origin_allowed(text, host, names, &settings.allow_origin) {
-                Ok(Allowed::Page(origin.clone()))
+            if is_listed(text, &settings.allow_origin) || is_same_origin(text, host) {
+                Ok(Allowed::OwnPage(origin.clone()))
+            } else if is_of_this_machine(text) {
+                Ok(Allowed::OtherPage(Some(origin.clone())))
             } else {
                 Err(origin_refusal(text))
             }
@@ -136,22 +154,34 @@ fn address_of(host: &str) -> Option<IpAddr> {
     address.map(|a| a.to_canonical())
 }
 
-fn is_origin_allowed(origin: &str, host: Option<&str>, names: Names<'_>, allow_origin: &[String]) -> bool {
-    if allow_origin.iter().any(|allowed| allowed.trim_end_matches('/').eq_ignore_ascii_case(origin)) {
-        return true;
-    }
-    let Some((scheme, authority)) = origin.split_once("://") else { return false };
-    if !matches!(scheme, "http" | "https") {
-        return false;
-    }
-    let Some(name) = host_of(authority) else { return false };
-    // Any port of this machine's own names; another address or name of ours only as the same origin.
-    is_loopback(name) || (names.are_ours(name) && host.is_some_and(|h| h.eq_ignore_ascii_case(authority)))
+fn is_listed(origin: &str, allow_origin: &[String]) -> bool {
+    allow_origin.iter().any(|allowed| allowed.trim_end_matches('/').eq_ignore_ascii_case(origin))
 }
 
-fn is_foreign_fetch(headers: &HeaderMap) -> bool {
-    let is = |name: &'static str, value: &str| headers.get(HeaderName::from_static(name)).is_some_and(|v| v == value);
-    is("sec-fetch-site", "cross-site") && !(is("sec-fetch-mode", "navigate") && is("sec-fetch-dest", "document"))
+/// The host and port of a page's origin.
+fn authority_of(origin: &str) -> Option<&str> {
+    let (scheme, authority) = origin.split_once("://")?;
+    matches!(scheme, "http" | "https").then_some(authority)
+}
+
+/// Whether the page came from the host and port that the request is for, which [`check_host`] found to be ours.
+fn is_same_origin(origin: &str, host: Option<&str>) -> bool {
+    host.is_some_and(|host| authority_of(origin).is_some_and(|authority| authority.eq_ignore_ascii_case(host)))
+}
+
+/// Any port of this machine's own names.
+fn is_of_this_machine(origin: &str) -> bool {
+    authority_of(origin).and_then(host_of).is_some_and(is_loopback)
+}
+
+/// Whether somebody followed a link of another site to a page, rather than to a route that does or opens something.
+fn is_link_to_a_page(head: &Parts) -> bool {
+    let is =
+        |name: &'static str, value: &str| head.headers.get(HeaderName::from_static(name)).is_some_and(|v| v == value);
+    matches!(head.method, Method::GET | Method::HEAD)
+        && is("sec-fetch-mode", "navigate")
+        && is("sec-fetch-dest", "document")
+        && super::page::PATHS.contains(&head.uri.path())
 }
 
 fn origin_refusal(origin: &str) -> Refusal {
@@ -163,7 +193,7 @@ fn origin_refusal(origin: &str) -> Refusal {
 /// Lets the page of an allowed origin read the answer, and keeps caches from giving it to another.
 pub fn share(headers: &mut HeaderMap, allowed: &Allowed) {
     headers.append(header::VARY, HeaderValue::from_static("Origin"));
-    if let Allowed::Page(origin) = allowed {
+    if let Allowed::OwnPage(origin) | Allowed::OtherPage(Some(origin)) = allowed {
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
         headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
     }

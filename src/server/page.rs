@@ -16,6 +16,9 @@ use super::dashboard::{self, Dashboard, Make};
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
+/// Where pages are: this one, or Claude MPM's.
+pub const PATHS: [&str; 2] = ["/", "/dashboard"];
+
 /// The routes of the page and its parts: always at `/dashboard`, and at `/` unless a `dashboard` of Claude MPM is served there
 /// on `port`.
 pub fn router<S: Clone + Send + Sync + 'static>(dashboard: Option<&Arc<Dashboard>>, port: u16) -> Router<S> {

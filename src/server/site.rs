@@ -76,10 +76,11 @@ impl Site {
             Ok(()) if head.method == Method::POST && head.uri.path() == routes::EVENTS => {
                 routes::post_event(&self.app, &head.headers, body).await
             }
-            Ok(()) => match self.admit(head.uri.path(), &connection, access).await {
+            Ok(()) => match self.admit(head.uri.path(), &connection, &allowed, access).await {
                 Ok(()) => {
                     head.extensions.insert(connection);
                     head.extensions.insert(access);
+                    head.extensions.insert(allowed.clone());
                     let request = Request::from_parts(head, Body::new(body));
                     let Ok(response) = self.router.clone().oneshot(request).await;
                     response
@@ -98,11 +99,18 @@ impl Site {
     }
 
     /// Files are for fewer clients than everything else.
-    async fn admit(&self, path: &str, connection: &Connection, access: Access) -> Result<(), FileError> {
+    async fn admit(
+        &self,
+        path: &str,
+        connection: &Connection,
+        allowed: &Allowed,
+        access: Access,
+    ) -> Result<(), FileError> {
         if !files::is_asked(path) {
             return Ok(());
         }
-        let asker = Asker::new(Some(connection.ends), connection.pair, access, &self.settings());
+        let foreign = allowed.is_foreign_page();
+        let asker = Asker::new(Some(connection.ends), connection.pair, foreign, access, &self.settings());
         self.app.files.admit(asker).await
     }
 

@@ -38,6 +38,7 @@ impl Place {
         let base = std::fs::canonicalize(dir.path()).unwrap();
         let place = Self { _dir: dir, base };
         for (path, text) in [
+            ("state/events.db", SECRET),
             ("root/a.txt", "hello\nchange\n"),
             ("root/deep/er/b.py", "import os\n"),
             ("root/Makefile", "all:\n"),
@@ -102,7 +103,7 @@ impl Place {
     }
 
     pub(crate) fn settings(&self) -> Settings {
-        Settings { files: self.rules(), ..settings() }
+        Settings { files: self.rules(), state_dir: self.path("state"), ..settings() }
     }
 
     /// Runs the system's git on a folder of the place.
@@ -185,5 +186,5 @@ fn stand_in(place: &Place, text: &str) -> Settings {
     std::fs::write(&program, format!("#!/bin/sh\n{text}\n")).unwrap();
     std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
     let rules = Rules { git: Some(program), ..place.rules() };
-    Settings { files: rules, ..settings() }
+    Settings { files: rules, ..place.settings() }
 }

@@ -115,7 +115,12 @@ impl Pages {
     /// See [`PageError`].
     pub fn page(&self, after: u64, limit: usize) -> Result<Page, PageError> {
         let path = self.wanted.path(after, limit);
-        let manner = Manner { host: Some(&self.place.host), token: self.place.token.as_deref(), most: MOST };
+        let manner = Manner {
+            host: Some(&self.place.host),
+            token: self.place.token.as_deref(),
+            port: self.place.port,
+            most: MOST,
+        };
         let mut failed = None;
         for target in self.place.resolve(PAGE) {
             match self.runtime.block_on(probe::get_as(target, &path, manner, PAGE)) {

@@ -19,6 +19,11 @@ pub enum FileError {
         "Access denied: you are another user than the one whose files these are; the token helps, or files.other_users"
     )]
     OtherUser,
+    /// The client is a page of another origin.
+    #[error(
+        "Access denied: only pages of this monitor's own address get files; list the page's origin in server.allow_origin"
+    )]
+    ForeignPage,
     /// The text is no path.
     #[error("Invalid file path")]
     Path(#[from] AskedError),
@@ -97,6 +102,7 @@ impl FileError {
         match self {
             Self::Disabled => "files_disabled",
             Self::OtherUser => "other_user",
+            Self::ForeignPage => "foreign_page",
             Self::Path(error) => error.code(),
             Self::Outside => "outside_roots",
             Self::Secret => "secret",
@@ -120,9 +126,13 @@ impl FileError {
     pub const fn status(&self) -> StatusCode {
         match self {
             Self::Path(_) | Self::NotAFile | Self::NotADirectory => StatusCode::BAD_REQUEST,
-            Self::Disabled | Self::OtherUser | Self::Outside | Self::Secret | Self::Forbidden | Self::Guarded => {
-                StatusCode::FORBIDDEN
-            }
+            Self::Disabled
+            | Self::OtherUser
+            | Self::ForeignPage
+            | Self::Outside
+            | Self::Secret
+            | Self::Forbidden
+            | Self::Guarded => StatusCode::FORBIDDEN,
             Self::Absent | Self::NoDirectory => StatusCode::NOT_FOUND,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::NotText => StatusCode::UNSUPPORTED_MEDIA_TYPE,

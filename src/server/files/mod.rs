@@ -76,17 +76,23 @@ pub struct Diff {
 }
 
 impl Files {
-    /// With the live settings; `hub` knows where sessions run.
+    /// With the live settings; `hub` knows where sessions run. Removes what a process that was killed left.
     pub fn new(settings: watch::Receiver<Arc<Settings>>, hub: Arc<Hub>, counters: Arc<Counters>) -> Self {
+        // Usually there is nothing; what cannot be removed harms nobody.
+        let _ = std::fs::remove_dir_all(scratch(&settings.borrow()));
         let home = UserDirs::find().map(|user| user.home);
         Self(Arc::new(Inner { settings, hub, counters, home, readers: Arc::new(Semaphore::new(READERS)) }))
     }
 
-    /// Whether this client may ask at all: what only one user may read is not for everybody who can connect to loopback.
+    /// Whether this client may ask at all: what only one user may read is not for everybody who can connect to loopback,
+    /// nor for everybody who can show that user a page.
     ///
     /// # Errors
-    /// [`FileError::OtherUser`].
+    /// [`FileError::OtherUser`], [`FileError::ForeignPage`].
     pub async fn admit(&self, asker: Asker) -> Result<(), FileError> {
+        if asker == Asker::ForeignPage {
+            return Err(FileError::ForeignPage);
+        }
         let all = self.0.settings.borrow().files.other_users;
         if all || asker == Asker::Known {
             return Ok(());
@@ -231,7 +237,7 @@ impl Files {
         let _room = self.room(opened.is.len()).await?;
         let now = self.away(move || read::whole(&opened.it, opened.is.len(), limit)).await?;
         let most = usize::try_from(limit).unwrap_or(usize::MAX);
-        let scratch = self.0.settings.borrow().state_dir.clone();
+        let scratch = scratch(&self.0.settings.borrow());
         let bounds = (most, scratch.as_path());
         loop {
             let changes = git::changes(&question.git, &question.path, &now, commit.as_deref(), bounds).await?;
@@ -256,6 +262,11 @@ impl Files {
         }
         Ok(false)
     }
+}
+
+/// Where what git is to compare lies for a moment: copies of files, so below the folder that is the user's alone.
+fn scratch(settings: &Settings) -> PathBuf {
+    settings.state_dir.join("scratch")
 }
 
 /// What is needed to ask git about a file.

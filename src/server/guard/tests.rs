@@ -111,26 +111,56 @@ fn pages_are_of_this_machine_or_listed() {
 
 #[test]
 fn a_foreign_page_cannot_hide_by_sending_no_origin() {
-    let fetch = |pairs: &[(&str, &str)]| {
+    let fetch = |method: &str, path: &str, pairs: &[(&str, &str)]| {
         let headers: Vec<_> = [("host", "localhost")].iter().chain(pairs).copied().collect();
-        decide("GET", "/socket.io/", &headers, LOCAL).is_ok()
+        decide(method, path, &headers, LOCAL)
     };
     let site = ("sec-fetch-site", "cross-site");
-    assert!(!fetch(&[site, ("sec-fetch-mode", "no-cors"), ("sec-fetch-dest", "script")]));
-    assert!(!fetch(&[site, ("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "iframe")]));
-    assert!(fetch(&[site, ("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "document")]));
-    assert!(fetch(&[("sec-fetch-site", "same-origin")]));
+    let link = [site, ("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "document")];
+    assert!(fetch("GET", "/", &[site, ("sec-fetch-mode", "no-cors"), ("sec-fetch-dest", "script")]).is_err());
+    assert!(fetch("GET", "/", &[site, ("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "iframe")]).is_err());
+    assert!(fetch("GET", "/", &[("sec-fetch-site", "made-up")]).is_err());
+    for path in super::super::page::PATHS {
+        assert_eq!(fetch("GET", path, &link), Ok(Allowed::Program), "{path}");
+        assert!(fetch("POST", path, &link).is_err(), "{path}");
+    }
+    for path in ["/socket.io/?EIO=4&transport=polling", "/api/events", "/health", "/api/stream", "//"] {
+        assert!(fetch("GET", path, &link).is_err(), "{path}");
+    }
+    assert_eq!(fetch("GET", "/socket.io/", &[("sec-fetch-site", "same-origin")]), Ok(Allowed::Program));
+    assert_eq!(fetch("GET", "/api/files", &[("sec-fetch-site", "none")]), Ok(Allowed::Program));
+}
+
+#[test]
+fn only_our_own_and_listed_origins_are_own_pages() {
+    let of = |pairs: &[(&str, &str)]| {
+        let headers: Vec<_> = [("host", "localhost:8765")].iter().chain(pairs).copied().collect();
+        decide("GET", "/api/files", &headers, LOCAL).unwrap()
+    };
+    for own in ["http://localhost:8765", "https://board.example"] {
+        assert!(!of(&[("origin", own)]).is_foreign_page(), "{own}");
+    }
+    for other in ["http://localhost:9999", "http://localhost", "http://127.0.0.1:8765", "http://[::1]:8765"] {
+        assert!(of(&[("origin", other)]).is_foreign_page(), "{other}");
+    }
+    assert!(of(&[("sec-fetch-site", "same-site")]).is_foreign_page());
+    assert!(!of(&[]).is_foreign_page() && !of(&[("sec-fetch-site", "same-origin")]).is_foreign_page());
 }
 
 #[test]
 fn only_the_origin_that_asked_may_read() {
-    let mut headers = HeaderMap::new();
-    share(&mut headers, &Allowed::Page(HeaderValue::from_static("http://localhost:5173")));
-    assert_eq!(headers[header::ACCESS_CONTROL_ALLOW_ORIGIN], "http://localhost:5173");
-    let mut headers = HeaderMap::new();
-    share(&mut headers, &Allowed::Program);
-    assert!(!headers.contains_key(header::ACCESS_CONTROL_ALLOW_ORIGIN));
-    assert_eq!(headers[header::VARY], "Origin");
+    let origin = || HeaderValue::from_static("http://localhost:5173");
+    for allowed in [Allowed::OwnPage(origin()), Allowed::OtherPage(Some(origin()))] {
+        let mut headers = HeaderMap::new();
+        share(&mut headers, &allowed);
+        assert_eq!(headers[header::ACCESS_CONTROL_ALLOW_ORIGIN], "http://localhost:5173");
+    }
+    for allowed in [Allowed::Program, Allowed::OtherPage(None)] {
+        let mut headers = HeaderMap::new();
+        share(&mut headers, &allowed);
+        assert!(!headers.contains_key(header::ACCESS_CONTROL_ALLOW_ORIGIN));
+        assert_eq!(headers[header::VARY], "Origin");
+    }
 }
 
 #[test]

@@ -4,8 +4,8 @@
 use axum::http::header::{AUTHORIZATION, COOKIE, HeaderMap, ORIGIN, USER_AGENT};
 use axum::http::{HeaderName, Uri};
 
+use crate::runtime::socket_owner::Pair;
 use crate::server::access::Access;
-use crate::server::peer::Pair;
 use crate::server::stream::Ends;
 
 /// The headers that are kept. Others say nothing about who a client is.
@@ -20,6 +20,8 @@ pub struct Handshake {
     pub ends: Option<Ends>,
     /// By what the kernel finds that connection.
     pub pair: Option<Pair>,
+    /// Whether a page of another origin made the request.
+    pub is_foreign_page: bool,
     /// What the request alone entitles to.
     pub access: Access,
     headers: Box<[(HeaderName, Box<str>)]>,
@@ -35,6 +37,7 @@ impl Handshake {
         Self {
             ends,
             pair: None,
+            is_foreign_page: false,
             access,
             headers: KEPT.iter().filter_map(text).collect(),
             query: query.join("&").into(),
@@ -55,7 +58,14 @@ impl Handshake {
 impl Default for Handshake {
     /// One of which nothing is known.
     fn default() -> Self {
-        Self { ends: None, pair: None, access: Access::NONE, headers: Box::default(), query: Box::default() }
+        Self {
+            ends: None,
+            pair: None,
+            is_foreign_page: false,
+            access: Access::NONE,
+            headers: Box::default(),
+            query: Box::default(),
+        }
     }
 }
 

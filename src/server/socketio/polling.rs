@@ -20,6 +20,7 @@ use super::{MAX_PAYLOAD, SocketIo, older, websocket};
 use crate::server::accept::Connection;
 use crate::server::access::Access;
 use crate::server::answer::{Refusal, read_body, uncached};
+use crate::server::guard::Allowed;
 
 /// What the protocol answers to a client of another version.
 const VERSION: &str = "The client is using an unsupported version of the Socket.IO or Engine.IO protocols";
@@ -69,6 +70,7 @@ pub fn handshake(request: &Request<Body>) -> Handshake {
     let pair = connection.and_then(|connection| connection.pair);
     let mut handshake = Handshake::new(ends, access, request.uri(), request.headers());
     handshake.pair = pair;
+    handshake.is_foreign_page = request.extensions().get::<Allowed>().is_some_and(Allowed::is_foreign_page);
     handshake
 }
 

@@ -308,7 +308,7 @@ impl Session {
             Link::Socket(stream) => stream.ends().ok().and_then(|(_, pair)| pair),
             _ => self.handshake.pair,
         };
-        Asker::new(self.handshake.ends, pair, inner.access, settings)
+        Asker::new(self.handshake.ends, pair, self.handshake.is_foreign_page, inner.access, settings)
     }
 
     /// Remembers what the client may do, once it has said more than its request did.

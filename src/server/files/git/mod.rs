@@ -7,6 +7,9 @@ pub mod repo;
 mod run;
 mod text;
 
+use std::fs::{DirBuilder, OpenOptions, Permissions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 pub use self::run::Git;
@@ -50,7 +53,7 @@ async fn log(git: &Git, path: &str, limit: usize) -> Result<String, FileError> {
 }
 
 /// The changes of a file whose content is `now`: those of one commit, or those that are not committed. `None` if git does not
-/// know it. `scratch` is a folder of ours, for where nothing may be written into the system's for temporary files.
+/// know it. `scratch` is a folder that only we may look into.
 ///
 /// # Errors
 /// When git does not answer, or the committed file is larger than `most`.
@@ -107,15 +110,21 @@ async fn uncommitted(
 /// Has git compare two contents, in a folder of its own, in which it knows of no repository.
 async fn compare(git: &Git, old: Vec<u8>, new: Vec<u8>, scratch: PathBuf) -> Result<run::Said, FileError> {
     let written = tokio::task::spawn_blocking(move || {
-        let mut make = tempfile::Builder::new();
-        make.prefix("mpm-monitor-diff-");
-        // The system unit's sandbox lets us write into our own folders alone.
-        let dir = make.tempdir().or_else(|_| make.tempdir_in(scratch))?;
-        std::fs::write(dir.path().join("old"), old)?;
-        std::fs::write(dir.path().join("new"), new)?;
-        std::io::Result::Ok(dir)
+        // Both may hold what only the user may read.
+        match DirBuilder::new().mode(0o700).create(&scratch) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
+        let dir =
+            tempfile::Builder::new().prefix("diff-").permissions(Permissions::from_mode(0o700)).tempdir_in(scratch)?;
+        for (name, bytes) in [("old", old), ("new", new)] {
+            let mut options = OpenOptions::new();
+            let mut file = options.write(true).create_new(true).mode(0o600).open(dir.path().join(name))?;
+            file.write_all(&bytes)?;
+        }
+        io::Result::Ok(dir)
     });
-    let dir = written.await.map_err(std::io::Error::other)??;
+    let dir = written.await.map_err(io::Error::other)??;
     let git = Git { program: git.program.clone(), top: dir.path().to_owned() };
     let said = git
         .run(
