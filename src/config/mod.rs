@@ -34,16 +34,17 @@ pub fn read(
     variables: &[(String, String)],
     directories: &Directories,
 ) -> Result<(Settings, Provenance), Vec<Problem>> {
-    let mut files = vec![file(&directories.system_config, false)];
     let named = variables.iter().find(|(n, _)| n == "MPM_MONITOR_CONFIG").map(|(_, v)| Path::new(v));
-    match (flags.config.as_deref().or(named), &directories.user_config) {
-        (Some(path), _) => files.push(file(path, true)),
-        (None, Some(path)) => files.push(file(path, false)),
-        (None, None) => {}
-    }
-    files.push(layers::from_environment(variables));
-    files.push(from_run(flags));
-    settings::settle(layers::merge(files), directories)
+    let named = flags.config.as_deref().or(named);
+    let own = named.or(directories.user_config.as_deref());
+    let mut layers = vec![file(&directories.system_config, false)];
+    layers.extend(own.map(|path| file(path, named.is_some())));
+    layers.push(layers::from_environment(variables));
+    layers.push(from_run(flags));
+    let (mut settings, provenance) = settings::settle(layers::merge(layers), directories)?;
+    settings.config_files =
+        [Some(&*directories.system_config), own].into_iter().flatten().map(Path::to_owned).collect();
+    Ok((settings, provenance))
 }
 
 /// The settings that files, environment and flags give together, in rising order of precedence: defaults,

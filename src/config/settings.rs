@@ -142,6 +142,8 @@ pub struct Settings {
     pub files: Rules,
     /// Where the events and the crash ledger are.
     pub state_dir: PathBuf,
+    /// The configuration files that were looked for; they may name secrets.
+    pub config_files: Vec<PathBuf>,
     /// Where the lock and instance file of each port is.
     pub runtime_dir: PathBuf,
     /// Which log lines are written: a level, or directives such as `info,mpm_monitor::server=debug`.
@@ -274,6 +276,7 @@ pub fn settle(mut merged: Merged, directories: &Directories) -> Result<(Settings
             git: optional_path(values, "files.git"),
         },
         state_dir: path(values, "state_dir"),
+        config_files: Vec::new(),
         runtime_dir: path(values, "runtime_dir"),
         log_level: text(values, "log.level"),
         log_format: match text(values, "log.format").as_str() {

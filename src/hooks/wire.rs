@@ -153,14 +153,16 @@ impl<'a> Client<'a> {
         if self.targets.is_empty() {
             self.targets = self.place.resolve(left(deadline)?);
         }
-        let mut last = io::Error::new(io::ErrorKind::NotFound, "the host's name is not known");
+        let mut failed = io::Error::new(io::ErrorKind::NotFound, "the host's name is not known");
         for target in &self.targets {
             match Stream::connect(target, self.place.port, deadline) {
                 Ok(stream) => return Ok(stream),
-                Err(error) => last = error,
+                // That a stranger listens says more than that nobody does on the next address.
+                Err(_) if failed.kind() == io::ErrorKind::PermissionDenied => {}
+                Err(error) => failed = error,
             }
         }
-        Err(last)
+        Err(failed)
     }
 }
 

@@ -7,6 +7,7 @@ mod events;
 mod hook;
 mod session;
 mod settings;
+mod stranger;
 mod trouble;
 
 #[path = "../harness/mod.rs"]

@@ -126,29 +126,29 @@ fn corpus(place: &Place) -> Vec<(String, &'static str)> {
         all.push((path.into(), OUTSIDE));
     }
     all.push((format!("/proc/{}/environ", std::process::id()), OUTSIDE));
-    all.push(("/proc/self/root{base}/outside/secret.txt".into(), OUTSIDE));
+    all.push(("/proc/self/root{base}/outside/hidden.txt".into(), OUTSIDE));
     all.push(("/proc/self/root{root}/a.txt".into(), OUTSIDE));
     // Beside the root, by its name.
     for path in [
         "{base}",
         "{base}/",
-        "{base}/secret.txt",
+        "{base}/hidden.txt",
         "{base}/outside",
-        "{base}/outside/secret.txt",
-        "{base}/outside/secret.png",
-        "{base}/root-sibling/secret.txt",
+        "{base}/outside/hidden.txt",
+        "{base}/outside/hidden.png",
+        "{base}/root-sibling/hidden.txt",
         "{base}/root-sibling",
-        "{base}/rootsecret.txt",
+        "{base}/roothidden.txt",
         "{base}/ROOT/a.txt",
         "{base}/Root/.ssh/id",
-        "{base}//outside//secret.txt",
-        "{base}/./outside/./secret.txt",
-        "{base}/outside/secret.txt/",
+        "{base}//outside//hidden.txt",
+        "{base}/./outside/./hidden.txt",
+        "{base}/outside/hidden.txt/",
         "{base}/root ",
         "{base}/root\n/a.txt",
         "{base}/roo",
-        "{base}/root\\..\\secret.txt",
-        "{base}/root%2f..%2fsecret.txt",
+        "{base}/root\\..\\hidden.txt",
+        "{base}/root%2f..%2fhidden.txt",
         "{base}/r\u{043e}ot/a.txt",
     ] {
         all.push((path.into(), OUTSIDE));
@@ -161,19 +161,19 @@ fn corpus(place: &Place) -> Vec<(String, &'static str)> {
     for path in [
         "{root}/..",
         "{root}/../",
-        "{root}/../secret.txt",
-        "{root}/../outside/secret.txt",
+        "{root}/../hidden.txt",
+        "{root}/../outside/hidden.txt",
         "{root}/../root/a.txt",
-        "{root}/../root/../outside/secret.txt",
-        "{root}/deep/../../secret.txt",
-        "{root}/deep/er/../../../secret.txt",
+        "{root}/../root/../outside/hidden.txt",
+        "{root}/deep/../../hidden.txt",
+        "{root}/deep/er/../../../hidden.txt",
         "{root}/out/..",
-        "{root}/out/../secret.txt",
-        "{root}/./../secret.txt",
-        "{root}/.//..//secret.txt",
-        "{root}/none/../../secret.txt",
-        "{root}/a.txt/../../secret.txt",
-        "{base}/outside/../outside/secret.txt",
+        "{root}/out/../hidden.txt",
+        "{root}/./../hidden.txt",
+        "{root}/.//..//hidden.txt",
+        "{root}/none/../../hidden.txt",
+        "{root}/a.txt/../../hidden.txt",
+        "{base}/outside/../outside/hidden.txt",
         "{root}/.ssh/../.ssh/id",
     ] {
         all.push((path.into(), UP));
@@ -196,7 +196,7 @@ fn corpus(place: &Place) -> Vec<(String, &'static str)> {
         "--help",
         "%2fetc%2fpasswd",
         "http://127.0.0.1/",
-        "secret.txt",
+        "hidden.txt",
         "\u{feff}/etc/passwd",
         "*",
         "`id`",
@@ -205,24 +205,24 @@ fn corpus(place: &Place) -> Vec<(String, &'static str)> {
     ] {
         all.push((path.into(), RELATIVE));
     }
-    for path in ["..", "../", "../secret.txt", "../../../../../../etc/passwd", "a/../../secret.txt", "./.."] {
+    for path in ["..", "../", "../hidden.txt", "../../../../../../etc/passwd", "a/../../hidden.txt", "./.."] {
         all.push((path.into(), "relative_up"));
     }
     // Links in the root that lead out of it.
     for path in [
         "out",
-        "out/secret.txt",
+        "out/hidden.txt",
         "out/foreign-name-of-a-file",
         "out.txt",
         "out.png",
         "absolute",
-        "absolute/secret.txt",
+        "absolute/hidden.txt",
         "etc",
         "etc/passwd",
         "passwd",
         "up",
-        "up/secret.txt",
-        "up/outside/secret.txt",
+        "up/hidden.txt",
+        "up/outside/hidden.txt",
         "upup",
         "procroot",
         "procroot/etc/passwd",
@@ -232,15 +232,15 @@ fn corpus(place: &Place) -> Vec<(String, &'static str)> {
         "fd",
         "fd/0",
         "chain",
-        "chain/secret.txt",
-        "chain2/secret.txt",
+        "chain/hidden.txt",
+        "chain2/hidden.txt",
         "chain3",
         "deep/er/out.txt",
-        "./out//secret.txt",
+        "./out//hidden.txt",
         "out/",
-        "out/./secret.txt",
+        "out/./hidden.txt",
         "up/root/a.txt",
-        "up/root/up/secret.txt",
+        "up/root/up/hidden.txt",
         "absolute/../root/a.txt",
     ] {
         let code = if path.contains("..") { UP } else { OUTSIDE };
@@ -284,13 +284,13 @@ fn corpus(place: &Place) -> Vec<(String, &'static str)> {
         "a.txt::$DATA",
         "A.TXT%00",
         "%2e%2e",
-        "%2e%2e/secret.txt",
-        "..%2fsecret.txt",
-        "..\\secret.txt",
-        "．．/secret.txt",
-        "․․/secret.txt",
+        "%2e%2e/hidden.txt",
+        "..%2fhidden.txt",
+        "..\\hidden.txt",
+        "．．/hidden.txt",
+        "․․/hidden.txt",
         "...",
-        "..;/secret.txt",
+        "..;/hidden.txt",
         "\u{202e}txt.a",
         "-",
         "--",
@@ -430,7 +430,7 @@ async fn no_encoding_gives_a_byte_from_outside() {
     for commit in [
         "--output=/tmp/x",
         "-p",
-        "HEAD:../outside/secret.txt",
+        "HEAD:../outside/hidden.txt",
         "HEAD:.env",
         ":/secret",
         "a..b",
@@ -554,7 +554,7 @@ async fn a_session_opens_its_own_folder_and_no_other() {
     assert_eq!(status(&rig.post(&event.to_string()).await), 204);
     let answer = get(&rig, "/api/file/read", inside).await;
     assert_eq!((status(&answer), json_of(&answer)["content"].as_str()), (200, Some(SECRET)), "it is a root now");
-    assert_eq!(code(&get(&rig, "/api/file/read", place.path("secret.txt").to_str().unwrap()).await), "outside_roots");
+    assert_eq!(code(&get(&rig, "/api/file/read", place.path("hidden.txt").to_str().unwrap()).await), "outside_roots");
     let off = mpm_monitor::server::files::Rules { sessions: false, ..rig.settings.borrow().files.clone() };
     rig.settings.send_modify(|s| *s = std::sync::Arc::new(Settings { files: off, ..(**s).clone() }));
     assert_eq!(code(&get(&rig, "/api/file/read", inside).await), "outside_roots", "a reload closes it");

@@ -174,11 +174,11 @@ async fn a_repository_shows_nothing_from_outside_the_roots() {
             "tree" => {
                 place.git("root/tree", &["init", "-q", "-b", "main"]);
                 place.git("root/tree", &["config", "core.worktree", place.path("outside").to_str().unwrap()]);
-                place.write("root/tree/secret.txt", b"mine\n");
+                place.write("root/tree/hidden.txt", b"mine\n");
                 for (key, value) in [("GIT_DIR", at(".git")), ("GIT_WORK_TREE", at(""))] {
                     assert!(value.exists(), "{key}");
                 }
-                let mut add = place.git_command("root/tree", &["add", "secret.txt"]);
+                let mut add = place.git_command("root/tree", &["add", "hidden.txt"]);
                 assert!(add.env("GIT_DIR", at(".git")).env("GIT_WORK_TREE", at("")).status().unwrap().success());
                 let mut commit = place.git_command("root/tree", &["commit", "-q", "-m", "x"]);
                 assert!(commit.env("GIT_DIR", at(".git")).env("GIT_WORK_TREE", at("")).status().unwrap().success());
@@ -205,7 +205,7 @@ async fn a_repository_shows_nothing_from_outside_the_roots() {
                 }
             }
         }
-        let file = if name == "tree" { "tree/secret.txt".to_owned() } else { format!("{name}/a.txt") };
+        let file = if name == "tree" { "tree/hidden.txt".to_owned() } else { format!("{name}/a.txt") };
         let answers = ask_all(&rig, &place.root(&file)).await;
         for answer in &answers {
             for foreign in [SECRET, "root:x:0:0", "add a"] {
@@ -227,13 +227,13 @@ async fn a_repository_shows_nothing_from_outside_the_roots() {
     place.git("", &["commit", "-q", "-m", SECRET]);
     assert_eq!(json_of(&get(&rig, "/api/file/diff", &place.root("Makefile")).await)["tracked"], false);
     // Nor where a folder's own repository is none, so that git looks for another one further up.
-    place.write("secret.txt", SECRET.as_bytes());
-    place.git("", &["add", "secret.txt"]);
+    place.write("hidden.txt", SECRET.as_bytes());
+    place.git("", &["add", "hidden.txt"]);
     place.git("", &["commit", "-q", "-m", SECRET]);
     for (folder, wanted) in [("plain", None), ("with:colon", Some("git_failed"))] {
         std::fs::create_dir_all(place.path(&format!("root/{folder}/repo/.git"))).unwrap();
-        place.write(&format!("root/{folder}/repo/secret.txt"), b"mine\n");
-        let file = place.root(&format!("{folder}/repo/secret.txt"));
+        place.write(&format!("root/{folder}/repo/hidden.txt"), b"mine\n");
+        let file = place.root(&format!("{folder}/repo/hidden.txt"));
         for answer in [get(&rig, "/api/file/diff", &file).await, post(&rig, "/api/git-history", &file).await] {
             assert!(!answer.contains(SECRET), "{folder}: {answer}");
             assert_eq!(json_of(&answer)["code"].as_str(), wanted, "{folder}: {answer}");

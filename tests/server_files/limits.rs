@@ -12,9 +12,9 @@ use super::*;
 fn swap(place: &Place, done: &AtomicBool) -> u64 {
     let mut swaps = 0;
     let links = [
-        ("swap.txt", ["a.txt", "../outside/secret.txt", "/etc/passwd"]),
+        ("swap.txt", ["a.txt", "../outside/hidden.txt", "/etc/passwd"]),
         ("swapped", ["deep", "../outside", ".ssh"]),
-        ("deep/swap.txt", ["../a.txt", "../../outside/secret.txt", "../.ssh/id"]),
+        ("deep/swap.txt", ["../a.txt", "../../outside/hidden.txt", "../.ssh/id"]),
     ];
     while !done.load(Ordering::Relaxed) {
         for (link, targets) in &links {
@@ -40,9 +40,9 @@ fn swap(place: &Place, done: &AtomicBool) -> u64 {
 async fn links_that_change_during_the_reads_give_nothing_away() {
     let place = Place::new();
     place.repository("root/turn");
-    place.write("root/turn/secret.txt", b"mine\n");
-    place.write("root/deep/secret.txt", b"mine\n");
-    place.git("root/turn", &["add", "secret.txt"]);
+    place.write("root/turn/hidden.txt", b"mine\n");
+    place.write("root/deep/hidden.txt", b"mine\n");
+    place.git("root/turn", &["add", "hidden.txt"]);
     let rig = start(place.settings());
     for link in ["swap.txt", "swapped", "deep/swap.txt"] {
         symlink("nothing", place.path("root").join(link)).unwrap();
@@ -57,13 +57,13 @@ async fn links_that_change_during_the_reads_give_nothing_away() {
         let began = Instant::now();
         let mut answers = vec![
             get(&rig, "/api/file/read", &place.root("swap.txt")).await,
-            get(&rig, "/api/file/read", &place.root("swapped/secret.txt")).await,
+            get(&rig, "/api/file/read", &place.root("swapped/hidden.txt")).await,
             post(&rig, "/api/file", &place.root("deep/swap.txt")).await,
             get(&rig, "/api/files", &place.root("swapped")).await,
-            get(&rig, "/api/file/read", &place.root("turn/secret.txt")).await,
+            get(&rig, "/api/file/read", &place.root("turn/hidden.txt")).await,
         ];
         if round % 25 == 0 {
-            answers.push(get(&rig, "/api/file/diff", &place.root("turn/secret.txt")).await);
+            answers.push(get(&rig, "/api/file/diff", &place.root("turn/hidden.txt")).await);
         }
         slowest = slowest.max(began.elapsed());
         for answer in answers {
@@ -180,14 +180,18 @@ async fn a_huge_folder_is_answered_in_part() {
 #[tokio::test]
 async fn the_files_of_the_settings_own_secrets_are_never_read() {
     let place = Place::new();
-    for name in ["token.txt", "redis.txt"] {
+    for name in ["token.txt", "redis.txt", "monitor.toml"] {
         place.write(&format!("root/{name}"), SECRET.as_bytes());
         symlink(name, place.path(&format!("root/link-to-{name}"))).unwrap();
     }
     let rules = Rules { deny: Vec::new(), ..place.rules() };
     let (token, redis) = (Some(place.path("root/token.txt")), Some(place.path("root/redis.txt")));
-    let rig = start(Settings { files: rules, token_file: token, bus_password_file: redis, ..settings() });
-    for name in ["token.txt", "redis.txt", "link-to-token.txt", "link-to-redis.txt"] {
+    // A configuration file may have the password of the bus in it.
+    let configured = Settings { config_files: vec![place.path("root/monitor.toml")], ..settings() };
+    let rig = start(Settings { files: rules, token_file: token, bus_password_file: redis, ..configured });
+    for name in
+        ["token.txt", "redis.txt", "monitor.toml", "link-to-token.txt", "link-to-redis.txt", "link-to-monitor.toml"]
+    {
         let answer = get(&rig, "/api/file/read", &place.root(name)).await;
         assert_eq!((status(&answer), code(&answer).as_str()), (403, "secret"), "{name}: {answer}");
     }

@@ -46,20 +46,20 @@ impl Place {
             ("root/.env", SECRET),
             ("root/.config/mpm-monitor/token", SECRET),
             ("root/.claude/.credentials.json", SECRET),
-            ("outside/secret.txt", SECRET),
-            ("outside/secret.png", SECRET),
+            ("outside/hidden.txt", SECRET),
+            ("outside/hidden.png", SECRET),
             ("outside/foreign-name-of-a-file", SECRET),
-            ("root-sibling/secret.txt", SECRET),
-            ("rootsecret.txt", SECRET),
-            ("secret.txt", SECRET),
+            ("root-sibling/hidden.txt", SECRET),
+            ("roothidden.txt", SECRET),
+            ("hidden.txt", SECRET),
         ] {
             place.write(path, text.as_bytes());
         }
         let outside = place.path("outside");
         for (target, link) in [
             ("../outside", "out"),
-            ("../outside/secret.txt", "out.txt"),
-            ("../outside/secret.png", "out.png"),
+            ("../outside/hidden.txt", "out.txt"),
+            ("../outside/hidden.png", "out.png"),
             (outside.to_str().unwrap(), "absolute"),
             ("/etc", "etc"),
             ("/etc/passwd", "passwd"),
@@ -80,7 +80,7 @@ impl Place {
         ] {
             symlink(target, place.path("root").join(link)).unwrap();
         }
-        symlink("../../../outside/secret.txt", place.path("root/deep/er/out.txt")).unwrap();
+        symlink("../../../outside/hidden.txt", place.path("root/deep/er/out.txt")).unwrap();
         place
     }
 

@@ -121,6 +121,7 @@ impl Files {
             let settings = self.0.settings.borrow();
             let folders = [&settings.state_dir, &settings.runtime_dir];
             let own = folders.into_iter().chain(&settings.token_file).chain(&settings.bus_password_file);
+            let own = own.chain(&settings.config_files);
             (settings.files.clone(), own.cloned().collect::<Vec<_>>())
         };
         let events = if rules.sessions { self.0.hub.kept() } else { Vec::new() };
