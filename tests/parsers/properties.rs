@@ -294,9 +294,9 @@ fn guard(data: &[u8]) {
     }
     let origins: Vec<_> = head.headers.get_all("origin").iter().collect();
     match allowed {
-        Allowed::Program => assert!(origins.is_empty()),
-        Allowed::Page(origin) => {
-            assert_eq!(origins, [&origin]);
+        Allowed::Program | Allowed::OtherPage(None) => assert!(origins.is_empty()),
+        Allowed::OwnPage(ref origin) | Allowed::OtherPage(Some(ref origin)) => {
+            assert_eq!(origins, [origin]);
             let origin = origin.to_str().unwrap();
             let ours = origin
                 .split_once("://")
