@@ -1,8 +1,8 @@
 //! Another user listens on the monitor's port while the monitor is stopped.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 
 use mpm_monitor::hooks::spool::Spool;
 
@@ -32,6 +32,7 @@ print(len(got), b"".join(got).decode(errors="replace"), flush=True)
 
 struct Stranger {
     child: Child,
+    said: BufReader<ChildStdout>,
     port: u16,
 }
 
@@ -41,20 +42,17 @@ impl Stranger {
         let mut command = Command::new("setpriv");
         command.args([&format!("--reuid={uid}"), "--clear-groups", "/usr/bin/python3", "-I", "-c", SERVER]);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).current_dir("/").spawn().unwrap();
+        let mut said = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
-        let mut bytes = child.stdout.as_mut().unwrap().bytes();
-        // One line, and no byte more than that.
-        while !line.ends_with('\n') {
-            line.push(char::from(bytes.next().unwrap().unwrap()));
-        }
-        Self { port: line.trim().parse().unwrap(), child }
+        said.read_line(&mut line).unwrap();
+        Self { port: line.trim().parse().unwrap(), child, said }
     }
 
     /// How many connections it took, and what came over them.
     fn heard(mut self) -> (usize, String) {
         drop(self.child.stdin.take());
         let mut text = String::new();
-        BufReader::new(self.child.stdout.take().unwrap()).read_line(&mut text).unwrap();
+        self.said.read_line(&mut text).unwrap();
         self.child.wait().unwrap();
         let (count, heard) = text.split_once(' ').unwrap();
         (count.parse().unwrap(), heard.trim().to_owned())
