@@ -6,7 +6,7 @@
 #
 # PROGRAM is the binary to check; a copy of it is installed, outside of the build tree. Exit code 0 when all passed.
 set -u
-port=8799
+port=${VERIFY_PORT:-8799}
 label=mpm-monitor.$port
 home=$HOME/.mpm-monitor-verify
 monitor=$home/mpm-monitor

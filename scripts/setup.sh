@@ -180,7 +180,7 @@ for_tests() {
         have npm || { have brew && brew install node; } || die "the tests need Node: 'brew install node' (https://brew.sh)"
     elif is_debian; then
         debian systemd dbus libpam-systemd dbus-user-session util-linux mount mawk findutils procps \
-            python3-venv tmux curl iproute2 ruby chromium libfaketime openssl sqlite3 man-db mandoc lintian rpmlint
+            python3-venv tmux curl iproute2 ruby chromium libfaketime netcat-openbsd openssl sqlite3 man-db mandoc lintian rpmlint
         packaging
         bus_servers
         # To run, not to have: installed they would be services of this machine.

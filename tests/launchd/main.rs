@@ -11,6 +11,7 @@ mod fake;
 mod faults;
 mod install;
 mod logs;
+mod script;
 mod upgrade;
 mod verbs;
 
