@@ -167,7 +167,7 @@ impl Context {
     /// Who answers on the port now, the service being as `job` says. Nobody is asked where it has no process and the manager
     /// holds its socket: the question would start it.
     pub fn health(&self, job: &Job) -> Option<Health> {
-        if job.pid.is_none() && self.socket().is_some_and(|socket| socket.phase == Phase::Running) {
+        if job.listens || job.pid.is_none() && self.socket().is_some_and(|socket| socket.phase == Phase::Running) {
             return None;
         }
         observe::health(self.port, &self.paths).ok()

@@ -99,8 +99,9 @@ pub fn facts(context: &Context) -> Facts {
 fn socket_only(facts: &Facts) -> bool {
     use crate::service::manager::Phase;
     let phase = |job: &Option<crate::service::manager::Job>| job.as_ref().map(|j| j.phase);
-    phase(&facts.socket) == Some(Phase::Running)
-        && matches!(phase(&facts.service), Some(Phase::Stopped | Phase::Failed))
+    facts.service.as_ref().is_some_and(|service| service.listens)
+        || phase(&facts.socket) == Some(Phase::Running)
+            && matches!(phase(&facts.service), Some(Phase::Stopped | Phase::Failed))
 }
 
 fn monotonic_usec() -> u64 {

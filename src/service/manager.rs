@@ -71,6 +71,9 @@ pub struct Job {
     /// has the sockets of a job in the job itself.
     #[serde(skip)]
     pub held: bool,
+    /// Whether it does not run and the manager listens in its place, so that a connection starts it, also one that only asks.
+    #[serde(skip)]
+    pub listens: bool,
     /// What a person should know of the place where the manager keeps it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,

@@ -217,7 +217,7 @@ pub fn decide(facts: &Facts) -> (Exit, String, bool) {
         _ if !job.loaded || (!facts.receipt && job.enabled == "disabled") => {
             (Exit::NotRunning, format!("not installed{}", taken()), false)
         }
-        _ if facts.socket.as_ref().is_some_and(|s| s.phase == Phase::Running) => {
+        _ if job.listens || facts.socket.as_ref().is_some_and(|s| s.phase == Phase::Running) => {
             (Exit::NotRunning, "not running; the first connection to its socket starts it".to_owned(), false)
         }
         _ => (Exit::NotRunning, format!("not running{}", taken()), false),

@@ -208,3 +208,17 @@ fn program_behind_a_switched_link_is_loaded_anew() {
     launchd.verb("restart", port, &[]).ok();
     assert!(launchd.told().iter().any(|c| c.starts_with("bootstrap")), "{:?}", launchd.told());
 }
+
+/// A question over the sockets would start the job, and then that process would pass for the one from before.
+#[test]
+fn job_that_launchd_listens_for_is_not_started_by_a_look() {
+    let (launchd, port) = installed(&["--socket"]);
+    signal(launchd.pid(&label(port)).unwrap(), "TERM");
+    eventually(SOON, "its end", || if launchd.pid(&label(port)).is_none() { Ok(()) } else { Err("it runs") });
+    let status = launchd.verb("status", port, &[]).expect(3);
+    let flat = status.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(flat.contains("the first connection to its socket starts it"), "{status}");
+    launchd.verb("doctor", port, &[]);
+    assert_eq!(launchd.pid(&label(port)), None, "a look started it");
+    launchd.verb("start", port, &[]).ok();
+}

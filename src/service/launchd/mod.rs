@@ -129,6 +129,11 @@ impl Launchd {
         health.is_some_and(|h| Some(h.pid) == pid && h.program.is_some() && !h.program_replaced())
     }
 
+    /// Whether the property list has sockets, which launchd listens on for as long as the job is loaded.
+    fn has_sockets(&self, label: &str) -> bool {
+        files::read(&self.plist(label)).ok().flatten().is_some_and(|text| render::has_sockets(&text))
+    }
+
     /// The port of a label: by the receipts, where a person chose it, else by its usual form.
     fn port_of(&self, label: &str, receipts: &[Receipt]) -> Option<u16> {
         let chosen = receipts.iter().find(|r| r.label.as_deref() == Some(label)).map(|r| r.port);
@@ -306,6 +311,7 @@ impl Manager for Launchd {
             status_text: None,
             stale: phase == Phase::Running && self.is_stale(name),
             held: true,
+            listens: printed.pid.is_none() && self.has_sockets(name),
             note: matches!(domain, Domain::User(_)).then(|| forgotten(domain, name)),
             watchdog: None,
             pinged: false,
@@ -391,6 +397,7 @@ fn unloaded(there: bool, enabled: &str) -> Job {
         status_text: None,
         stale: false,
         held: false,
+        listens: false,
         note: None,
         watchdog: None,
         pinged: false,

@@ -133,6 +133,12 @@ pub fn program_of(document: &str) -> Option<PathBuf> {
     keys.get("Program").and_then(Value::as_string).or_else(first).map(PathBuf::from)
 }
 
+/// Whether an installed property list makes launchd listen.
+pub fn has_sockets(document: &str) -> bool {
+    let value = Value::from_reader_xml(document.as_bytes()).ok();
+    value.as_ref().and_then(Value::as_dictionary).is_some_and(|keys| keys.contains_key("Sockets"))
+}
+
 /// The port that an installed property list makes the program serve; the default one where it names none.
 pub fn port_of(document: &str) -> Option<u16> {
     let value = Value::from_reader_xml(document.as_bytes()).ok()?;

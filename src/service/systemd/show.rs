@@ -35,6 +35,8 @@ pub fn job(text: &str) -> Job {
             _ => None,
         },
         held: false,
+        // Its socket is a job of its own.
+        listens: false,
         note: None,
         status_text: Some(get("StatusText")).filter(|t| !t.is_empty()).map(ToOwned::to_owned),
         stale: get("NeedDaemonReload") == "yes",
