@@ -170,3 +170,20 @@ fn ipv6_that_is_off_is_no_obstacle(scope: Scope) {
     machine.verb("stop", &[]).ok();
     machine.verb("start", &[]).ok();
 }
+
+/// Each look at the manager is a process of its own, so they come ever more rarely.
+#[test]
+fn waiting_asks_the_manager_seldom() {
+    let machine = boot!(Scope::System);
+    machine.install(&["--no-start"]);
+    machine.drop_in(PORT, "[Service]\nEnvironment=MPM_MONITOR_FAILPOINT=hang-before-ready\nTimeoutStopSec=1\n");
+    let counted = "mv /usr/bin/systemctl /usr/bin/systemctl.real && printf '%s\\n' '#!/bin/bash' 'echo \"$*\" >> /run/asked' \
+                   'exec -a systemctl /usr/bin/systemctl.real \"$@\"' > /usr/bin/systemctl && chmod 755 /usr/bin/systemctl";
+    machine.root(&["bash", "-c", counted]).ok();
+    machine.verb("start", &["--timeout", "5s"]).expect(5);
+    let asked = machine.root(&["cat", "/run/asked"]).ok().stdout;
+    let count = asked.lines().count();
+    figure("systemctl_run_while_waiting_10_s", count, "processes");
+    // Five seconds are systemctl's own wait; in the five after it there were some 130.
+    assert!((5..40).contains(&count), "{count}:\n{asked}");
+}

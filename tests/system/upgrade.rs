@@ -268,3 +268,38 @@ fn all_instances_of_the_program_follow_outdated_units_are_refreshed_and_edited_o
     let refused = machine.verb("upgrade", &["--from", FROM]).expect(8);
     assert!(refused.stderr.contains("apt install --only-upgrade mpm-monitor"), "{refused}");
 }
+
+/// The manager's watchdog would end it, but only later: the proof waits for its first ping.
+#[test]
+fn a_build_that_never_pings_is_taken_back() {
+    let Some(machine) = boot(Scope::User) else { return };
+    machine.install(&[]);
+    machine.drop_in(PORT, "[Service]\nWatchdogSec=4\n");
+    machine.other_build(FROM, NEW, &[("WATCHDOG=1", "WATCHDOX=1")]);
+    let ran = machine.verb("upgrade", &["--from", FROM, "--timeout", "30s"]).expect(1);
+    for word in ["because it hung (watchdog)", "The upgrade was taken back", "is ready (pid"] {
+        assert!(ran.stderr.contains(word), "no {word:?} in {ran}");
+    }
+    assert_eq!(machine.health(PORT)["build"], build::ID, "{ran}");
+}
+
+/// It serves, but its manager does not know, and ends it when its time is up, for as long as the limit allows.
+#[test]
+fn a_build_that_never_says_ready_is_not_ready_and_given_up() {
+    let Some(machine) = boot(Scope::User) else { return };
+    machine.install(&["--no-start"]);
+    machine.other_build(&machine.program(), NEW, &[("READY=1", "REABY=1")]);
+    machine.drop_in(PORT, "[Service]\nTimeoutStartSec=3\n");
+    machine.systemctl(&["start", "--no-block", "mpm-monitor@8765"]).ok();
+    eventually(Duration::from_secs(30), "it to answer", || {
+        let said = machine.verb("status", &[]);
+        assert_ne!(said.code, 0, "{said}");
+        if said.stdout.contains("has not told its manager that it is ready") { Ok(()) } else { Err(said.to_string()) }
+    });
+    eventually(Duration::from_secs(90), "the unit to be failed", || match machine.state(PORT).as_str() {
+        "failed" => Ok(()),
+        other => Err(other.to_owned()),
+    });
+    let status = machine.verb("status", &[]).expect(3);
+    assert!(status.stdout.contains("not ready or not gone in time"), "{status}");
+}

@@ -9,6 +9,7 @@ for_both_scopes!(
     odd_names_are_escaped,
     uninstall_knows_what_was_never_installed,
     a_hung_process_is_not_nothing_to_reload,
+    a_repair_does_not_start_a_broken_program,
 );
 
 fn status_tells_each_state_by_its_exit_code(scope: Scope) {
@@ -122,4 +123,28 @@ fn a_setting_that_the_socket_unit_overrules_is_told() {
     let ran = machine.install(&["--socket"]);
     assert!(ran.stderr.contains("the setting bind is not used"), "{ran}");
     assert!(machine.journal(PORT).contains("the setting bind is not used"));
+}
+
+/// The file in place is half a program; what runs is a whole one, and stays.
+fn a_repair_does_not_start_a_broken_program(scope: Scope) {
+    let machine = boot!(scope);
+    machine.install(&[]);
+    let before = machine.health(PORT)["instance_id"].clone();
+    let program = machine.program();
+    let halve = "install -Dm755 \"$1\" /srv/good/mpm-monitor && head -c 100000 \"$1\" > \"$1.new\" && chmod 755 \"$1.new\" \
+                 && mv \"$1.new\" \"$1\"";
+    machine.root(&["sh", "-c", halve, "sh", &program]).ok();
+    let doctor = ["/srv/good/mpm-monitor", "doctor", scope.flag(), "--port", "8765", "--fix", "--yes"];
+    let fixed = machine.run(&doctor);
+    // It notices the exchange within five seconds, and only then is a restart advised.
+    crate::harness::eventually(std::time::Duration::from_secs(30), "the exchange to be noticed", || {
+        match machine.health(PORT)["program"]["replaced"] == true {
+            true => Ok(()),
+            false => Err(fixed.to_string()),
+        }
+    });
+    let fixed = machine.run(&doctor);
+    assert_ne!(fixed.code, 0, "{fixed}");
+    assert_eq!(machine.health(PORT)["instance_id"], before, "{fixed}");
+    assert!(!fixed.stdout.contains("done: restart it; "), "{fixed}");
 }
