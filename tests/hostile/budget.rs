@@ -180,3 +180,23 @@ fn sessions_that_nobody_uses_lock_nobody_out_for_long() {
     other.holds();
     victim.survived("unused_sessions", 0, 32);
 }
+
+/// All of a large message but its last byte, from more clients than there is memory for.
+#[test]
+fn messages_that_never_end_share_a_bounded_memory() {
+    let victim = Victim::new(&ROOMY);
+    let other = Bystander::beside("unfinished_messages", victim.port, victim.pid());
+    let message = frame(0x81, &vec![b'4'; 990_000]);
+    let held: Vec<TcpStream> = (0..300)
+        .map(|_| {
+            let mut stream = Sio::join(connect(victim.port).unwrap()).unwrap().stream;
+            // Where there is no room for it, it ends in the middle.
+            let _ = stream.write_all(&message[..message.len() - 1]);
+            stream
+        })
+        .collect();
+    std::thread::sleep(ATTACK);
+    drop(held);
+    other.holds();
+    victim.survived("unfinished_messages", 0, 32);
+}

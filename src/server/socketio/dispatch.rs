@@ -45,7 +45,7 @@ impl SocketIo {
     /// Binary data came in: an attachment.
     ///
     /// # Errors
-    /// [`End::Protocol`] when none is expected.
+    /// Why the session must end: none is expected, or there is no room for it.
     pub fn receive_binary(self: &Arc<Self>, session: &Arc<Session>, data: Bytes) -> Result<(), End> {
         if let Some(end) = session.ended() {
             return Err(end);
@@ -65,8 +65,7 @@ impl SocketIo {
             return Err(End::Protocol);
         }
         if packet.attachments > 0 {
-            session.expect(text, packet.attachments);
-            return Ok(());
+            return session.expect(text, packet.attachments);
         }
         self.packet(session, &packet, Vec::new())
     }

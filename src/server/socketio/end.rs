@@ -21,6 +21,8 @@ pub enum End {
     Unused,
     /// It broke the protocol.
     Protocol,
+    /// It sent something large, and what others had not sent to its end took all the memory there is for that.
+    Crowded,
     /// Its poll was cut short, or it polled twice at once: what it has received is unknown.
     Poll,
     /// The server shuts down.
@@ -45,6 +47,7 @@ impl fmt::Display for End {
             Self::NeverConnected => "the client asked for no namespace",
             Self::Unused => "the client never came back, and others needed the room",
             Self::Protocol => "the client broke the protocol",
+            Self::Crowded => "unfinished large messages take all the memory there is for them",
             Self::Poll => "a poll was cut short or doubled",
             Self::Drain => "the server shuts down",
         })

@@ -20,6 +20,8 @@ pub const GOING_AWAY: u16 = 1001;
 pub const PROTOCOL_ERROR: u16 = 1002;
 /// Text that is not UTF-8.
 pub const INVALID_DATA: u16 = 1007;
+/// There is no room for it now (RFC 6455's registry, section 11.7).
+pub const TRY_AGAIN: u16 = 1013;
 /// A message over the limit.
 pub const TOO_BIG: u16 = 1009;
 

@@ -10,6 +10,7 @@ use tungstenite::protocol::{Message, Role, WebSocketConfig, WebSocketContext};
 
 use super::turn::Turn;
 use super::{MAX_PAYLOAD, frame};
+use crate::server::room::Room;
 use crate::server::stream::Stream;
 
 /// The parser's read buffer, held as long as the connection; clients send little, and it grows for a larger message.
@@ -42,6 +43,8 @@ pub struct Reader {
     heads: Heads,
     /// Frames that came and nobody has counted yet.
     frames: usize,
+    /// What the message holds that is not whole yet, where it is large.
+    room: Room,
     /// The parser has met what it cannot parse, and must not be asked again: what comes is thrown away.
     failed: bool,
 }
@@ -57,7 +60,7 @@ impl Reader {
         let parser = WebSocketContext::from_partially_read(early.to_vec(), Role::Server, Some(config));
         let mut heads = Heads::default();
         let frames = heads.see(early);
-        Self { parser, reply: Vec::new(), heads, frames, failed: false }
+        Self { parser, reply: Vec::new(), heads, frames, room: Room::default(), failed: false }
     }
 
     /// The next message, as far as the turn goes.
@@ -71,16 +74,24 @@ impl Reader {
     /// The next message of any source of bytes; one that has none for now says `WouldBlock`.
     pub fn next_from(&mut self, source: impl Read, turn: &mut Turn) -> Next {
         let next = self.parse(source, turn);
-        self.failed = matches!(next, Next::Failed(..));
-        if matches!(next, Next::Message(_)) {
-            turn.spend_packets(1);
+        match next {
+            Next::Message(Message::Text(_) | Message::Binary(_)) => {
+                (self.heads.held, self.room) = (0, Room::default());
+                turn.spend_packets(1);
+            }
+            Next::Message(_) => turn.spend_packets(1),
+            Next::Failed(..) | Next::Closed => {
+                self.failed = true;
+                self.room = Room::default();
+            }
+            Next::Idle | Next::Later => {}
         }
         next
     }
 
     fn parse(&mut self, source: impl Read, turn: &mut Turn) -> Next {
-        let (heads, frames) = (&mut self.heads, &mut self.frames);
-        let mut tap = Tap { source, turn, heads, frames, reply: &mut self.reply };
+        let (heads, frames, room) = (&mut self.heads, &mut self.frames, &mut self.room);
+        let mut tap = Tap { source, turn, heads, frames, room, reply: &mut self.reply };
         match self.parser.read(&mut tap) {
             Ok(Message::Close(_)) => {
                 // Makes the parser say its own close; that it then calls the connection closed is no news.
@@ -90,6 +101,9 @@ impl Reader {
             Ok(message) => Next::Message(message),
             Err(Error::Io(e)) if e.kind() == io::ErrorKind::WouldBlock && turn.is_spent() => Next::Later,
             Err(Error::Io(e)) if e.kind() == io::ErrorKind::WouldBlock => Next::Idle,
+            Err(Error::Io(e)) if e.kind() == io::ErrorKind::OutOfMemory => {
+                Next::Failed(frame::TRY_AGAIN, "other large messages take all the memory there is for them")
+            }
             Err(Error::Io(_)) if self.heads.too_many => Next::Failed(frame::TOO_BIG, "message in too many pieces"),
             Err(Error::Capacity(CapacityError::MessageTooLong { .. })) => {
                 Next::Failed(frame::TOO_BIG, "message too big")
@@ -140,6 +154,7 @@ struct Tap<'a, R> {
     turn: &'a mut Turn,
     heads: &'a mut Heads,
     frames: &'a mut usize,
+    room: &'a mut Room,
     reply: &'a mut Vec<u8>,
 }
 
@@ -157,6 +172,9 @@ impl<R: Read> Read for Tap<'_, R> {
         self.turn.spend_packets(self.heads.continued - before);
         if self.heads.too_many {
             return Err(io::ErrorKind::InvalidData.into());
+        }
+        if !self.room.grow_for_body(self.heads.held) {
+            return Err(io::ErrorKind::OutOfMemory.into());
         }
         Ok(read)
     }
@@ -186,6 +204,10 @@ struct Heads {
     /// The bytes of the length that are still to come.
     length: u8,
     is_masked: bool,
+    /// The frame is of a message, and not a control frame.
+    is_data: bool,
+    /// The bytes of the current message that came so far.
+    held: usize,
     /// The bytes of mask and payload that are still to come.
     rest: u64,
     /// The pieces of the current message.
@@ -204,6 +226,7 @@ impl Heads {
             if self.seen == 2 && self.length == 0 {
                 let part = usize::try_from(self.rest).map_or(bytes.len(), |rest| rest.min(bytes.len()));
                 self.rest -= part as u64;
+                self.held += if self.is_data { part } else { 0 };
                 bytes = &bytes[part..];
                 self.seen = if self.rest == 0 { 0 } else { 2 };
                 continue;
@@ -213,13 +236,14 @@ impl Heads {
                 0 => {
                     frames += 1;
                     self.seen = 1;
+                    self.is_data = byte & 0x0f <= 2;
                     match byte & 0x0f {
                         0 => {
                             self.fragments += 1;
                             self.continued += 1;
                             self.too_many |= self.fragments > MAX_FRAGMENTS;
                         }
-                        1 | 2 => self.fragments = 1,
+                        1 | 2 => (self.fragments, self.held) = (1, 0),
                         _ => {}
                     }
                 }

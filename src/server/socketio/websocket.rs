@@ -288,11 +288,16 @@ fn turn(sio: &Arc<SocketIo>, session: &Arc<Session>, stream: &Stream, reader: &m
                 return Ok(true);
             }
         };
-        if let Err(End::Protocol) = result {
-            session.close(&Outgoing::packets(Vec::new()), frame::PROTOCOL_ERROR, "malformed packet", Instant::now());
+        let (code, reason) = match result {
+            Ok(()) => (0, ""),
+            Err(End::Protocol) => (frame::PROTOCOL_ERROR, "malformed packet"),
+            Err(End::Crowded) => (frame::TRY_AGAIN, "no room for the attachments"),
+            Err(end) => return Err(end),
+        };
+        if code > 0 {
+            session.close(&Outgoing::packets(Vec::new()), code, reason, Instant::now());
             return Ok(true);
         }
-        result?;
         sio.count_packets(session, reader.take_frames());
         if session.is_busy() || session.throttled(Instant::now()).is_some() {
             break;

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::{End, Session};
+use crate::server::room::Room;
 
 /// See the module.
 #[derive(Debug)]
@@ -11,19 +12,30 @@ pub(super) struct Partial {
     missing: usize,
     size: usize,
     attachments: Vec<Bytes>,
+    /// For text and attachments, where they are large.
+    room: Room,
 }
 
 impl Session {
     /// Keeps a packet until its attachments, at least one, are there.
-    pub fn expect(&self, text: &str, attachments: usize) {
-        let partial = Partial { text: text.to_owned(), missing: attachments, size: 0, attachments: Vec::new() };
+    ///
+    /// # Errors
+    /// [`End::Crowded`] when there is no room to keep it.
+    pub fn expect(&self, text: &str, attachments: usize) -> Result<(), End> {
+        let mut room = Room::default();
+        if !room.grow_for_body(text.len()) {
+            return Err(End::Crowded);
+        }
+        let partial = Partial { text: text.to_owned(), missing: attachments, size: 0, attachments: Vec::new(), room };
         self.lock().partial = Some(Box::new(partial));
+        Ok(())
     }
 
     /// One attachment more; the packet's text and all of them when it was the last one.
     ///
     /// # Errors
-    /// [`End::Protocol`] when none is expected, or all together are larger than `limit`.
+    /// [`End::Protocol`] when none is expected, or all together are larger than `limit`; [`End::Crowded`] when there is no room
+    /// to keep it.
     pub fn attachment(&self, data: Bytes, limit: usize) -> Result<Option<(String, Vec<Bytes>)>, End> {
         let mut inner = self.lock();
         let Some(partial) = inner.partial.as_mut() else { return Err(End::Protocol) };
@@ -31,6 +43,9 @@ impl Session {
         partial.missing -= 1;
         if partial.size > limit {
             return Err(End::Protocol);
+        }
+        if !partial.room.grow_for_body(partial.text.len() + partial.size) {
+            return Err(End::Crowded);
         }
         partial.attachments.push(data);
         if partial.missing > 0 {
