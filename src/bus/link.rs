@@ -1,21 +1,26 @@
 //! The connection to the server: every command has a deadline, every failure a reason that says what to do.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::streams::{StreamId, StreamRangeReply, StreamReadReply};
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ErrorKind, FromRedisValue, IntoConnectionInfo, Pipeline,
-    RedisConnectionInfo, RedisError, cmd,
+    AsyncConnectionConfig, Cmd, ErrorKind, FromRedisValue, Pipeline, RedisConnectionInfo, RedisError, cmd,
 };
+use tokio::net::TcpStream;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::entry::Entry;
+use super::meter::{Allowance, Metered};
 use super::url::BusUrl;
 use crate::events::store::StoreError;
 
 /// How long a connection and a command may take.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// The most bytes of an answer, unless an event may be larger than half of it.
+const ANSWER: usize = 16 << 20;
 
 /// Why a task of the bus cannot go on as it is.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +28,9 @@ pub(super) enum Trouble {
     /// The server, or the way there.
     #[error("{0}")]
     Server(String),
+    /// An answer of the server is larger than one may be.
+    #[error("{0} sent more than {1} bytes in one answer; if events of other nodes are that large, raise server.max_body")]
+    TooLarge(String, usize),
     /// Another process publishes under this node's name.
     #[error("another monitor ({0}) publishes as node {1}; give one of them another bus.node")]
     NameTaken(String, String),
@@ -42,6 +50,7 @@ impl Trouble {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Server(_) => "bus_server",
+            Self::TooLarge(..) => "bus_answer_too_large",
             Self::NameTaken(..) => "bus_name_taken",
             Self::Store(_) => "bus_store",
             Self::Generation(_) => "bus_generation",
@@ -90,17 +99,27 @@ fn short(said: &str) -> String {
     said.chars().map(|c| if c.is_control() { ' ' } else { c }).take(160).collect()
 }
 
+fn trouble(error: &RedisError, place: &str, allowance: &Allowance) -> Trouble {
+    match allowance.exceeded() {
+        Some(most) => Trouble::TooLarge(place.to_owned(), most),
+        None => Trouble::Server(why(error, place)),
+    }
+}
+
 /// See the module.
 pub(super) struct Link {
     conn: MultiplexedConnection,
     place: String,
+    allowance: Arc<Allowance>,
+    /// Reads and writes, until this is dropped.
+    _driver: AbortOnDropHandle<()>,
 }
 
 impl Link {
-    /// Connects. `block` is the longest time that a command waits on purpose.
-    pub async fn connect(url: &BusUrl, block: Duration) -> Result<Self, Trouble> {
+    /// Connects. `block` is the longest time that a command waits on purpose, `max_body` the largest event that is posted here.
+    pub async fn connect(url: &BusUrl, block: Duration, max_body: usize) -> Result<Self, Trouble> {
         let place = url.place();
-        let trouble = |e: RedisError| Trouble::Server(why(&e, &place));
+        let allowance = Allowance::new(ANSWER.max(max_body.saturating_mul(2)));
         let mut redis = RedisConnectionInfo::default().set_db(url.db.into()).set_skip_set_lib_name();
         if let Some(user) = &url.user {
             redis = redis.set_username(user);
@@ -108,33 +127,39 @@ impl Link {
         if let Some(password) = &url.password {
             redis = redis.set_password(password.reveal());
         }
-        let info = ConnectionAddr::Tcp(url.host.clone(), url.port).into_connection_info().map_err(trouble)?;
-        let client = Client::open(info.set_redis_settings(redis)).map_err(trouble)?;
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(PATIENCE))
-            .set_response_timeout(Some(PATIENCE + block));
-        let connecting = client.get_multiplexed_async_connection_with_config(&config);
+        let config = AsyncConnectionConfig::new().set_response_timeout(Some(PATIENCE + block));
+        let connecting = async {
+            let stream = TcpStream::connect((url.host.as_str(), url.port)).await?;
+            stream.set_nodelay(true)?;
+            let metered = Metered::new(stream, Arc::clone(&allowance));
+            let (conn, driver) = MultiplexedConnection::new_with_config(&redis, metered, config).await?;
+            Ok((conn, driver))
+        };
         // Around everything, as the greeting after the connection can hang as well.
-        let conn = match tokio::time::timeout(PATIENCE + PATIENCE / 4, connecting).await {
-            Ok(conn) => conn.map_err(trouble)?,
+        let (conn, driver) = match tokio::time::timeout(PATIENCE, connecting).await {
+            Ok(connected) => connected.map_err(|e: RedisError| trouble(&e, &place, &allowance))?,
             Err(_) => return Err(Trouble::Server(format!("{place} does not answer within {} s", PATIENCE.as_secs()))),
         };
-        let mut link = Self { conn, place };
+        let driver = AbortOnDropHandle::new(tokio::spawn(driver));
+        let mut link = Self { conn, place, allowance, _driver: driver };
         link.ask::<String>(&cmd("PING")).await?;
         Ok(link)
     }
 
     pub async fn ask<T: FromRedisValue>(&mut self, command: &Cmd) -> Result<T, Trouble> {
+        self.allowance.begin();
         command.query_async(&mut self.conn).await.map_err(|e| self.trouble(&e))
     }
 
     /// Several commands at once: the answer of each.
     pub async fn ask_each<T: FromRedisValue>(&mut self, commands: &Pipeline) -> Result<Vec<T>, Trouble> {
+        self.allowance.begin();
         commands.query_async(&mut self.conn).await.map_err(|e| self.trouble(&e))
     }
 
     /// All or nothing.
     pub async fn ask_all(&mut self, commands: &Pipeline) -> Result<(), Trouble> {
+        self.allowance.begin();
         commands.exec_async(&mut self.conn).await.map_err(|e| self.trouble(&e))
     }
 
@@ -142,7 +167,7 @@ impl Link {
         if error.to_string().contains("equal or smaller than the target") {
             return Trouble::Changed;
         }
-        Trouble::Server(why(error, &self.place))
+        trouble(error, &self.place, &self.allowance)
     }
 
     /// The entries of a stream from `from` to `to`, at most `count`.

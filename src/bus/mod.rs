@@ -10,6 +10,7 @@ pub mod entry;
 pub mod figures;
 mod generation;
 mod link;
+mod meter;
 mod plan;
 mod publish;
 mod receive;
@@ -92,6 +93,8 @@ pub struct Around {
     pub store: Arc<Store>,
     /// Where the state is told.
     pub components: Components,
+    /// The largest body of a post.
+    pub max_body: usize,
 }
 
 /// What both tasks share.

@@ -96,7 +96,7 @@ impl Progress {
 /// One connection, until it breaks or everything is published and it is to stop.
 async fn session(core: &Core, stop: &mut watch::Receiver<bool>) -> Result<(), Trouble> {
     let store = &core.around.store;
-    let mut link = Link::connect(&core.url, Duration::ZERO).await?;
+    let mut link = Link::connect(&core.url, Duration::ZERO, core.around.max_body).await?;
     take_lease(core, &mut link).await?;
     let mut generation = Generation::load(&core.around.dir, store.lineage()).await?;
     let mut progress = loop {

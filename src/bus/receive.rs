@@ -45,14 +45,20 @@ const ANSWER: usize = 300;
 pub(super) async fn run(core: Arc<Core>, mut stop: watch::Receiver<bool>) {
     let mut failures = 0;
     let mut streams = Streams::default();
+    let mut count = COUNT.1 / 2;
     loop {
         let began = Instant::now();
         let ended = tokio::select! {
-            ended = session(&core, &mut streams) => ended,
+            ended = session(&core, &mut streams, &mut count) => ended,
             _ = stop.wait_for(|stop| *stop) => return,
         };
         if let Err(trouble) = ended {
             tracing::debug!(code = trouble.code(), "receiving from the bus: {trouble}");
+            if matches!(trouble, Trouble::TooLarge(..)) && count > COUNT.0 {
+                // Of fewer entries the answer may be small enough.
+                count /= 2;
+                continue;
+            }
             core.figures.receiving.store(false, Ordering::Relaxed);
             Figures::add(&core.figures.failures, 1);
             core.tell(|t| t.receive = Some(trouble.to_string()));
@@ -67,18 +73,18 @@ pub(super) async fn run(core: Arc<Core>, mut stop: watch::Receiver<bool>) {
 }
 
 /// One connection, until it breaks.
-async fn session(core: &Core, streams: &mut Streams) -> Result<(), Trouble> {
-    let mut link = Link::connect(&core.url, BLOCK).await?;
+async fn session(core: &Core, streams: &mut Streams, count: &mut usize) -> Result<(), Trouble> {
+    let mut link = Link::connect(&core.url, BLOCK, core.around.max_body).await?;
     streams.ask_again();
-    let (mut looked, mut count, mut told) = (None::<Instant>, COUNT.1 / 2, false);
+    let (mut looked, mut turn, mut told) = (None::<Instant>, 0, false);
     loop {
         if looked.is_none_or(|at| at.elapsed() >= LOOK) {
             streams.look(core, &mut link).await?;
             looked = Some(Instant::now());
         }
         refill(core, &mut link, streams).await?;
-        let block = if streams.waiting().is_empty() { BLOCK } else { BLOCK_SHORT };
-        let wanted = streams.wanted();
+        let (wanted, are_all) = some_of(streams.wanted(), *count, &mut turn);
+        let block = if are_all && streams.waiting().is_empty() { BLOCK } else { BLOCK_SHORT };
         if wanted.is_empty() {
             tokio::time::sleep(block).await;
         } else {
@@ -89,9 +95,9 @@ async fn session(core: &Core, streams: &mut Streams) -> Result<(), Trouble> {
                 )
             };
             let keys: Vec<_> = wanted.iter().map(at).collect();
-            let each = (count / keys.len()).max(1);
+            let each = (*count / keys.len()).max(1);
             let mut read = link.read(&keys, each, block).await?;
-            count = next_count(count, each, &read);
+            *count = next_count(*count, each, are_all, &read);
             for (stream, (key, _)) in wanted.iter().zip(&keys) {
                 match read.remove(key) {
                     Some(entries) => take(core, streams, stream, &entries, Source::Stream).await?,
@@ -107,10 +113,23 @@ async fn session(core: &Core, streams: &mut Streams) -> Result<(), Trouble> {
     }
 }
 
+/// Where few entries are read at once, as they are large, not every stream is read each time: they take turns. Which they are,
+/// and whether they are all.
+fn some_of(mut wanted: Vec<Stream>, count: usize, turn: &mut usize) -> (Vec<Stream>, bool) {
+    if wanted.len() <= count || count >= COUNT.1 {
+        return (wanted, true);
+    }
+    let from = *turn % wanted.len();
+    wanted.rotate_left(from);
+    wanted.truncate(count);
+    *turn = from + count;
+    (wanted, false)
+}
+
 /// So many entries that an answer stays of a bearable size.
-fn next_count(count: usize, each: usize, read: &HashMap<String, Vec<StreamId>>) -> usize {
+fn next_count(count: usize, each: usize, are_all: bool, read: &HashMap<String, Vec<StreamId>>) -> usize {
     let bytes: usize = read.values().flatten().filter_map(Entry::read).map(|e| e.size()).sum();
-    let full = read.values().any(|entries| entries.len() >= each);
+    let full = !are_all || read.values().any(|entries| entries.len() >= each);
     match bytes {
         b if b > LARGE => (count / 2).max(COUNT.0),
         b if full && b < LARGE / 4 => (count * 2).min(COUNT.1),
@@ -271,11 +290,26 @@ mod tests {
             });
             HashMap::from([("k".to_owned(), ids.collect())])
         };
-        assert_eq!(next_count(16, 16, &read(1 << 20, 3)), 8);
-        assert_eq!(next_count(16, 16, &read(10, 16)), 32);
-        assert_eq!(next_count(16, 16, &read(10, 15)), 16);
-        assert_eq!(next_count(16, 4, &read(10, 4)), 32, "one of four streams has more");
-        assert_eq!(next_count(COUNT.1, COUNT.1, &read(10, COUNT.1)), COUNT.1);
-        assert_eq!(next_count(1, 1, &read(4 << 20, 1)), 1);
+        assert_eq!(next_count(16, 16, true, &read(1 << 20, 3)), 8);
+        assert_eq!(next_count(16, 16, true, &read(10, 16)), 32);
+        assert_eq!(next_count(16, 16, true, &read(10, 15)), 16);
+        assert_eq!(next_count(16, 4, true, &read(10, 4)), 32, "one of four streams has more");
+        assert_eq!(next_count(COUNT.1, COUNT.1, true, &read(10, COUNT.1)), COUNT.1);
+        assert_eq!(next_count(1, 1, true, &read(4 << 20, 1)), 1);
+        assert_eq!(next_count(4, 1, false, &HashMap::new()), 8, "not all of them were read, and those had nothing");
+    }
+
+    #[test]
+    fn streams_take_turns_where_few_entries_are_read_at_once() {
+        let all: Vec<Stream> = (0..5).map(|n| Stream { node: n.to_string(), epoch: "e".into() }).collect();
+        let mut turn = 0;
+        let mut nodes = |count| {
+            let (some, are_all) = some_of(all.clone(), count, &mut turn);
+            (some.iter().map(|s| s.node.as_str()).collect::<Vec<_>>().join(" "), are_all)
+        };
+        assert_eq!(nodes(2), ("0 1".into(), false));
+        assert_eq!(nodes(2), ("2 3".into(), false));
+        assert_eq!(nodes(2), ("4 0".into(), false));
+        assert_eq!(nodes(5).1, true);
     }
 }

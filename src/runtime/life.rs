@@ -322,6 +322,7 @@ impl Life {
                 hub: Arc::clone(&hub),
                 store: Arc::clone(&store),
                 components: self.components.clone(),
+                max_body: settings.max_body,
             };
             Bus::start(url, settings.bus.clone(), around)
         });

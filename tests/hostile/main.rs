@@ -9,6 +9,7 @@ mod budget;
 mod bystander;
 mod events;
 mod http;
+mod redis;
 mod sockets;
 
 #[path = "../harness/mod.rs"]
