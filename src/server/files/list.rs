@@ -148,6 +148,7 @@ mod tests {
     use super::super::asked::Asked;
     use super::super::rules::Rules;
     use super::*;
+    use crate::server::files::places::Sessions;
 
     #[test]
     fn folders_come_first_by_name_and_what_may_not_be_seen_is_not_there() {
@@ -176,7 +177,7 @@ mod tests {
             max_size: 100,
             git: None,
         };
-        let roots = Roots::new(rules, None, &[], Vec::new());
+        let roots = Roots::new(rules, None, &[], Sessions::default());
         let opened = roots.directory(&Asked::read(top.to_str().unwrap(), None).unwrap()).unwrap();
         let listing = list(&roots, &opened, &top).unwrap();
         let names = |entries: &[Entry]| entries.iter().map(|e| e.name.clone()).collect::<Vec<_>>().join(" ");

@@ -10,12 +10,13 @@ pub mod error;
 pub mod git;
 mod http;
 pub mod list;
+pub mod places;
 pub mod read;
 pub mod roots;
 pub mod rules;
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, watch};
@@ -26,6 +27,7 @@ use self::git::repo::{self, Repository};
 use self::git::{Commit, Git};
 pub use self::http::{is_asked, router, turned_away};
 use self::list::Listing;
+use self::places::{Book, Sessions};
 use self::roots::Roots;
 pub use self::rules::{Rules, SECRETS};
 use super::Counters;
@@ -55,6 +57,7 @@ struct Inner {
     counters: Arc<Counters>,
     home: Option<PathBuf>,
     readers: Arc<Semaphore>,
+    places: Arc<Mutex<Book>>,
 }
 
 /// A file that was read, as an answer that is encoded already, and the memory that it may take.
@@ -81,7 +84,7 @@ impl Files {
         // Usually there is nothing; what cannot be removed harms nobody.
         let _ = std::fs::remove_dir_all(scratch(&settings.borrow()));
         let home = UserDirs::find().map(|user| user.home);
-        Self(Arc::new(Inner { settings, hub, counters, home, readers: Arc::new(Semaphore::new(READERS)) }))
+        Self(Arc::new(Inner { settings, hub, counters, home, readers: Arc::new(Semaphore::new(READERS)), places: Arc::default() }))
     }
 
     /// Whether this client may ask at all: what only one user may read is not for everybody who can connect to loopback,
@@ -125,7 +128,8 @@ impl Files {
             (settings.files.clone(), own.cloned().collect::<Vec<_>>())
         };
         let events = if rules.sessions { self.0.hub.kept() } else { Vec::new() };
-        Roots::new(rules, self.0.home.clone(), &own, events)
+        let sessions = Sessions { events, book: Arc::clone(&self.0.places) };
+        Roots::new(rules, self.0.home.clone(), &own, sessions)
     }
 
     /// Runs work that needs the roots of this moment, which it takes a disk to find, away from the thread that serves.

@@ -1,26 +1,19 @@
 //! The folders that clients may read in, and what is opened in them. All of it blocks.
 
-use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 
 use cap_std::ambient_authority;
 use cap_std::fs::{Dir, Metadata, MetadataExt as _};
-use serde::Deserialize;
-use serde_json::Value;
-use serde_json::value::RawValue;
 
 use super::asked::Asked;
 use super::error::FileError;
+use super::places::Sessions;
 use super::rules::{self, Rules, Secrets};
-use crate::events::model::Event;
 use crate::server::beneath;
-
-/// The most directories of sessions that are looked at; the newest count.
-const SESSIONS: usize = 256;
 
 /// What may be read now; made anew for each question, so that what is asked is what is there now.
 #[derive(Debug)]
@@ -30,8 +23,7 @@ pub struct Roots {
     home: Option<PathBuf>,
     /// What is the monitor's own: token, events. Real paths.
     own: Vec<PathBuf>,
-    /// The newest events, for where sessions run.
-    events: Vec<Arc<Event>>,
+    sessions: Sessions,
     /// The real paths of the roots that the settings name, and of those of sessions, once one has asked.
     settled: OnceLock<Vec<PathBuf>>,
     of_sessions: OnceLock<Vec<PathBuf>>,
@@ -68,10 +60,10 @@ impl Opened<Dir> {
 
 impl Roots {
     /// Of this moment. `home` is the user's, `own` the paths that are the monitor's.
-    pub fn new(rules: Rules, home: Option<PathBuf>, own: &[PathBuf], events: Vec<Arc<Event>>) -> Self {
+    pub fn new(rules: Rules, home: Option<PathBuf>, own: &[PathBuf], sessions: Sessions) -> Self {
         let own = own.iter().filter_map(|path| std::fs::canonicalize(path).ok()).collect();
         let secrets = Secrets::new(&rules.deny);
-        Self { secrets, rules, home, own, events, settled: OnceLock::new(), of_sessions: OnceLock::new() }
+        Self { secrets, rules, home, own, sessions, settled: OnceLock::new(), of_sessions: OnceLock::new() }
     }
 
     /// The rules.
@@ -217,7 +209,7 @@ impl Roots {
         }
         let user = rustix::process::geteuid().as_raw();
         let home = self.home.as_deref().and_then(open).map(|(home, _)| home.real);
-        places(&self.events).into_iter().find_map(|path| {
+        self.sessions.places().into_iter().find_map(|path| {
             let (root, owner) = open(&path)?;
             if !rules::is_of_a_session(&root.real, owner, user, home.as_deref()) {
                 return None;
@@ -242,41 +234,9 @@ fn open(path: &Path) -> Option<(Root, u32)> {
     Some((Root { dir, real }, owner))
 }
 
-/// Where the sessions of these events say that they run, the newest first.
-fn places(events: &[Arc<Event>]) -> Vec<PathBuf> {
-    let mut seen = BTreeSet::new();
-    let said = events.iter().rev().filter_map(|event| said(&event.draft.payload));
-    let plain = said.filter_map(|text| Asked::read(&text, None).ok()).map(|asked| asked.path().to_owned());
-    plain.filter(|path| seen.insert(path.clone())).take(SESSIONS).collect()
-}
-
-/// The working directory that an event names.
-fn said(payload: &str) -> Option<String> {
-    #[derive(Deserialize)]
-    struct Names<'a> {
-        #[serde(default)]
-        cwd: Value,
-        #[serde(default)]
-        working_directory: Value,
-        #[serde(borrow, default)]
-        data: Option<&'a RawValue>,
-    }
-    // An array would count as an object whose members are in order.
-    let read = |text: &str| {
-        let names: Names<'_> = serde_json::from_str(Some(text).filter(|t| t.starts_with('{'))?).ok()?;
-        let [cwd, other] = [names.cwd, names.working_directory].map(|v| v.as_str().map(str::to_owned));
-        Some((cwd.or(other), names.data.map(|d| d.get().to_owned())))
-    };
-    match read(payload)? {
-        (Some(path), _) => Some(path),
-        (None, data) => read(&data?)?.0,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::events::model::Draft;
 
     #[test]
     fn the_home_of_the_user_is_a_root_unless_the_settings_say_no() {
@@ -298,7 +258,7 @@ mod tests {
             git: None,
         };
         let read = |rules: &Rules, path: PathBuf| {
-            let roots = Roots::new(rules.clone(), Some(home.clone()), &[home.join("own")], Vec::new());
+            let roots = Roots::new(rules.clone(), Some(home.clone()), &[home.join("own")], Sessions::default());
             roots.file(&Asked::read(path.to_str().unwrap(), None).unwrap()).map(|f| f.is.len()).map_err(|e| e.code())
         };
         assert_eq!(read(&rules, home.join("a")), Ok(1));
@@ -312,28 +272,5 @@ mod tests {
         assert_eq!(read(&rules, home.join("a")), Err("outside_roots"));
         rules.enabled = false;
         assert_eq!(read(&rules, home.join("a")), Err("files_disabled"));
-    }
-
-    #[test]
-    fn sessions_say_where_they_run() {
-        let event = |payload: &str| {
-            let draft = Draft { name: "n".into(), subtype: String::new(), session: None, payload: payload.into() };
-            Arc::new(Event { seq: 1, accepted: jiff::Timestamp::UNIX_EPOCH, origin: None, draft })
-        };
-        let events: Vec<_> = [
-            r#"{"cwd":"/old","data":{"cwd":"/not"}}"#,
-            r#"{"data":{"working_directory":"/inner"}}"#,
-            r#"{"cwd":null,"working_directory":"/second"}"#,
-            r#"{"cwd":"relative"}"#,
-            r#"{"cwd":"/a/../etc"}"#,
-            r#"{"cwd":7,"data":["/x"]}"#,
-            r#"["/x"]"#,
-            r#"{"cwd":"/old/"}"#,
-            r#"{"cwd":"/new"}"#,
-        ]
-        .map(event)
-        .into();
-        let all: Vec<String> = places(&events).iter().map(|p| p.display().to_string()).collect();
-        assert_eq!(all, ["/new", "/old", "/second", "/inner"]);
     }
 }

@@ -204,6 +204,7 @@ mod tests {
 
     use super::super::super::rules::Rules;
     use super::*;
+    use crate::server::files::places::Sessions;
 
     #[test]
     fn a_repository_must_be_within_the_roots_with_all_that_it_follows() {
@@ -219,7 +220,7 @@ mod tests {
             max_size: 1,
             git: None,
         };
-        let roots = Roots::new(rules, None, &[], Vec::new());
+        let roots = Roots::new(rules, None, &[], Sessions::default());
         let make = |path: &str| {
             fs::create_dir_all(base.join(path).join("objects/info")).unwrap();
             fs::write(base.join(path).join("HEAD"), "ref: refs/heads/main\n").unwrap();
