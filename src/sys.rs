@@ -145,6 +145,24 @@ pub fn split_off() -> io::Result<Option<c_int>> {
     }
 }
 
+/// Lets the C library ask the system for every large block of memory by itself, and so give it back the moment it is freed. Left
+/// alone it learns from the first large block to keep all that are no larger, up to 32 MiB, and as much again at the end of its
+/// heap; large bodies and answers would be seen in the process's memory for ever. Does nothing where the allocator is another one.
+pub fn keep_large_blocks_apart() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    {
+        // mallopt(3): what is at least so large, and how much may stay free at the end of the heap.
+        const M_MMAP_THRESHOLD: (c_int, c_int) = (-3, 256 << 10);
+        const M_TRIM_THRESHOLD: (c_int, c_int) = (-1, 1 << 20);
+        unsafe extern "C" {
+            safe fn mallopt(parameter: c_int, value: c_int) -> c_int;
+        }
+        for (parameter, value) in [M_MMAP_THRESHOLD, M_TRIM_THRESHOLD] {
+            mallopt(parameter, value);
+        }
+    }
+}
+
 /// Gives memory that is free, but lies between what is still in use, back to the system. The C library keeps it by itself,
 /// so that a crowd of clients would be seen in the process's memory long after it has left. Takes about a millisecond for
 /// each 100 MiB; does nothing where the allocator is another one.

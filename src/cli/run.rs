@@ -17,6 +17,7 @@ use crate::runtime::standby::Standby;
 /// # Errors
 /// When it cannot start; the error has the exit code that the manager acts on.
 pub fn run(flags: Run) -> anyhow::Result<Exit> {
+    crate::sys::keep_large_blocks_apart();
     let variables = config::variables();
     let directories = Directories::of_this_user();
     let (settings, provenance) = match config::load(&flags, &variables, &directories) {
