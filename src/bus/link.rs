@@ -6,9 +6,7 @@ use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::streams::{StreamId, StreamRangeReply, StreamReadReply};
-use redis::{
-    AsyncConnectionConfig, Cmd, ErrorKind, FromRedisValue, Pipeline, RedisConnectionInfo, RedisError, cmd,
-};
+use redis::{AsyncConnectionConfig, Cmd, ErrorKind, FromRedisValue, Pipeline, RedisConnectionInfo, RedisError, cmd};
 use tokio::net::TcpStream;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -29,7 +27,9 @@ pub(super) enum Trouble {
     #[error("{0}")]
     Server(String),
     /// An answer of the server is larger than one may be.
-    #[error("{0} sent more than {1} bytes in one answer; if events of other nodes are that large, raise server.max_body")]
+    #[error(
+        "{0} sent more than {1} bytes in one answer; if events of other nodes are that large, raise server.max_body"
+    )]
     TooLarge(String, usize),
     /// Another process publishes under this node's name.
     #[error("another monitor ({0}) publishes as node {1}; give one of them another bus.node")]

@@ -14,7 +14,7 @@ use bytes::{Bytes, BytesMut};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
-use crate::events::model::{Draft, Event};
+use crate::events::model::Event;
 pub use crate::events::shown::Shown;
 use crate::runtime::pulse::{Probe, Pulse};
 
@@ -70,8 +70,8 @@ pub struct Tail {
     pub last_seq: u64,
     /// The events after the one asked for that are in memory, oldest first, as many as were wanted.
     pub events: Vec<Shown>,
-    /// Whether these are all.
-    pub complete: bool,
+    /// The bytes of the first one that was left out; `None` if these are all.
+    pub next: Option<usize>,
 }
 
 /// See the module.
@@ -129,7 +129,7 @@ impl Hub {
         let first = state.ring.front().map_or(u64::MAX, |s| s.seq);
         for event in events.into_iter().filter(|e| e.seq < first).rev() {
             state.last_seq = state.last_seq.max(event.seq);
-            state.bytes += weight(&event);
+            state.bytes += event.weight();
             state.ring.push_front(Arc::new(event));
         }
         state.history = None;
@@ -172,23 +172,23 @@ impl Hub {
         join(&history)
     }
 
-    /// Gives `join` what memory has after `seq`, at most `bytes` of it but at least one event, while no new one can pass:
+    /// Gives `join` what memory has after `seq`, at most `bytes` of it, while no new one can pass:
     /// who has all events up to `seq`, takes these, and becomes a subscriber within `join` if they are all, misses none and
     /// gets none twice, provided that memory reaches back far enough. `join` must not call back into the hub.
     pub fn resume<R>(&self, seq: u64, bytes: usize, join: impl FnOnce(Tail) -> R) -> R {
         let state = lock(&self.state);
         let (oldest, last_seq) = (state.ring.front().map(|s| s.seq), state.last_seq);
         let start = state.ring.partition_point(|s| s.seq <= seq);
-        let (mut events, mut size, mut complete) = (Vec::new(), 0, true);
+        let (mut events, mut size, mut next) = (Vec::new(), 0, None);
         for event in state.ring.range(start..) {
-            size += weight(event);
-            if size > bytes && !events.is_empty() {
-                complete = false;
+            size += event.weight();
+            if size > bytes {
+                next = Some(event.weight());
                 break;
             }
             events.push(Shown::new(Arc::clone(event), self.epoch()));
         }
-        join(Tail { oldest, last_seq, events, complete })
+        join(Tail { oldest, last_seq, events, next })
     }
 
     /// Calls `change` while no new event can pass. `change` must not call back into the hub.
@@ -206,7 +206,7 @@ impl Hub {
         let mut size = 0;
         let fits = state.ring.range(start..).take(count).take_while(|event| {
             let is_first = size == 0;
-            size += weight(event);
+            size += event.weight();
             is_first || size <= bytes
         });
         Some(fits.cloned().collect())
@@ -270,7 +270,7 @@ impl Hub {
             .filter(is_new)
             .map(|event| (Shown::new(Arc::clone(event), self.epoch()), event))
             .map(|(shown, event)| {
-                state.bytes += weight(event);
+                state.bytes += event.weight();
                 state.ring.push_back(Arc::clone(event));
                 shown
             })
@@ -285,17 +285,11 @@ impl Hub {
     }
 }
 
-/// The bytes that count for an event in memory.
-fn weight(event: &Event) -> usize {
-    let Draft { name, subtype, session, payload } = &event.draft;
-    name.len() + subtype.len() + session.as_ref().map_or(0, String::len) + payload.len() + size_of::<Event>()
-}
-
 impl State {
     fn trim(&mut self) {
         while self.ring.len() > self.limits.events || self.bytes > self.limits.bytes {
             let Some(old) = self.ring.pop_front() else { return };
-            self.bytes -= weight(&old);
+            self.bytes -= old.weight();
         }
     }
 
@@ -343,6 +337,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::events::model::Draft;
 
     fn event(seq: u64, payload: &str) -> Event {
         let draft =
@@ -359,7 +354,7 @@ mod tests {
         hub.load("e", (1..=100).map(|n| event(n, r#"{"k":"0123456789"}"#)).collect());
         let state = lock(&hub.state);
         assert!(state.bytes <= 1000 && state.ring.len() > 1, "{} bytes in {}", state.bytes, state.ring.len());
-        assert_eq!(state.ring.iter().map(|e| weight(e)).sum::<usize>(), state.bytes);
+        assert_eq!(state.ring.iter().map(|e| e.weight()).sum::<usize>(), state.bytes);
     }
 
     #[tokio::test]

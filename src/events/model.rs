@@ -52,3 +52,11 @@ pub struct Event {
     /// What it says.
     pub draft: Draft,
 }
+
+impl Event {
+    /// The bytes that count for it in memory.
+    pub fn weight(&self) -> usize {
+        let Draft { name, subtype, session, payload } = &self.draft;
+        name.len() + subtype.len() + session.as_ref().map_or(0, String::len) + payload.len() + size_of::<Self>()
+    }
+}

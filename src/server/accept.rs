@@ -15,6 +15,7 @@ use tokio::sync::{Notify, watch};
 use super::io::ClientIo;
 use super::site::Site;
 use super::stream::{Ends, Listener, Stream};
+use super::tide::Tide;
 use crate::config::Settings;
 use crate::runtime::components::State;
 use crate::runtime::pulse::Probe;
@@ -29,6 +30,8 @@ const PAUSE: Duration = Duration::from_millis(200);
 const MAX_REFUSALS: usize = 64;
 /// That moment.
 const REFUSAL_DEADLINE: Duration = Duration::from_secs(1);
+/// So many connections are a crowd, after which memory is given back.
+const CROWD: usize = 64;
 /// The most bytes of a request's head.
 const MAX_HEAD: usize = 64 << 10;
 
@@ -59,18 +62,24 @@ pub enum Phase {
 }
 
 /// The number of open connections, of any kind.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Open {
-    count: AtomicUsize,
+    count: Tide,
     refusing: AtomicUsize,
     /// Told whenever one closes.
     pub closed: Notify,
 }
 
+impl Default for Open {
+    fn default() -> Self {
+        Self { count: Tide::new(CROWD), refusing: AtomicUsize::new(0), closed: Notify::new() }
+    }
+}
+
 impl Open {
     /// How many there are.
     pub fn count(&self) -> usize {
-        self.count.load(Ordering::Acquire)
+        self.count.level()
     }
 }
 
@@ -111,7 +120,7 @@ impl Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        self.open.count.fetch_sub(1, Ordering::AcqRel);
+        self.open.count.fall(1);
         self.open.closed.notify_waiters();
     }
 }
@@ -187,7 +196,7 @@ fn admit(stream: Stream, site: &Arc<Site>, open: &Arc<Open>, phase: &watch::Rece
         return turn_away(stream, open, FULL);
     }
     stream.tune();
-    open.count.fetch_add(1, Ordering::AcqRel);
+    open.count.rise(1);
     let connection = Arc::new(Connection {
         ends,
         pair,

@@ -28,6 +28,7 @@ pub mod spooled;
 pub mod sse;
 pub mod stats;
 pub mod stream;
+pub mod tide;
 
 use std::fmt;
 use std::sync::Arc;

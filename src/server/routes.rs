@@ -277,7 +277,7 @@ fn remembered(kept: &[Arc<Event>], wanted: &Wanted) -> Page {
     let mut fit = kept.iter().filter(|e| e.seq > wanted.after && wanted.filter.fits(e));
     let events = fit.by_ref().take(wanted.limit).map(|e| Event::clone(e)).collect();
     let oldest_seq = kept.first().map_or(last_seq + 1, |e| e.seq);
-    Page { events, last_seq, oldest_seq, complete: fit.next().is_none(), damaged: 0 }
+    Page { events, last_seq, oldest_seq, complete: fit.next().is_none(), damaged: 0, next: None }
 }
 
 /// Payloads are JSON already and go out as they are. `next` is what to pass as `after` to go on: where more
@@ -352,7 +352,14 @@ mod tests {
     fn a_page_is_json_and_says_where_to_go_on() {
         let draft = Draft { name: "a\"b".into(), subtype: "x".into(), session: None, payload: r#"{"k":[1]}"#.into() };
         let event = |seq| Event { seq, accepted: jiff::Timestamp::UNIX_EPOCH, origin: None, draft: draft.clone() };
-        let page = Page { events: vec![event(3), event(4)], last_seq: 9, oldest_seq: 1, complete: false, damaged: 0 };
+        let page = Page {
+            events: vec![event(3), event(4)],
+            last_seq: 9,
+            oldest_seq: 1,
+            complete: false,
+            damaged: 0,
+            next: None,
+        };
         let value: serde_json::Value = serde_json::from_str(&render(&page, 2, "e", "store")).unwrap();
         assert_eq!((&value["next"], &value["events"][0]["payload"]["k"][0]), (&json!(4), &json!(1)));
         assert_eq!((&value["events"][1]["id"], &value["events"][1]["name"]), (&json!("e-4"), &json!("a\"b")));

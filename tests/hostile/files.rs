@@ -30,7 +30,11 @@ fn large_events_are_read_once_for_where_sessions_run() {
     let first = ask();
     let mut later: Vec<Duration> = (0..30).map(|_| ask()).collect();
     let median = Duration::from_secs_f64(percentile(&mut later, 50) / 1000.0);
-    figure("file_first", format!("{:.1}", first.as_secs_f64() * 1000.0), "ms for the first question behind 6 MB of events");
+    figure(
+        "file_first",
+        format!("{:.1}", first.as_secs_f64() * 1000.0),
+        "ms for the first question behind 6 MB of events",
+    );
     figure("file_later", format!("{:.1}", median.as_secs_f64() * 1000.0), "ms for each later one (median)");
     // Reading them again takes as long again each time.
     assert!(median * 4 < first, "{median:?} each, the first {first:?}");

@@ -8,7 +8,9 @@ mod browser;
 mod budget;
 mod bystander;
 mod events;
+mod files;
 mod http;
+mod past;
 mod redis;
 mod sockets;
 

@@ -14,9 +14,11 @@ use crate::{PATIENCE, Victim};
 /// How long each attack lasts: several connections, each of which may last some seconds.
 const ATTACK: Duration = Duration::from_secs(6);
 
-/// Answers every question of every connection with `start` and then `more`, again and again.
+/// Closes every connection until it attacks; then it answers every question of every one with `start` and then `more`, again
+/// and again.
 struct Redis {
     port: u16,
+    attacks: Arc<AtomicBool>,
     over: Arc<AtomicBool>,
     connections: Arc<AtomicU64>,
     sent: Arc<AtomicU64>,
@@ -27,21 +29,25 @@ impl Redis {
     fn start(start: &'static [u8], more: Vec<u8>) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
-        let over = Arc::<AtomicBool>::default();
+        let (over, attacks) = (Arc::<AtomicBool>::default(), Arc::<AtomicBool>::default());
         let (connections, sent) = (Arc::<AtomicU64>::default(), Arc::<AtomicU64>::default());
-        let (ends, counts, sums) = (Arc::clone(&over), Arc::clone(&connections), Arc::clone(&sent));
+        let (ends, begins, counts, sums) =
+            (Arc::clone(&over), Arc::clone(&attacks), Arc::clone(&connections), Arc::clone(&sent));
         let accepting = std::thread::spawn(move || {
             let more = Arc::new(more);
             while let Ok((stream, _)) = listener.accept() {
                 if ends.load(Ordering::Acquire) {
                     return;
                 }
+                if !begins.load(Ordering::Acquire) {
+                    continue;
+                }
                 let (more, sums) = (Arc::clone(&more), Arc::clone(&sums));
                 counts.fetch_add(1, Ordering::AcqRel);
                 std::thread::spawn(move || flood(stream, start, &more, &sums));
             }
         });
-        Self { port, over, connections, sent, accepting }
+        Self { port, attacks, over, connections, sent, accepting }
     }
 
     /// No connection is taken any more; how many there were, and how many bytes were sent.
@@ -70,6 +76,7 @@ fn attack(name: &'static str, start: &'static [u8], more: &[u8]) {
     let redis = Redis::start(start, more.repeat((64 << 10) / more.len()));
     let victim = Victim::new(&[&format!("bus.url=redis://127.0.0.1:{}", redis.port)]);
     let bystander = Bystander::beside(name, victim.port, victim.pid());
+    redis.attacks.store(true, Ordering::Release);
     std::thread::sleep(ATTACK);
     eventually(PATIENCE, "the bus to say what is wrong", || {
         let bus = http::get(victim.port, "/health").unwrap().json()["components"]["bus"].clone();

@@ -42,8 +42,8 @@ use self::index::Indexer;
 use self::journal::{Journal, Segments, Unusable};
 use self::keys::Recent;
 use self::queue::{Queue, Request};
-use self::reader::Reader;
 pub use self::reader::{Filter, Page, Place};
+use self::reader::{Portion, Reader};
 use self::retention::Limits;
 use super::model::{Draft, Event, Origin};
 use crate::runtime::components::Components;
@@ -55,6 +55,9 @@ const NAME: &str = "store";
 const INDEXER: &str = "indexer";
 /// The stack of each of the two threads.
 const STACK: usize = 512 << 10;
+
+/// The most events of a piece.
+const PIECE: usize = 256;
 
 /// Where the events are kept, and how many of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -275,9 +278,22 @@ impl Store {
     ///
     /// [`StoreError::Read`] or [`StoreError::Closed`].
     pub async fn after(&self, seq: u64, limit: usize, filter: &Filter) -> Result<Page, StoreError> {
+        self.read(seq, Portion::page(limit), filter).await
+    }
+
+    /// The same, at most so many bytes of them: none where the first one is larger by itself. [`Page::next`] says how large it is.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::after`].
+    pub async fn within(&self, seq: u64, bytes: usize, filter: &Filter) -> Result<Page, StoreError> {
+        self.read(seq, Portion { events: PIECE, bytes, at_least_one: false }, filter).await
+    }
+
+    async fn read(&self, seq: u64, portion: Portion, filter: &Filter) -> Result<Page, StoreError> {
         let (reader, filter) = (Arc::clone(&self.reader), filter.clone());
         let known = self.writer.is_some().then(|| self.last_seq());
-        let page = self.met(blocking(move || reader.after(seq, limit, &filter, known)).await)?;
+        let page = self.met(blocking(move || reader.after(seq, portion, &filter, known)).await)?;
         if known.is_none() {
             self.shared.last.fetch_max(page.last_seq, Ordering::AcqRel);
         }

@@ -16,6 +16,24 @@ use crate::events::model::{Draft, Event, Origin};
 /// The most bytes of events read at once; a single larger event is still read.
 const PAGE_BYTES: usize = 8 << 20;
 
+/// How much is read at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Portion {
+    /// The most events.
+    pub events: usize,
+    /// The most bytes of them.
+    pub bytes: usize,
+    /// Whether the first one is read however large it is.
+    pub at_least_one: bool,
+}
+
+impl Portion {
+    /// A page of so many events.
+    pub(super) fn page(events: usize) -> Self {
+        Self { events, bytes: PAGE_BYTES, at_least_one: true }
+    }
+}
+
 /// What an event is made of; a database of an older version, that could not be changed yet, knows of no other nodes.
 fn columns(conn: &Connection) -> rusqlite::Result<&'static str> {
     Ok(match schema::has_nodes(conn)? {
@@ -98,6 +116,8 @@ pub struct Page {
     pub complete: bool,
     /// How many among these were damaged, and are left out.
     pub damaged: u64,
+    /// The bytes of the first event that was left out for want of room.
+    pub next: Option<usize>,
 }
 
 #[derive(Debug)]
@@ -170,7 +190,7 @@ impl Reader {
     pub(super) fn after(
         &self,
         seq: u64,
-        limit: usize,
+        portion: Portion,
         filter: &Filter,
         known: Option<u64>,
     ) -> Result<Page, StoreError> {
@@ -209,7 +229,7 @@ impl Reader {
         // Without a limit: how many rows make a page depends on how many of them are damaged.
         sql.push_str(" ORDER BY seq");
 
-        let mut page = Gather { limit, ..Gather::default() };
+        let mut page = Gather::new(portion);
         {
             let mut statement = tx.prepare_cached(&sql)?;
             let mut rows = statement.query(values.as_slice())?;
@@ -243,7 +263,9 @@ impl Reader {
             first.map_err(|e| self.broken(e))?;
         }
         let oldest_seq = oldest_seq.unwrap_or(last_seq + 1);
-        Ok(Page { events: page.events, last_seq, oldest_seq, complete: page.complete, damaged: page.damaged })
+        let Gather { events, complete, damaged, damaged_since, next, .. } = page;
+        let damaged = if complete { damaged + damaged_since } else { damaged };
+        Ok(Page { events, last_seq, oldest_seq, complete, damaged, next })
     }
 
     pub(super) fn latest(&self, count: usize, known: Option<u64>) -> Result<Vec<Event>, StoreError> {
@@ -305,30 +327,38 @@ impl Reader {
 
 /// A page while it fills.
 struct Gather {
-    limit: usize,
+    portion: Portion,
     events: Vec<Event>,
     bytes: usize,
     complete: bool,
+    /// Up to the last event that was taken, ...
     damaged: u64,
-}
-
-impl Default for Gather {
-    fn default() -> Self {
-        Self { limit: 0, events: Vec::new(), bytes: 0, complete: true, damaged: 0 }
-    }
+    /// ... and after it: a page that ends there meets them again.
+    damaged_since: u64,
+    next: Option<usize>,
 }
 
 impl Gather {
+    fn new(portion: Portion) -> Self {
+        Self { portion, events: Vec::new(), bytes: 0, complete: true, damaged: 0, damaged_since: 0, next: None }
+    }
+
     /// Takes the event, if there is one, and if the page has room for it; false if it is full.
     fn offer(&mut self, event: impl FnOnce() -> Option<Event>) -> bool {
-        self.complete = self.events.len() < self.limit && self.bytes < PAGE_BYTES;
+        self.complete = self.events.len() < self.portion.events;
         if self.complete {
-            match event() {
-                Some(event) => {
-                    self.bytes += event.draft.payload.len();
-                    self.events.push(event);
-                }
-                None => self.damaged += 1,
+            let Some(event) = event() else {
+                self.damaged_since += 1;
+                return true;
+            };
+            let size = event.weight();
+            let is_forced = self.portion.at_least_one && self.events.is_empty();
+            if self.bytes + size > self.portion.bytes && !is_forced {
+                (self.complete, self.next) = (false, Some(size));
+            } else {
+                self.bytes += size;
+                self.damaged += std::mem::take(&mut self.damaged_since);
+                self.events.push(event);
             }
         }
         self.complete

@@ -84,7 +84,14 @@ impl Files {
         // Usually there is nothing; what cannot be removed harms nobody.
         let _ = std::fs::remove_dir_all(scratch(&settings.borrow()));
         let home = UserDirs::find().map(|user| user.home);
-        Self(Arc::new(Inner { settings, hub, counters, home, readers: Arc::new(Semaphore::new(READERS)), places: Arc::default() }))
+        Self(Arc::new(Inner {
+            settings,
+            hub,
+            counters,
+            home,
+            readers: Arc::new(Semaphore::new(READERS)),
+            places: Arc::default(),
+        }))
     }
 
     /// Whether this client may ask at all: what only one user may read is not for everybody who can connect to loopback,

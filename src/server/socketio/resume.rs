@@ -2,7 +2,8 @@
 //! then all new ones.
 //!
 //! A task for each such client sends the past in pieces, each when the client has taken the one before, so that it holds
-//! up nobody and its backlog stays small however much it missed. It reads from the hub's memory as soon as that reaches
+//! up nobody and its backlog stays small however much it missed. What is larger than a piece by itself waits for
+//! [room](crate::server::room) before it is read. It reads from the hub's memory as soon as that reaches
 //! back far enough, from the store before. The last piece goes out while the hub passes nothing on, and with it the
 //! client is told how it went and becomes a live one: between the two there is room neither for a gap nor for a double.
 
@@ -16,11 +17,8 @@ use super::outgoing::{Outgoing, Piece};
 use super::session::{Feed, Session};
 use crate::events::hub::{Shown, Tail};
 use crate::events::store::Filter;
+use crate::server::room::Share;
 
-/// The most bytes of the past sent at once.
-const PIECE_BYTES: usize = 128 << 10;
-/// The most events read from the store at once.
-const PAGE: usize = 256;
 /// The event that ends it.
 const RESUMED: &str = "resumed";
 
@@ -60,6 +58,8 @@ enum Step {
     Over,
     /// A piece was sent.
     More,
+    /// The next event has so many bytes, and needs room.
+    Room(usize),
     /// Memory does not reach back to where the client is.
     Read,
 }
@@ -72,16 +72,20 @@ pub(super) async fn run(sio: Arc<SocketIo>, session: Arc<Session>, task: u64, wi
         && wish.last_seq <= store.last_seq().max(sio.source.hub.last_seq());
     let from = if known { wish.last_seq } else { 0 };
     let mut at = Progress { from, cursor: from, sent: 0, missed: 0, read: false };
+    let mut share = Share::default();
     while session.drained(task).await {
-        match from_memory(&sio, &session, task, &mut at) {
+        let mut wanted = None;
+        match from_memory(&sio, &session, task, &mut at, &mut share) {
             Step::Over => return,
             Step::More => {}
-            Step::Read => match store.after(at.cursor, PAGE, &Filter::default()).await {
+            Step::Room(size) => wanted = Some(size),
+            Step::Read => match store.within(at.cursor, share.bytes, &Filter::default()).await {
                 Ok(page) => {
                     at.skip_to(page.oldest_seq);
                     at.missed += page.damaged;
                     let events: Vec<Shown> = page.events.into_iter().map(|e| Shown::new(e, store.epoch())).collect();
-                    if !from_store(&sio, &session, task, &mut at, &events).await {
+                    wanted = page.next.filter(|_| events.is_empty());
+                    if !events.is_empty() && !from_store(&sio, &session, task, &mut at, &events, &mut share).await {
                         return;
                     }
                     if page.complete {
@@ -94,6 +98,14 @@ pub(super) async fn run(sio: Arc<SocketIo>, session: Arc<Session>, task: u64, wi
                     at.give_up(&sio);
                 }
             },
+        }
+        if let Some(size) = wanted {
+            // Nobody waits with room of its own.
+            drop(std::mem::take(&mut share));
+            tokio::select! {
+                turn = Share::of(size) => share = turn,
+                () = session.is_over_for(task) => return,
+            }
         }
         tokio::task::yield_now().await;
     }
@@ -121,56 +133,54 @@ impl Progress {
 }
 
 /// Sends what memory has after the cursor, a piece at most; with the last piece the client becomes a live one.
-fn from_memory(sio: &Arc<SocketIo>, session: &Arc<Session>, task: u64, at: &mut Progress) -> Step {
-    sio.source.hub.resume(at.cursor, PIECE_BYTES, |tail: Tail| {
+fn from_memory(sio: &Arc<SocketIo>, session: &Arc<Session>, task: u64, at: &mut Progress, share: &mut Share) -> Step {
+    sio.source.hub.resume(at.cursor, share.bytes, |tail: Tail| {
         let reaches = tail.oldest.is_some_and(|oldest| oldest <= at.cursor + 1);
         // What the store had is sent; what it gets from now on has not been through the hub yet.
         let is_at_the_end = at.read && tail.last_seq <= at.cursor;
         if !reaches && !is_at_the_end {
             return Step::Read;
         }
+        if let (true, Some(size)) = (tail.events.is_empty(), tail.next) {
+            return Step::Room(size);
+        }
         at.sent(&tail.events);
         let mut out = sio.chosen(session, tail.events.iter()).into_packets();
-        let then = if tail.complete {
+        let is_last = tail.next.is_none();
+        let then = if is_last {
             out.push(resumed(at, sio.source.store.epoch()));
             Feed::After(at.cursor)
         } else {
             Feed::Past(task)
         };
-        match session.push_past(task, &Outgoing::packets(out), then, Instant::now()) {
+        let Share { room, .. } = std::mem::take(share);
+        match session.push_past(task, &Outgoing::packets(out), room, then, Instant::now()) {
             None => return Step::Over,
             Some(result) => sio.sent(session, result),
         }
-        if tail.complete { Step::Over } else { Step::More }
+        if is_last { Step::Over } else { Step::More }
     })
 }
 
-/// Sends a page of the store in pieces; false when the client is gone.
+/// Sends a piece of the store; false when the client is gone.
 async fn from_store(
     sio: &Arc<SocketIo>,
     session: &Arc<Session>,
     task: u64,
     at: &mut Progress,
     events: &[Shown],
+    share: &mut Share,
 ) -> bool {
-    let mut rest = events;
-    while !rest.is_empty() {
-        let mut bytes = 0;
-        let fits = rest.iter().take_while(|e| {
-            bytes += e.len();
-            bytes <= PIECE_BYTES
-        });
-        let (piece, later) = rest.split_at(fits.count().max(1));
-        if !session.drained(task).await {
-            return false;
-        }
-        at.sent(piece);
-        let out = sio.chosen(session, piece.iter());
-        match session.push_past(task, &out, Feed::Past(task), Instant::now()) {
-            None => return false,
-            Some(result) => sio.sent(session, result),
-        }
-        rest = later;
+    // While it was read, something else may have been sent.
+    if !session.drained(task).await {
+        return false;
+    }
+    at.sent(events);
+    let out = sio.chosen(session, events.iter());
+    let Share { room, .. } = std::mem::take(share);
+    match session.push_past(task, &out, room, Feed::Past(task), Instant::now()) {
+        None => return false,
+        Some(result) => sio.sent(session, result),
     }
     true
 }

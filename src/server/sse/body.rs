@@ -20,6 +20,7 @@ use super::{Next, Reader, Streams};
 use crate::events::hub::Shown;
 use crate::events::store::{Page, StoreError};
 use crate::server::accept::Connection;
+use crate::server::room::Share;
 use crate::server::socketio::registry::Slot;
 use crate::server::socketio::sid::Sid;
 
@@ -27,12 +28,16 @@ use crate::server::socketio::sid::Sid;
 const BEAT: Duration = Duration::from_secs(15);
 /// How long a reader waits before it comes back, in milliseconds.
 const RETRY: u32 = 1000;
-/// The most bytes of the past taken from memory at once.
-const PIECE_BYTES: usize = 128 << 10;
-/// The most events read from the store at once, and how many the first time, when it is not known how large they are.
-const PAGES: (usize, usize) = (256, 4);
 
-type Reading = Pin<Box<dyn Future<Output = Result<Page, StoreError>> + Send>>;
+/// What a reader waits for.
+type Awaited = Pin<Box<dyn Future<Output = Come> + Send>>;
+
+enum Come {
+    /// A piece of the store.
+    Page(Result<Page, StoreError>),
+    /// Room for an event that is larger than a piece.
+    Share(Share),
+}
 
 /// Why there is something that a reader asked for and does not get.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,9 +75,9 @@ pub struct Body {
     /// What it asked for says nothing here, which it is to be told first.
     why: Option<Why>,
     ready: VecDeque<Bytes>,
-    reading: Option<Reading>,
-    /// How many events are read from the store next.
-    page: usize,
+    awaited: Option<Awaited>,
+    /// How much of the past may be taken next.
+    share: Share,
     beat: Pin<Box<Sleep>>,
     over: bool,
     connection: Arc<Connection>,
@@ -105,8 +110,8 @@ impl Body {
             told: cursor,
             why,
             ready: VecDeque::from([first.into()]),
-            reading: None,
-            page: PAGES.1,
+            awaited: None,
+            share: Share::default(),
             beat: Box::pin(sleep_until(Instant::now() + BEAT)),
             over: false,
             connection,
@@ -153,40 +158,51 @@ impl Body {
         self.move_to(to);
     }
 
-    /// Takes what the hub's memory has; false when it does not reach back so far.
-    fn take_from_memory(&mut self) -> bool {
-        let tail = self.streams.hub.resume(self.cursor, PIECE_BYTES, |tail| tail);
+    /// Takes what the hub's memory has; else it reads the store, where that does not reach back so far.
+    fn take_from_memory(&mut self) {
+        let tail = self.streams.hub.resume(self.cursor, self.share.bytes, |tail| tail);
         if tail.oldest.is_none_or(|oldest| oldest > self.cursor + 1) {
-            return false;
+            return self.read();
         }
         self.take_all(&tail.events);
-        if tail.complete {
-            self.move_to(tail.last_seq.max(self.cursor));
+        match tail.next {
+            Some(size) if tail.events.is_empty() => self.wait_for_room(size),
+            Some(_) => {}
+            None => self.move_to(tail.last_seq.max(self.cursor)),
         }
-        true
     }
 
     fn take_all(&mut self, events: &[Shown]) {
+        // Of a share that nothing came of, since the event has gone, nothing is kept.
+        let Share { room, .. } = std::mem::take(&mut self.share);
         if !events.is_empty() {
-            self.take(&Chunk::new(events, self.streams.store.epoch()));
+            self.take(&Chunk::new(events, self.streams.store.epoch(), room));
         }
     }
 
-    fn read(&self) -> Reading {
+    fn read(&mut self) {
         let (store, filter) = (Arc::clone(&self.streams.store), self.reader.filter.clone());
-        let (after, page) = (self.cursor, self.page);
-        Box::pin(async move { store.after(after, page, &filter).await })
+        let (after, bytes) = (self.cursor, self.share.bytes);
+        self.awaited = Some(Box::pin(async move { Come::Page(store.within(after, bytes, &filter).await) }));
+    }
+
+    fn wait_for_room(&mut self, size: usize) {
+        // Nobody waits with room of its own.
+        self.share = Share::default();
+        self.awaited = Some(Box::pin(async move { Come::Share(Share::of(size).await) }));
     }
 
     fn took(&mut self, page: Result<Page, StoreError>) {
         match page {
             Ok(page) => {
                 self.skip_to(page.oldest_seq, Why::Pruned);
-                self.page = next_page(page.events.iter().map(|e| e.draft.payload.len()));
                 let epoch = self.streams.store.epoch().to_owned();
                 let events: Vec<Shown> = page.events.into_iter().map(|e| Shown::new(e, &epoch)).collect();
                 let from = self.cursor;
                 self.take_all(&events);
+                if let (true, Some(size)) = (events.is_empty(), page.next) {
+                    self.wait_for_room(size);
+                }
                 if page.complete {
                     // All up to here was looked at, also what the filter kept back.
                     self.move_to(page.last_seq.max(self.cursor));
@@ -196,6 +212,7 @@ impl Body {
                 }
             }
             Err(error) => {
+                self.share = Share::default();
                 tracing::warn!(%error, client = %self.reader.sid, "a stream's reader cannot be sent all that it missed");
                 let oldest = self.streams.hub.resume(0, 0, |tail| tail.oldest.unwrap_or(tail.last_seq + 1));
                 self.skip_to(oldest, Why::Unreadable);
@@ -211,15 +228,6 @@ impl Body {
             String::new()
         };
         self.put(format!(":\n{mark}\n").into());
-    }
-}
-
-/// As many events as fit into a piece if they are as large as these: what is read waits in memory for its reader.
-fn next_page(sizes: impl ExactSizeIterator<Item = usize>) -> usize {
-    let count = sizes.len();
-    match sizes.sum::<usize>() {
-        0 => PAGES.0,
-        bytes => (PIECE_BYTES * count / bytes).clamp(1, PAGES.0),
     }
 }
 
@@ -246,14 +254,17 @@ impl hyper::body::Body for Body {
                 this.over = true;
                 continue;
             }
-            if let Some(reading) = &mut this.reading {
-                if let Poll::Ready(page) = reading.as_mut().poll(cx) {
-                    this.reading = None;
-                    this.took(page);
+            if let Some(awaited) = &mut this.awaited {
+                if let Poll::Ready(come) = awaited.as_mut().poll(cx) {
+                    this.awaited = None;
+                    match come {
+                        Come::Page(page) => this.took(page),
+                        Come::Share(share) => this.share = share,
+                    }
                     continue;
                 }
             } else if this.why.is_some() {
-                this.reading = Some(this.read());
+                this.read();
                 continue;
             } else {
                 match next {
@@ -262,9 +273,7 @@ impl hyper::body::Body for Body {
                         continue;
                     }
                     Next::Behind => {
-                        if !this.take_from_memory() {
-                            this.reading = Some(this.read());
-                        }
+                        this.take_from_memory();
                         continue;
                     }
                     Next::Nothing | Next::Over(_) => {}
@@ -286,19 +295,5 @@ impl Drop for Body {
             self.streams.counters.stalled.fetch_add(1, Ordering::Relaxed);
             tracing::info!(client = %self.reader.sid, reason = "the client takes nothing", "client cut off");
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pages_are_as_large_as_a_piece() {
-        assert_eq!(next_page([].into_iter()), 256);
-        assert_eq!(next_page([100; 4].into_iter()), 256);
-        assert_eq!(next_page([1 << 10; 4].into_iter()), 128);
-        assert_eq!(next_page([16 << 10; 256].into_iter()), 8);
-        assert_eq!(next_page([2 << 20, 1].into_iter()), 1);
     }
 }

@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::events::hub::Shown;
 use crate::events::model::Event;
 use crate::events::store::Filter;
+use crate::server::room::Room;
 
 /// Events that went out together.
 #[derive(Debug)]
@@ -24,8 +25,9 @@ struct Placed {
 }
 
 impl Chunk {
-    /// These, of the store that `epoch` names; in the order of their numbers, and at least one.
-    pub fn new(events: &[Shown], epoch: &str) -> Self {
+    /// These, of the store that `epoch` names; in the order of their numbers, and at least one. The room is held as long as any
+    /// of the text is.
+    pub fn new(events: &[Shown], epoch: &str, room: Room) -> Self {
         let size = events.iter().map(|e| e.len() + epoch.len() + 64).sum();
         let mut bytes = BytesMut::with_capacity(size);
         let place = |shown: &Shown| {
@@ -33,7 +35,7 @@ impl Chunk {
             Placed { event: Arc::clone(shown.event()), end: bytes.len() }
         };
         let events = events.iter().map(place).collect();
-        Self { events, bytes: bytes.freeze() }
+        Self { events, bytes: room.held_by(bytes) }
     }
 
     /// The number of the last event.
@@ -118,18 +120,19 @@ mod tests {
 
     #[test]
     fn an_event_is_its_id_its_name_and_its_payload() {
-        let chunk = Chunk::new(&[shown(7, "tool_event", "s")], "e");
+        let chunk = Chunk::new(&[shown(7, "tool_event", "s")], "e", Room::default());
         let (_, told) = text(&chunk, 0, &Filter::default());
         let payload = r#"{"a":"x\ny","id":"e-7","seq":7}"#;
         assert_eq!(told, format!("id: e-7\nevent: tool_event\ndata: {payload}\n\n"));
-        let (_, told) = text(&Chunk::new(&[shown(8, "a\r\nid: e-1", "s")], "e"), 0, &Filter::default());
+        let (_, told) =
+            text(&Chunk::new(&[shown(8, "a\r\nid: e-1", "s")], "e", Room::default()), 0, &Filter::default());
         assert!(told.starts_with("id: e-8\nevent: a  id: e-1\ndata: {"), "{told}");
     }
 
     #[test]
     fn what_goes_out_is_shared_and_only_gaps_cut_it() {
         let events = [shown(3, "x", "a"), shown(4, "y", "a"), shown(5, "x", "b"), shown(6, "x", "a")];
-        let chunk = Chunk::new(&events, "e");
+        let chunk = Chunk::new(&events, "e", Room::default());
         let (all, last) = chunk.after(0, &Filter::default());
         assert_eq!((all.len(), all[0].as_ptr(), last), (1, chunk.bytes.as_ptr(), Some(6)));
         let (_, last) = chunk.after(0, &Filter { session: Some("b".into()), ..Filter::default() });

@@ -29,6 +29,7 @@ use self::ask::Ask;
 use self::chunk::Chunk;
 use super::accept::Connection;
 use super::answer::Refusal;
+use super::room::Room;
 use super::routes::App;
 use super::socketio::polling::too_many_clients;
 use super::socketio::sid::Sid;
@@ -209,7 +210,7 @@ impl Outlet for Streams {
         if self.count() == 0 {
             return;
         }
-        let chunk = Chunk::new(events, self.store.epoch());
+        let chunk = Chunk::new(events, self.store.epoch(), Room::default());
         let mut state = self.lock();
         state.last = last.seq;
         state.bytes += chunk.len();

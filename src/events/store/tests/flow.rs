@@ -120,7 +120,12 @@ async fn a_page_of_large_events_is_cut_and_says_so() {
         store.append(draft(&large)).await.unwrap();
     }
     let page = store.after(0, 100, &Filter::default()).await.unwrap();
-    assert_eq!((page.events.len(), page.complete), (2, false));
+    assert_eq!((page.events.len(), page.complete), (1, false));
+    let within = async |bytes| store.within(1, bytes, &Filter::default()).await.unwrap();
+    let next = within(64 << 10).await.next.unwrap();
+    assert!(next > large.len() && within(next - 1).await.events.is_empty(), "it says how large the next one is");
+    let page = within(next).await;
+    assert_eq!((page.events.len(), page.complete, page.next.is_some()), (1, false, true));
     assert_eq!(store.latest(100).await.unwrap().iter().map(|e| e.seq).collect::<Vec<_>>(), [3]);
     assert_eq!(all(&store).await.len(), 3);
     close(&store);
