@@ -13,7 +13,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// What a line counts for besides its bytes: about the most memory that the value in it takes. Payloads have no line breaks.
-const VALUE: usize = 256;
+const VALUE: usize = 512;
 /// The most bytes read before others have a turn.
 const TURN: usize = 64 << 10;
 
@@ -131,7 +131,7 @@ mod tests {
     #[tokio::test]
     async fn a_small_value_counts_for_what_it_takes() {
         let values = b"*1\r\n_\r\n".repeat(1000);
-        assert!(read(&values, &Allowance::new(100_000)).await.is_err());
-        assert!(read(&values, &Allowance::new(600_000)).await.is_ok());
+        assert!(read(&values, &Allowance::new(600_000)).await.is_err());
+        assert!(read(&values, &Allowance::new(1_100_000)).await.is_ok());
     }
 }

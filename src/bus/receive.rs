@@ -310,6 +310,6 @@ mod tests {
         assert_eq!(nodes(2), ("0 1".into(), false));
         assert_eq!(nodes(2), ("2 3".into(), false));
         assert_eq!(nodes(2), ("4 0".into(), false));
-        assert_eq!(nodes(5).1, true);
+        assert!(nodes(5).1);
     }
 }
