@@ -54,7 +54,7 @@ until_true() { # until_true SECONDS COMMAND...: whether it succeeds in time
 # Loopback is nobody's proxy, whatever the environment says.
 ask() { curl --silent --noproxy '*' --max-time 2 "$@"; }
 # What /health says of a field; empty if nobody answers.
-health() { ask $url/health | sed -n "s/.*\"$1\": *\"\{0,1\}\([^\",}]*\).*/\1/p"; }
+health() { ask "$url/health" | sed -n "s/.*\"$1\": *\"\{0,1\}\([^\",}]*\).*/\1/p"; }
 domain() {
     for domain in "gui/$(id -u)" "user/$(id -u)"; do
         if launchctl print "$domain/$label" >/dev/null 2>&1; then
@@ -70,7 +70,7 @@ other() { now=$(health instance_id) && [ -n "$now" ] && [ "$now" != "$1" ] && [ 
 same_pid() { [ -n "$(health pid)" ] && [ "$(health pid)" = "$(printed pid)" ]; }
 runs_more_than() { [ "$(printed runs)" -gt "$1" ]; }
 not_running() { [ "$(printed state)" != running ]; }
-refused() { ! ask $url/health >/dev/null; }
+refused() { ! ask "$url/health" >/dev/null; }
 exit_code() { # exit_code NUMBER COMMAND...
     wanted=$1
     shift
@@ -87,12 +87,12 @@ not() { ! "$@"; }
 many_connections() {
     readers=
     for _ in $(seq 300); do
-        sleep 8 | nc 127.0.0.1 $port >/dev/null 2>&1 &
+        sleep 8 | nc 127.0.0.1 "$port" >/dev/null 2>&1 &
         readers="$readers $!"
     done
     sleep 3
     answered=1
-    ask $url/health >/dev/null && answered=0
+    ask "$url/health" >/dev/null && answered=0
     # shellcheck disable=SC2086 # a list of numbers
     kill $readers 2>/dev/null
     wait
@@ -104,7 +104,7 @@ no_files() {
 
 # shellcheck disable=SC2317 # called by the trap
 clean_up() {
-    "$monitor" uninstall --user --port $port --purge >/dev/null 2>&1
+    "$monitor" uninstall --user --port "$port" --purge >/dev/null 2>&1
     for each in "gui/$(id -u)" "user/$(id -u)"; do launchctl bootout "$each/$label" >/dev/null 2>&1; done
     rm -f "$plist"
     rm -rf "$home"
@@ -123,7 +123,7 @@ mkdir -p "$home"
 cp "$1" "$home/new" && mv "$home/new" "$monitor"
 check "the program starts" "$monitor" --version
 
-check "install proves readiness" "$monitor" install --user --port $port $socket
+check "install proves readiness" "$monitor" install --user --port "$port" $socket
 check "plutil has nothing to complain about" plutil -lint "$plist"
 check "launchd loaded it" loaded
 check "launchd says it runs" [ "$(printed state)" = running ]
@@ -131,16 +131,16 @@ check "the process that launchd names is the one that answers" same_pid
 check "it knows that launchd runs it" grep -q 'managed_by=Launchd' "$logs/$port.log"
 check "the exit timeout is ours" [ "$(printed 'exit timeout')" = 15 ]
 check "the minimum runtime is ours" [ "$(printed 'minimum runtime')" = 10 ]
-check "a second install has nothing to do" says "nothing to do" "$monitor" install --user --port $port $socket
-check "status says so, with exit code 0" exit_code 0 "$monitor" status --user --port $port
-check "an event is taken" [ "$(ask -o /dev/null -w '%{http_code}' -d '{}' $url/api/events)" = 204 ]
+check "a second install has nothing to do" says "nothing to do" "$monitor" install --user --port "$port" $socket
+check "status says so, with exit code 0" exit_code 0 "$monitor" status --user --port "$port"
+check "an event is taken" [ "$(ask -o /dev/null -w '%{http_code}' -d '{}' "$url/api/events")" = 204 ]
 check "list has it" says "$port" "$monitor" list
-check "logs finds the log" says "ready: serving" "$monitor" logs --user --port $port
+check "logs finds the log" says "ready: serving" "$monitor" logs --user --port "$port"
 
 before=$(health instance_id)
-check "restart proves another process" "$monitor" restart --user --port $port
+check "restart proves another process" "$monitor" restart --user --port "$port"
 check "and it is another" other "$before"
-check "reload is taken" says "configuration read 2 times" "$monitor" reload --user --port $port
+check "reload is taken" says "configuration read 2 times" "$monitor" reload --user --port "$port"
 
 before=$(health instance_id) runs=$(printed runs)
 kill -KILL "$(health pid)"
@@ -153,39 +153,39 @@ launchctl kill SIGTERM "$(domain)/$label"
 check "a clean end stays ended" until_true 10 not_running
 sleep 12
 check "beyond the throttle interval, too" not_running
-check "start brings it back" "$monitor" start --user --port $port
+check "start brings it back" "$monitor" start --user --port "$port"
 check "as another process" other "$before"
 
-check "stop ends it" "$monitor" stop --user --port $port
+check "stop ends it" "$monitor" stop --user --port "$port"
 check "and the label is free" gone
 check "nobody answers" refused
-check "status says so, with exit code 3" exit_code 3 "$monitor" status --user --port $port
+check "status says so, with exit code 3" exit_code 3 "$monitor" status --user --port "$port"
 launchctl disable "gui/$(id -u)/$label" 2>/dev/null
-check "start enables what was disabled" "$monitor" start --user --port $port
+check "start enables what was disabled" "$monitor" start --user --port "$port"
 
 # A port that is taken is a reason, not a loop.
-"$monitor" stop --user --port $port >/dev/null
+"$monitor" stop --user --port "$port" >/dev/null
 # -k: it stays when the connection ends that asks who it is.
-nc -lk 127.0.0.1 $port >/dev/null 2>&1 &
+nc -lk 127.0.0.1 "$port" >/dev/null 2>&1 &
 stranger=$!
 sleep 1
 if [ -z "$socket" ]; then
-    check "a taken port is told by its exit code" exit_code 69 "$monitor" start --user --port $port
+    check "a taken port is told by its exit code" exit_code 69 "$monitor" start --user --port "$port"
     runs=$(printed runs)
     sleep 12
     check "and is not tried again" [ "$(printed runs)" = "$runs" ]
-    check "status tells the reason" says "gave up" "$monitor" status --user --port $port
+    check "status tells the reason" says "gave up" "$monitor" status --user --port "$port"
 fi
 kill $stranger 2>/dev/null
 wait $stranger 2>/dev/null
-check "start works once it is free" "$monitor" start --user --port $port
+check "start works once it is free" "$monitor" start --user --port "$port"
 
 # A program that is signed ad hoc is pinned when its job is loaded, and another one in its place is killed.
 # A byte more is another file, and signing it again makes it another program.
 cp "$monitor" "$home/new" && codesign --force --sign - --identifier "mpm-monitor.verify.$$" "$home/new" 2>/dev/null
 mv "$home/new" "$monitor"
 before=$(health instance_id) began=$(date +%s)
-check "restart after a replacement proves another process" "$monitor" restart --user --port $port
+check "restart after a replacement proves another process" "$monitor" restart --user --port "$port"
 check "within five seconds" [ $(($(date +%s) - began)) -le 5 ]
 check "and it is another" other "$before"
 check "macOS ended nothing for its signature" not says OS_REASON_CODESIGNING launchctl print "$(domain)/$label"
@@ -195,46 +195,46 @@ check "after a crash launchd starts the replaced program, too" until_true 20 oth
 
 # Somebody who listens on every address has the port, also on macOS.
 if [ -z "$socket" ]; then
-    "$monitor" stop --user --port $port >/dev/null
-    nc -lk 0.0.0.0 $port >/dev/null 2>&1 &
+    "$monitor" stop --user --port "$port" >/dev/null
+    nc -lk 0.0.0.0 "$port" >/dev/null 2>&1 &
     stranger=$!
     sleep 1
-    check "a port that somebody has on every address is taken" exit_code 69 "$monitor" start --user --port $port
+    check "a port that somebody has on every address is taken" exit_code 69 "$monitor" start --user --port "$port"
     kill $stranger 2>/dev/null
     wait $stranger 2>/dev/null
-    check "start works once it is free again" "$monitor" start --user --port $port
+    check "start works once it is free again" "$monitor" start --user --port "$port"
 fi
 
 # Stopped in the middle of it, it does not end when it is told to: launchd kills it after ExitTimeOut.
 pid=$(health pid) began=$(date +%s)
 kill -STOP "$pid"
-check "stop of a process that does not answer ends" "$monitor" stop --user --port $port
+check "stop of a process that does not answer ends" "$monitor" stop --user --port "$port"
 took=$(($(date +%s) - began))
 check "after ExitTimeOut ($took s)" [ $took -ge 14 ]
 check "and soon after" [ $took -le 25 ]
 
 # The directory of the log has to be there, or launchd starts nothing.
 mv "$logs" "$logs.away"
-check "start without the log's directory fails" not "$monitor" start --user --port $port --timeout 5s
-check "and doctor says why" says "log-readable" "$monitor" doctor --user --port $port
+check "start without the log's directory fails" not "$monitor" start --user --port "$port" --timeout 5s
+check "and doctor says why" says "log-readable" "$monitor" doctor --user --port "$port"
 rm -rf "$logs"
 mv "$logs.away" "$logs"
-check "start works once it is there" "$monitor" start --user --port $port
+check "start works once it is there" "$monitor" start --user --port "$port"
 
 check "it may have more than 256 descriptors open" many_connections
 
 if [ -n "$socket" ]; then
     # launchd holds the sockets: a connection during a restart waits, and is served.
-    "$monitor" restart --user --port $port >/dev/null &
+    "$monitor" restart --user --port "$port" >/dev/null &
     refusals=0
     for _ in 1 2 3 4 5 6 7 8 9 10; do
-        ask --max-time 20 $url/health >/dev/null || refusals=$((refusals + 1))
+        ask --max-time 20 "$url/health" >/dev/null || refusals=$((refusals + 1))
     done
     wait
     check "no connection was refused during a restart" [ $refusals -eq 0 ]
 fi
 
-check "uninstall removes it" "$monitor" uninstall --user --port $port --purge
+check "uninstall removes it" "$monitor" uninstall --user --port "$port" --purge
 check "launchd has forgotten it" gone
 check "and no file is left" no_files
 echo
