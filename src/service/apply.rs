@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::definition::NAME;
 use super::exec::{self, ExecError, QUICK};
 use super::manager::{Manager, ManagerError, Phase};
+use super::observe::is_written;
 use super::plan::{Action, Plan};
 use super::{files, interrupt, proof};
 use crate::guarded::{Guard, Refusal};
@@ -277,6 +278,9 @@ impl Applied<'_> {
                 if !files::remove_if_empty(path) && path.to_string_lossy().ends_with(".service.d") {
                     self.notes.push(format!("{} holds files of yours and stays", path.display()));
                 }
+            }
+            Action::RemoveHistory { path } if is_written(path) => {
+                self.notes.push(format!("{} stays: a process writes to it at this moment", path.display()));
             }
             Action::RemoveHistory { path } => fs::remove_dir_all(path)?,
             Action::MakeUser { name, file } => {

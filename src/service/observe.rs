@@ -74,6 +74,7 @@ pub fn observe(port: u16, paths: &Paths, manager: Option<&dyn Manager>, user: &s
         user_exists: apply::user_exists(),
         history_exists: paths.history(port).exists(),
         other_histories: other_histories(port, paths),
+        by_hand: if pid.is_some() { None } else { by_hand(port, paths) },
         logs: logs(port, paths),
         service,
         socket,
@@ -124,6 +125,19 @@ fn template_users(
 fn other_histories(port: u16, paths: &Paths) -> bool {
     let entries = std::fs::read_dir(&paths.state).into_iter().flatten().flatten();
     entries.filter_map(|e| e.file_name().to_str()?.parse::<u16>().ok()).any(|other| other != port)
+}
+
+/// The process that holds the lock of the port, or that of its history; asked where the manager runs none.
+fn by_hand(port: u16, paths: &Paths) -> Option<String> {
+    if let Some(holder) = paths.locks(port).iter().find_map(|path| lock::holder(path)) {
+        return Some(format!("pid {}", holder.pid));
+    }
+    is_written(&paths.history(port)).then(|| "a process that no lock file names".to_owned())
+}
+
+/// Whether a process writes the events in this folder at this moment.
+pub fn is_written(history: &Path) -> bool {
+    lock::is_held(&history.join("events.db.lock")) == Some(true)
 }
 
 /// The log files of an instance, the rotated ones with it.

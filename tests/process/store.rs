@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 
 use serde_json::Value;
 
+use crate::harness::command::{Running, run};
 use crate::harness::daemon::{Place, SOON, metric, ready, signal};
 use crate::harness::sse::Sse;
 use crate::harness::wire::connect;
@@ -153,4 +154,30 @@ fn keyed_posts_are_stored_once_over_kills() {
     wanted.sort();
     assert_eq!(found, wanted, "each once");
     figure("keyed_posts_without_answer", unanswered, "posts");
+}
+
+/// The folders are those that the user's own instances have, as whoever starts it by hand uses them.
+#[test]
+fn purge_leaves_the_files_of_a_monitor_started_by_hand() {
+    let (place, port) = (Place::new(), http::free_port());
+    let state = place.path("home/.local/state/mpm-monitor");
+    let history = state.join(port.to_string());
+    let command = |arguments: &[&str]| {
+        let mut command = place.command(arguments.iter().copied().chain(["--port", &port.to_string()]));
+        command.env("MPM_MONITOR_STATE_DIR", &state).env("MPM_MONITOR_RUNTIME_DIR", place.path("run/mpm-monitor"));
+        command
+    };
+    let mut daemon = Running::start(&mut command(&["run"]));
+    ready(port, daemon.pid());
+    assert_eq!(http::post_event(port, "mine").unwrap().status, 204);
+    let said = run(&mut command(&["uninstall", "--user", "--purge"]), SOON).all();
+    let told = said.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(told.contains(&format!("(pid {}) serves port {port}", daemon.pid())), "{said}");
+    assert!(history.join("events.db").exists(), "{said}");
+    assert!(place.path("run/mpm-monitor").join(format!("{port}.lock")).exists(), "{said}");
+    assert_eq!(kept(port), ["mine"]);
+    signal(daemon.pid(), "TERM");
+    assert_eq!(daemon.end(SOON), 0, "{:?}", daemon.seen);
+    run(&mut command(&["uninstall", "--user", "--purge"]), SOON).ok();
+    assert!(!history.exists());
 }

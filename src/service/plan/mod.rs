@@ -188,6 +188,8 @@ pub struct Observed {
     pub history_exists: bool,
     /// Whether those of other instances do, installed or not.
     pub other_histories: bool,
+    /// Who serves the port or writes the history although the manager runs nothing there, as words for people.
+    pub by_hand: Option<String>,
     /// The log files that exist, where the manager keeps no log.
     pub logs: Vec<PathBuf>,
     /// The service; `None` without a manager to ask.

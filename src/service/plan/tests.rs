@@ -185,6 +185,17 @@ fn uninstall_removes_what_the_receipt_says_and_keeps_the_history() {
 }
 
 #[test]
+fn purge_keeps_the_history_of_a_monitor_started_by_hand() {
+    let installed = after(&install(&definition(), &paths(), &wish(), &fresh()).unwrap(), &fresh());
+    let mut now = Observed { history_exists: true, by_hand: Some("pid 7".into()), ..installed };
+    now.files.insert(paths().lock(8765), "{}".into());
+    let plan = uninstall(8765, &paths(), true, &now);
+    assert!(!plan.actions.contains(&Action::RemoveHistory { path: paths().history(8765) }));
+    assert!(!plan.actions.contains(&Action::RemoveFile { path: paths().lock(8765) }));
+    assert!(plan.notes.iter().any(|n| n.contains("(pid 7) serves port 8765")), "{:?}", plan.notes);
+}
+
+#[test]
 fn what_was_made_is_inherited_by_the_next_instance() {
     let mut now = after(&install(&definition(), &paths(), &wish(), &fresh()).unwrap(), &fresh());
     let mut other = now.receipt.clone().unwrap();

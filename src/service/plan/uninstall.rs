@@ -60,6 +60,19 @@ pub fn uninstall(port: u16, paths: &Paths, purge: bool, observed: &Observed) -> 
             }
         }
     }
+    // Its files are not to be taken from under a process that only its starter can stop.
+    let purge = match &observed.by_hand {
+        None => purge,
+        Some(who) => {
+            let history = paths.history(port);
+            let history = history.display();
+            plan.notes.push(format!(
+                "a monitor that this manager does not run ({who}) serves port {port}; its lock and {history} stay: end it \
+                 first, then `uninstall --purge` removes them"
+            ));
+            false
+        }
+    };
     let keeps_user = observed.history_exists && !purge || observed.other_histories;
     let files = match receipt {
         Some(r) => r.files.clone(),
@@ -96,14 +109,14 @@ pub fn uninstall(port: u16, paths: &Paths, purge: bool, observed: &Observed) -> 
         plan.actions.push(Action::Enable { units: vec![paths.service_name(port)] });
     }
     // Without an instance they are those of a process which somebody ran by hand.
-    if !plan.actions.is_empty() {
+    if !plan.actions.is_empty() && observed.by_hand.is_none() {
         let locks = paths.locks(port).into_iter().filter(|path| observed.files.contains_key(path));
         plan.actions.extend(locks.map(|path| Action::RemoveFile { path }));
     }
     if observed.history_exists {
         if purge {
             plan.actions.push(Action::RemoveHistory { path: paths.history(port) });
-        } else {
+        } else if observed.by_hand.is_none() {
             plan.notes.push(format!(
                 "the event history stays in {} (uninstall --purge removes it)",
                 paths.history(port).display()
