@@ -43,6 +43,27 @@ async fn stored(rig: &Rig) -> Vec<Value> {
 }
 
 #[tokio::test]
+async fn binary_data_of_an_event_is_kept_as_base64_or_refused() {
+    let rig = start(settings());
+    let mut sender = joined(&rig).await;
+    for (ack, event) in [(7, "claude_event"), (8, "hook:ingest")] {
+        let image = r#"{"type":"hook","timestamp":1,"data":{"image":{"_placeholder":true,"num":0}}}"#;
+        sender.send(&format!("451-{ack}[\"{event}\",{image}]")).await;
+        sender.send_frame(0x82, &[0, 255]).await;
+        up_to_ack(&mut sender, ack).await;
+        let kept = &stored(&rig).await.pop().unwrap()["payload"]["data"]["image"];
+        assert_eq!(*kept, json!({"_binary": "base64", "data": "AP8="}), "{event}");
+    }
+    sender.send(r#"451-9["claude_event",{"data":"no place"}]"#).await;
+    sender.send_frame(0x82, &[0]).await;
+    sender.send(r#"4210["claude_event",{}]"#).await;
+    let seen = up_to_ack(&mut sender, 10).await;
+    let refused = seen.iter().find(|e| e[0] == "hook:error").expect("it is refused, and not acknowledged");
+    assert!(refused[1]["error"].as_str().unwrap().contains("placeholder"), "{refused}");
+    assert_eq!(stored(&rig).await.len(), 3);
+}
+
+#[tokio::test]
 async fn a_clients_event_is_stored_once_and_goes_to_all_under_both_names() {
     let rig = start(settings());
     let (mut sender, mut other) = (joined(&rig).await, joined(&rig).await);

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::Parts;
 use super::sessions::Book;
+use super::{Parts, UNPLACED, binary};
 use crate::events::ingest::client::{self, ClientError};
 use crate::server::socketio::namespace::{Handled, Handler, Incoming, Socket};
 
@@ -21,8 +21,13 @@ impl Handler for Hooks {
             "hook:ingest" => client::hook_ingest,
             _ => return Handled::No,
         };
-        let Some(argument) = event.argument() else { return Handled::No };
-        match make(argument.get(), Timestamp::now()) {
+        if event.argument().is_none() {
+            return Handled::No;
+        }
+        let Some(argument) = binary::argument(&event) else {
+            return self.parts.refuse(socket.keep(), UNPLACED.0, UNPLACED.1);
+        };
+        match make(&argument, Timestamp::now()) {
             Ok(draft) => {
                 let (sessions, of) = (Arc::clone(&self.sessions), draft.session.clone());
                 self.parts.take(socket.keep(), draft, move || {

@@ -1,6 +1,7 @@
 //! What Socket.IO clients may say and ask in the default namespace, a group of events a file. `docs/protocol.md` lists
 //! them; an event that is in none of them is ignored in silence, as Claude MPM's server ignores it.
 
+mod binary;
 mod bounds;
 mod code;
 mod dashboard;
@@ -67,6 +68,9 @@ fn handlers(parts: &Parts) -> Vec<Box<dyn Handler>> {
     ]
 }
 
+/// Why an event is refused whose binary data cannot be kept, as code and as text.
+const UNPLACED: (&str, &str) =
+    ("binary_unplaced", "binary data of this event has no placeholder of its own in the first argument");
 /// The event that tells a client that its event was not taken.
 const HOOK_ERROR: &str = "hook:error";
 

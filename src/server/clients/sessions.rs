@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value, json};
 
-use super::{HOOK_ERROR, Parts};
+use super::{HOOK_ERROR, Parts, binary};
 use crate::events::model::Draft;
 use crate::events::shown::{SESSION_ENDED, SESSION_STARTED};
 use crate::server::socketio::namespace::{Handled, Handler, Incoming, Socket};
@@ -137,7 +137,7 @@ impl Handler for Sessions {
         let now = Timestamp::now();
         match event.name {
             "hook:session:start" => {
-                let Some(mut said) = event.object() else { return Handled::No };
+                let Some(mut said) = binary::object(&event) else { return Handled::No };
                 let Some(id) = id(&said) else {
                     return self.parts.refuse(socket.keep(), "no_session_id", "No session ID provided");
                 };
