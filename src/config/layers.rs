@@ -108,6 +108,19 @@ fn collect(layer: &mut Layer, prefix: &str, table: &DeTable<'_>, origin: &dyn Fn
     }
 }
 
+/// What a variable or `--set` says: a list as the file has it, `["a", "b"]`, or text, in which lists are separated by commas.
+pub fn raw(text: &str) -> Raw {
+    let list = || match DeValue::parse(text.trim()).ok()?.into_inner() {
+        DeValue::Array(items) => items.iter().map(|i| scalar(i.get_ref())).collect::<Option<Vec<_>>>(),
+        _ => None,
+    };
+    // An IPv6 address begins with a bracket as well, and is no list.
+    match text.trim_start().starts_with('[').then(list).flatten() {
+        Some(items) => Raw::List(items),
+        None => Raw::Text(text.to_owned()),
+    }
+}
+
 fn scalar(value: &DeValue<'_>) -> Option<String> {
     Some(match value {
         DeValue::String(s) => s.to_string(),
@@ -128,7 +141,7 @@ pub fn from_environment(variables: &[(String, String)]) -> Layer {
     for key in keys::KEYS {
         let name = key.variable();
         if let Some((_, value)) = variables.iter().find(|(n, _)| *n == name) {
-            layer.put(key.name, Raw::Text(value.clone()), Origin::Variable(name));
+            layer.put(key.name, raw(value), Origin::Variable(name));
         }
     }
     layer
@@ -242,6 +255,20 @@ mod tests {
         let (value, origin) = &merged.values["port"];
         assert_eq!(*value, Value::Port(super::super::PortChoice::Fixed(2222)));
         assert_eq!(origin.to_string(), "environment MPM_MONITOR_PORT");
+    }
+
+    #[test]
+    fn raw_reads_lists_as_the_file_has_them() {
+        let list = |items: &[&str]| Raw::List(items.iter().map(|i| (*i).to_owned()).collect());
+        assert_eq!(raw(r#"["/p"]"#), list(&["/p"]));
+        assert_eq!(raw(" ['/a', '/b c'] "), list(&["/a", "/b c"]));
+        assert_eq!(raw("[]"), list(&[]));
+        for text in ["[::1]", "[::1], 127.0.0.1", "/a,/b", "", "[/p]", "[[1]]", "[1] x"] {
+            assert_eq!(raw(text), Raw::Text(text.to_owned()));
+        }
+        let flag = |value: &str| ("compat.pid_files_in".to_owned(), raw(value), "--set".to_owned());
+        let merged = merge(vec![from_flags(vec![flag(r#"["/p", "/q"]"#)])]);
+        assert_eq!(merged.problems, []);
     }
 
     #[test]

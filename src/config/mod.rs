@@ -166,7 +166,7 @@ fn from_run(run: &Run) -> Layer {
     }
     for pair in &run.set {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        flags.push((name.to_owned(), Raw::Text(value.to_owned()), format!("--set {name}")));
+        flags.push((name.to_owned(), layers::raw(value), format!("--set {name}")));
     }
     layers::from_flags(flags)
 }
