@@ -51,8 +51,8 @@ pub enum DashboardError {
     },
     /// No Claude MPM was found.
     #[error(
-        "server.dashboard_dir = auto found no installed Claude MPM; looked for claude_mpm in {}; install it, or name \
-         its folder", looked.join(", ")
+        "server.dashboard_dir = auto found no installed Claude MPM; looked for claude_mpm in {}, and around a \
+         claude-mpm on PATH; install it, or name its folder", looked.join(", ")
     )]
     NotFound {
         /// The places, in order.
@@ -132,7 +132,7 @@ pub struct Machine {
 }
 
 /// Of the environment's variables, those that say where packages are.
-const VARIABLES: &[&str] = &["VIRTUAL_ENV", "PIPX_HOME", "UV_TOOL_DIR", "XDG_DATA_HOME", "PYTHONUSERBASE"];
+const VARIABLES: &[&str] = &["VIRTUAL_ENV", "PATH", "PIPX_HOME", "UV_TOOL_DIR", "XDG_DATA_HOME", "PYTHONUSERBASE"];
 
 impl Machine {
     /// This one, as its user sees it.
@@ -145,6 +145,19 @@ impl Machine {
     fn variable(&self, name: &str) -> Option<PathBuf> {
         self.variables.iter().find(|(n, _)| *n == name).map(|(_, v)| v.into())
     }
+}
+
+/// The environments whose `claude-mpm` would be run if somebody typed it: the program lies in their `bin`, or a link to it
+/// does in a folder of the search path.
+fn on_path(machine: &Machine) -> Vec<PathBuf> {
+    let path = machine.variable("PATH").unwrap_or_default();
+    let programs = std::env::split_paths(&path).filter(|dir| dir.is_absolute()).map(|dir| dir.join("claude-mpm"));
+    let environment = |program: &Path| program.parent()?.parent().map(Path::to_owned);
+    programs
+        .filter(|program| program.is_file())
+        .flat_map(|program| [program.canonicalize().ok().and_then(|p| environment(&p)), environment(&program)])
+        .flatten()
+        .collect()
 }
 
 /// Where Python's packages may be, the user's before the machine's; `python3.*` stands for every version.
@@ -163,8 +176,9 @@ fn places(machine: &Machine) -> Vec<PathBuf> {
         machine.variable("PYTHONUSERBASE"),
         home(".local"),
     ];
-    let mut places: Vec<PathBuf> =
-        environments.into_iter().flatten().map(|e| e.join("lib/python3.*/site-packages")).collect();
+    let (active, others) = environments.split_at(1);
+    let environments = active.iter().flatten().cloned().chain(on_path(machine)).chain(others.iter().flatten().cloned());
+    let mut places: Vec<PathBuf> = environments.map(|e| e.join("lib/python3.*/site-packages")).collect();
     places.extend(home("Library/Python/3.*/lib/python/site-packages"));
     for sub in [
         "usr/local/lib/python3.*/site-packages",
@@ -254,6 +268,24 @@ mod tests {
             at(dir.path()).unwrap_err().to_string().contains("svelte-build/index.html (Not a directory"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn auto_finds_a_venv_whose_program_is_on_path() {
+        for linked in [false, true] {
+            let dir = tempfile::tempdir().unwrap();
+            let (venv, bin) = (dir.path().join("some/where/venv"), dir.path().join("bin"));
+            let page = built(&venv.join("lib/python3.12/site-packages/claude_mpm"));
+            std::fs::create_dir_all(venv.join("bin")).unwrap();
+            std::fs::create_dir(&bin).unwrap();
+            std::fs::write(venv.join("bin/claude-mpm"), "").unwrap();
+            std::os::unix::fs::symlink(venv.join("bin/claude-mpm"), bin.join("claude-mpm")).unwrap();
+            let on_path = if linked { bin } else { venv.join("bin") };
+            let path = std::env::join_paths([Path::new("bin"), Path::new("/nowhere"), &on_path]).unwrap();
+            let machine = Machine { root: dir.path().into(), home: None, variables: vec![("PATH", path)] };
+            let found = resolve(&Choice::Auto, &machine).unwrap().unwrap().page.canonicalize().unwrap();
+            assert_eq!(found, page.canonicalize().unwrap(), "linked: {linked}");
+        }
     }
 
     #[test]
