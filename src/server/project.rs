@@ -1,15 +1,14 @@
-//! What Claude MPM's pages ask about the project and the version. The monitor serves no project of its own, so
-//! everything about agents, skills and their sources is what a fresh project would answer, and nothing can be changed.
+//! What Claude MPM's pages ask about the project and the version. The monitor looks into no project: of agents, skills and
+//! their sources it says that it cannot tell, rather than that there are none and all is well.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::Path as Segment;
-use axum::http::header::CACHE_CONTROL;
-use axum::http::{HeaderValue, StatusCode};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use hyper::ext::ReasonPhrase;
 use serde_json::{Value, json};
 
 use super::answer::{Refusal, json};
@@ -25,19 +24,9 @@ pub fn router() -> Router<Arc<App>> {
     let mut router = Router::new()
         .route("/version.json", get(async || json(StatusCode::OK, &version())))
         .route("/api/working-directory", get(working_directory))
-        .route("/api/config", get(config))
-        .route("/api/config/agents/{name}/detail", get(no_agent))
-        .route("/api/config/skill-links/agent/{name}", get(no_agent))
-        .route("/api/config/skills/{name}/detail", get(skill));
-    for (path, body) in fresh_project() {
-        let answer = move || async move {
-            let mut response = json(StatusCode::OK, &body);
-            if let Some(rule) = caching(path) {
-                response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static(rule));
-            }
-            response
-        };
-        router = router.route(&format!("/api/config{path}"), get(answer));
+        .route("/api/config", get(config));
+    for path in PROJECT {
+        router = router.route(&format!("/api/config{path}"), get(unavailable));
     }
     router
 }
@@ -108,67 +97,37 @@ fn read(path: &Path) -> Option<String> {
     beneath::short_text(path, LONGEST_HEAD)
 }
 
-async fn no_agent(Segment(name): Segment<String>) -> Response {
-    let name: String = name.chars().take(200).collect();
-    Refusal::new(StatusCode::NOT_FOUND, "NOT_FOUND", format!("there is no agent {name}")).into_response()
+/// What everything below `/api/config` is answered with. Claude MPM's page shows the reason phrase of a failure, and our
+/// own words only where it is none; the program that asks reads the body.
+async fn unavailable() -> Response {
+    let message =
+        "unavailable: mpm-monitor does not look into a project's agents, skills and settings; ask claude-mpm there";
+    let mut response = Refusal::new(StatusCode::NOT_FOUND, "project_unavailable", message).into_response();
+    response.extensions_mut().insert(ReasonPhrase::from_static(PHRASE));
+    response
 }
 
-async fn skill(Segment(name): Segment<String>) -> Response {
-    let data = json!({"name": name, "used_by_agents": [], "agent_count": 0});
-    json(StatusCode::OK, &json!({"success": true, "data": data}))
-}
+/// The reason phrase of [`unavailable`].
+const PHRASE: &[u8] = b"Unavailable here (mpm-monitor does not look into the project)";
 
-/// How long browsers keep an answer, where the original lets them.
-fn caching(path: &str) -> Option<&'static str> {
-    match path {
-        "/agents/available" => Some("private, max-age=60"),
-        "/skills/available" => Some("private, max-age=120"),
-        "/skill-links/" => Some("private, max-age=30"),
-        _ => None,
-    }
-}
-
-/// The paths below `/api/config` that need no argument, with the answers of a project in which nothing is set up.
-fn fresh_project() -> Vec<(&'static str, Value)> {
-    let scope = "project";
-    let summary = json!({
-        "deployment_mode": "selective",
-        "agents": {"deployed": 0, "available": 0},
-        "skills": {"deployed": 0, "available": 0},
-        "sources": {"agent_sources": 0, "skill_sources": 0},
-    });
-    let links = json!({"total_agents": 0, "total_skills": 0, "total_links": 0});
-    vec![
-        ("/project/summary", json!({"success": true, "scope": scope, "data": summary})),
-        ("/agents/deployed", json!({"success": true, "scope": scope, "agents": [], "total": 0})),
-        ("/agents/available", json!({"success": true, "agents": [], "total": 0})),
-        ("/agents/collections", json!({"success": true, "collections": [], "total": 0})),
-        (
-            "/skills/deployed",
-            json!({"success": true, "scope": scope, "skills": [], "total": 0, "claude_skills_dir": ""}),
-        ),
-        ("/skills/available", json!({"success": true, "skills": [], "total": 0})),
-        (
-            "/skills/deployment-mode",
-            json!({"success": true, "scope": scope, "mode": "selective", "counts": {}, "explanation": ""}),
-        ),
-        ("/sources", json!({"success": true, "sources": [], "total": 0})),
-        ("/sources/sync-status", json!({"success": true, "is_syncing": false, "active_jobs": [], "last_results": {}})),
-        (
-            "/skill-links/",
-            json!({"success": true, "scope": scope, "by_agent": [], "by_skill": {}, "stats": links, "total_agents": 0}),
-        ),
-        (
-            "/validate",
-            json!({"success": true, "valid": true, "issues": [], "scope": scope,
-                   "summary": {"errors": 0, "warnings": 0, "info": 0}}),
-        ),
-        (
-            "/active-sessions",
-            json!({"success": true, "active_sessions": [], "has_active_sessions": false, "warning_message": null}),
-        ),
-    ]
-}
+/// The paths of Claude MPM's page below `/api/config`.
+const PROJECT: [&str; 15] = [
+    "/project/summary",
+    "/agents/deployed",
+    "/agents/available",
+    "/agents/collections",
+    "/agents/{name}/detail",
+    "/skills/deployed",
+    "/skills/available",
+    "/skills/deployment-mode",
+    "/skills/{name}/detail",
+    "/sources",
+    "/sources/sync-status",
+    "/skill-links/",
+    "/skill-links/agent/{name}",
+    "/validate",
+    "/active-sessions",
+];
 
 #[cfg(test)]
 mod tests {
@@ -194,13 +153,5 @@ mod tests {
         std::fs::remove_file(repo.join(".git/HEAD")).unwrap();
         assert!(std::process::Command::new("mkfifo").arg(repo.join(".git/HEAD")).status().unwrap().success());
         assert_eq!(branch(&repo), None, "nobody waits for a pipe");
-    }
-
-    #[test]
-    fn every_answer_of_a_fresh_project_is_a_success_at_a_path_of_its_own() {
-        let all = fresh_project();
-        assert!(all.iter().all(|(path, body)| path.starts_with('/') && body["success"] == true));
-        let paths: std::collections::BTreeSet<_> = all.iter().map(|(path, _)| path).collect();
-        assert_eq!(paths.len(), all.len());
     }
 }
