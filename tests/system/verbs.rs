@@ -146,3 +146,20 @@ fn a_repair_does_not_start_a_broken_program(scope: Scope) {
     assert!(fixed.stdout.contains("so what runs now is not restarted"), "{fixed}");
     assert_eq!(machine.health(PORT)["instance_id"], before, "{fixed}");
 }
+
+/// The history is that of a process which somebody started by hand.
+#[test]
+fn a_purge_takes_no_history_from_under_a_process() {
+    let machine = boot!(Scope::User);
+    let program = machine.program();
+    let mut by_hand = machine.spawn(&[program.as_str(), "run", "--port", "9100"]);
+    crate::harness::eventually(std::time::Duration::from_secs(30), "it to serve", || {
+        let ran = machine.run(&["curl", "-sS", "http://127.0.0.1:9100/health"]);
+        if ran.code == 0 { Ok(()) } else { Err(ran.to_string()) }
+    });
+    let refused = machine.verb("uninstall", &["--port", "9100", "--purge"]).expect(8);
+    assert!(refused.stderr.contains("which the manager does not run, writes it"), "{refused}");
+    machine.root(&["kill", &machine.health(9100)["pid"].to_string()]).ok();
+    by_hand.end(std::time::Duration::from_secs(30));
+    machine.verb("uninstall", &["--port", "9100", "--purge"]).ok();
+}
