@@ -76,7 +76,7 @@ mod tests {
 
     /// What waits is one reload, however many changes it is for.
     #[test]
-    fn however_much_happens_one_ring_and_one_note_wait() {
+    fn many_changes_are_told_once() {
         let (start, mut debounce) = (Instant::now(), Debounce::default());
         (0..10_000).for_each(|_| debounce.changed(start));
         assert_eq!(debounce.due(), Some(start + QUIET));
