@@ -1,9 +1,12 @@
 //! The only `unsafe` code of the program, one small function for each need.
 #![allow(unsafe_code)]
 
+use std::collections::BTreeSet;
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::io;
 use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Whether a descriptor closes when another program is run; nothing if it is not open. What this process was passed does
 /// not, or it would not be here; what it opened itself does.
@@ -16,22 +19,21 @@ pub fn closes_on_exec(fd: RawFd) -> Option<bool> {
     Some(flags.contains(rustix::io::FdFlags::CLOEXEC))
 }
 
-/// Takes ownership of a file descriptor that the service manager passed to this process; nothing if no such descriptor is
-/// open (an environment that was inherited, not passed, names descriptors that are not there).
+/// The numbers that have an owner already.
+static ADOPTED: Mutex<BTreeSet<RawFd>> = Mutex::new(BTreeSet::new());
+
+/// Takes ownership of a file descriptor that the service manager passed to this process. Each number is given once in the life
+/// of the process, and only if it is open and none of the three standard ones.
 ///
-/// Call it once for each number that `sd_listen_fds(3)` or `launch_activate_socket(3)` gave.
+/// The callers ask for the numbers that `sd_listen_fds(3)` gave, after a look at [`closes_on_exec`] for each: what this process
+/// opened itself has an owner, and closes then.
 pub fn adopt_passed_fd(fd: RawFd) -> Option<OwnedFd> {
-    if fd < 0 {
+    if fd < 3 || closes_on_exec(fd).is_none() {
         return None;
     }
-    // SAFETY: the borrow ends with this question, which the kernel answers for any number.
-    let is_open = rustix::io::fcntl_getfd(unsafe { BorrowedFd::borrow_raw(fd) }).is_ok();
-    if !is_open {
-        return None;
-    }
-    // SAFETY: the service manager passed the descriptor to this process for it to own, and the callers
-    // (`runtime::sockets`) take each number once, before anything else opens or closes descriptors.
-    Some(unsafe { OwnedFd::from_raw_fd(fd) })
+    let mut adopted = ADOPTED.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    // SAFETY: the descriptor is open, was passed to this process for it to own, and nobody was given it before.
+    adopted.insert(fd).then(|| unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 /// The shape of `launch_activate_socket(3)`: for the name of an entry of `Sockets` it allocates an array of descriptors,
@@ -118,20 +120,31 @@ pub fn sysctl(name: &CStr) -> io::Result<Vec<u8>> {
     Err(io::Error::from(io::ErrorKind::OutOfMemory))
 }
 
-/// Splits a copy off this process, which goes on from here with standard output and standard error that lead nowhere, so that
-/// nobody who reads those waits for it. Its id in the original, nothing in the copy.
+/// Whether a copy was split off.
+static SPLIT: AtomicBool = AtomicBool::new(false);
+
+/// Splits a copy off this process, once in its life. The copy goes on from here with standard output and standard error that
+/// lead nowhere, so that nobody who reads those waits for it. Its id in the original, nothing in the copy.
 ///
-/// Call it while no other thread holds a lock: the copy would have that lock, and nobody to let go of it.
+/// The copy has this thread alone, and whatever lock another thread holds is held in it for ever. So there may be one other
+/// thread at most, the one that began and waits for this one; where the system tells that there are more, there is no copy.
 ///
 /// # Errors
-/// What the system says; there is no copy then.
+/// What the system says, that there was a copy before, or that there are other threads; there is no copy then.
 pub fn split_off() -> io::Result<Option<c_int>> {
     unsafe extern "C" {
         // fork(2)
-        safe fn fork() -> c_int;
+        fn fork() -> c_int;
     }
     let nowhere = std::fs::File::options().write(true).open("/dev/null")?;
-    match fork() {
+    if threads().is_some_and(|threads| threads > 2) {
+        return Err(io::Error::other("other threads run"));
+    }
+    if SPLIT.swap(true, Ordering::SeqCst) {
+        return Err(io::Error::other("a copy was split off before"));
+    }
+    // SAFETY: no thread but the one that waits for this one runs, so that no lock is held that the copy will want.
+    match unsafe { fork() } {
         -1 => Err(io::Error::last_os_error()),
         0 => {
             for number in [1, 2] {
@@ -161,6 +174,11 @@ pub fn keep_large_blocks_apart() {
             mallopt(parameter, value);
         }
     }
+}
+
+/// How many threads this process has, where the system tells.
+fn threads() -> Option<usize> {
+    Some(std::fs::read_dir("/proc/self/task").ok()?.count())
 }
 
 /// Gives memory that is free, but lies between what is still in use, back to the system. The C library keeps it by itself,
@@ -212,8 +230,9 @@ mod tests {
     fn only_an_open_descriptor_is_taken() {
         let open = std::fs::File::open("/dev/null").unwrap().into_raw_fd();
         let taken = adopt_passed_fd(open).unwrap();
+        assert!(adopt_passed_fd(open).is_none(), "it has an owner");
         drop(taken);
-        assert!(adopt_passed_fd(open).is_none());
+        assert!((0..3).all(|standard| adopt_passed_fd(standard).is_none()));
         assert!(adopt_passed_fd(-1).is_none());
         assert!(adopt_passed_fd(1_000_000).is_none());
     }

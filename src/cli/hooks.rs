@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 use super::exit::{Exit, failed};
 use super::service::{print_json, print_text};
 use crate::hooks::claude::change::{ChangeError, Plan, Wish};
-use crate::hooks::claude::file::FileError;
+use crate::hooks::claude::file::{FileError, Settings};
 use crate::hooks::claude::settings;
 use crate::hooks::place::{Machine, Said};
 use crate::hooks::status::{self, Files};
@@ -168,7 +168,9 @@ fn change(place: &Where, machine: &Machine, wish: &Wish, dry_run: bool, json: bo
         };
         failed(exit, error.to_string())
     };
-    let plan = Plan::new(&path, wish, &receipts).map_err(told)?;
+    let read = if place.project.is_some() { Settings::read_in_project } else { Settings::read };
+    let plan = read(&path).map_err(ChangeError::from).and_then(|settings| Plan::new(settings, wish, &receipts));
+    let plan = plan.map_err(told)?;
     let (file, diff) = (plan.file().to_owned(), plan.diff());
     let what = match (plan.changes(), dry_run, wish) {
         (false, _, Wish::In(_)) => "is there already",

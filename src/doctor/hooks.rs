@@ -12,7 +12,6 @@ use super::properties::find_in;
 use crate::config::directories::UserDirs;
 use crate::guarded::Guard;
 use crate::hooks::ask::{Asker, NoAnswer};
-use crate::hooks::claude::file::Settings;
 use crate::hooks::claude::settings::{self, Owner};
 use crate::hooks::place::Machine;
 use crate::hooks::spool::{Spool, Waiting};
@@ -122,8 +121,8 @@ impl Place {
 /// Looks.
 pub fn look(place: &Place) -> Seen {
     let mut seen = Seen::default();
-    for (_, file) in Files::of(&place.machine(), place.project.as_deref()).all {
-        let entries = match Settings::read(&file).map(|s| s.text) {
+    for (layer, file) in Files::of(&place.machine(), place.project.as_deref()).all {
+        let entries = match status::read(layer, &file).map(|s| s.text) {
             Ok(None) => continue,
             Ok(Some(text)) => settings::entries(&text).map_err(|e| format!("{}: {e}", file.display())),
             Err(error) => Err(error.to_string()),

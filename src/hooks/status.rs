@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::ask::{Asker, NoAnswer};
-use super::claude::file::Settings;
+use super::claude::file::{FileError, Settings};
 use super::claude::settings::{self, EVENTS, Entry, Owner};
 use super::place::{Machine, Place, Said};
 use super::spool::{Spool, Waiting};
@@ -192,6 +192,14 @@ pub fn observe(files: &Files, machine: &Machine, said: &Said, asks: bool) -> Rep
     report
 }
 
+/// Reads the settings file of a layer.
+///
+/// # Errors
+/// As [`Settings::read_in_project`] for a project's, else as [`Settings::read`].
+pub fn read(layer: &str, path: &Path) -> Result<Settings, FileError> {
+    if layer == "user" { Settings::read(path) } else { Settings::read_in_project(path) }
+}
+
 fn file(layer: &'static str, path: &Path) -> FileReport {
     let mut report = FileReport {
         layer,
@@ -202,7 +210,7 @@ fn file(layer: &'static str, path: &Path) -> FileReport {
         claude_mpm: Vec::new(),
         others: 0,
     };
-    let text = match Settings::read(path) {
+    let text = match read(layer, path) {
         Ok(settings) => settings.text,
         Err(error) => {
             report.exists = true;

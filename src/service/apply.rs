@@ -334,7 +334,12 @@ impl Applied<'_> {
                     }
                 }
             }
-            Action::DisableLinger { user } => set_linger(user, false)?,
+            // It hinders nobody, and the user may be gone: no reason to keep what is being uninstalled.
+            Action::DisableLinger { user } => {
+                if let Err(error) = set_linger(user, false) {
+                    self.notes.push(format!("cannot disable lingering for {user}: {error}; it stays as it is"));
+                }
+            }
             Action::ForgetFailure { units } => self.forget(units)?,
             Action::Stop { units } => self.stop(units)?,
             Action::Start { units } => {

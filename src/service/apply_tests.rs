@@ -49,3 +49,16 @@ fn a_directory_with_files_of_the_user_stays() {
     apply(&plan, &systemd(), Duration::ZERO).unwrap();
     assert!(dir.exists());
 }
+
+#[test]
+fn lingering_of_a_user_who_is_gone_stops_no_uninstall() {
+    let root = tempfile::tempdir().unwrap();
+    let unit = root.path().join("unit");
+    fs::write(&unit, "").unwrap();
+    let actions =
+        vec![Action::DisableLinger { user: "mpm-no-such-user".to_owned() }, Action::RemoveFile { path: unit.clone() }];
+    let manager = systemd();
+    let applied = apply(&Plan { actions, notes: vec![] }, &manager, Duration::ZERO).unwrap();
+    assert!(applied.notes[0].contains("lingering for mpm-no-such-user"), "{:?}", applied.notes);
+    assert!(!unit.exists());
+}

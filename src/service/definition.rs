@@ -42,6 +42,18 @@ pub enum EnvError {
     Value(String),
 }
 
+/// Whether a variable can have this name.
+pub fn is_env_name(name: &str) -> bool {
+    let valid = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    !name.is_empty() && name.chars().all(valid) && !name.starts_with(|c: char| c.is_ascii_digit())
+}
+
+/// Whether a unit file can give a variable this value: systemd drops an assignment with a control character other than tab
+/// and newline, which are written as escapes.
+pub fn is_env_value(value: &str) -> bool {
+    !value.chars().any(|c| c.is_control() && c != '\t' && c != '\n')
+}
+
 /// The environment that results from an earlier one and the `--env` arguments: `NAME=VALUE` sets, `NAME` removes.
 ///
 /// # Errors
@@ -53,15 +65,11 @@ pub fn merge_env(before: &BTreeMap<String, String>, given: &[String]) -> Result<
             Some((name, value)) => (name, Some(value)),
             None => (argument.as_str(), None),
         };
-        let valid = |c: char| c.is_ascii_alphanumeric() || c == '_';
-        if name.is_empty() || !name.chars().all(valid) || name.starts_with(|c: char| c.is_ascii_digit()) {
+        if !is_env_name(name) {
             return Err(EnvError::Name(argument.clone()));
         }
         match value {
-            // systemd drops an assignment with a control character other than tab and newline, without failing.
-            Some(v) if v.chars().any(|c| c.is_control() && c != '\t' && c != '\n') => {
-                return Err(EnvError::Value(name.to_owned()));
-            }
+            Some(v) if !is_env_value(v) => return Err(EnvError::Value(name.to_owned())),
             Some(v) => {
                 env.insert(name.to_owned(), v.to_owned());
             }

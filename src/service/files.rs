@@ -83,7 +83,8 @@ impl Lock {
         loop {
             for path in missing(dir) {
                 // Made by a neighbour in the meantime is as good, but then the neighbour's to remember.
-                match fs::DirBuilder::new().mode(0o755).create(&path) {
+                let mode = if path == dir { PRIVATE } else { 0o755 };
+                match fs::DirBuilder::new().mode(mode).create(&path) {
                     Ok(()) if !made.contains(&path) => made.push(path),
                     Ok(()) => {}
                     Err(e) if matches!(e.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound) => {}
@@ -92,6 +93,7 @@ impl Lock {
             }
             match File::open(dir) {
                 Ok(file) => {
+                    close_to_others(&file)?;
                     if flock(file.as_fd(), FlockOperation::NonBlockingLockExclusive).is_ok() && is_at(&file, dir) {
                         return Ok(Self { _dir: file, made });
                     }
@@ -112,6 +114,19 @@ impl Lock {
             std::thread::sleep(Duration::from_millis(10));
         }
     }
+}
+
+/// The mode of a directory that is locked: whoever may open it can lock it, and keep everybody else waiting.
+const PRIVATE: u32 = 0o700;
+
+/// Takes the directory from others, which an earlier version let open it.
+fn close_to_others(dir: &File) -> io::Result<()> {
+    let meta = dir.metadata()?;
+    let is_ours = meta.uid() == rustix::process::geteuid().as_raw();
+    if is_ours && meta.mode() & 0o077 != 0 {
+        dir.set_permissions(fs::Permissions::from_mode(PRIVATE))?;
+    }
+    Ok(())
 }
 
 /// Whether the path still names the open file: the last uninstall removes the directory while it holds the lock.
@@ -154,6 +169,7 @@ mod tests {
         let receipts = dir.path().join("state/receipts");
         let lock = Lock::acquire(&receipts, Duration::ZERO).unwrap();
         assert_eq!(lock.made, [dir.path().join("state"), receipts.clone()]);
+        assert_eq!(fs::metadata(&receipts).unwrap().mode() & 0o777, 0o700, "nobody else can open it, and so lock it");
         assert_eq!(Lock::acquire(&receipts, Duration::ZERO).unwrap_err().kind(), io::ErrorKind::TimedOut);
         fs::remove_dir(&receipts).unwrap();
         let second = Lock::acquire(&receipts, Duration::ZERO).unwrap();

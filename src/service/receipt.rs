@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::Scope;
+use super::definition::{is_env_name, is_env_value};
 use crate::guarded::Guard;
 
 /// One instance's receipt. It holds no time, so that the same installation leaves the same bytes.
@@ -66,6 +67,11 @@ pub enum ReceiptError {
     /// It is damaged.
     #[error("the receipt {0} is damaged ({1}); remove it, then `mpm-monitor install` writes a new one")]
     Damaged(PathBuf, serde_json::Error),
+    /// It holds what no install writes.
+    #[error(
+        "the receipt {0} cannot be used: {1} is nothing that install writes; remove it, then `mpm-monitor install` writes a new one"
+    )]
+    Invalid(PathBuf, String),
 }
 
 impl Receipt {
@@ -83,7 +89,36 @@ impl Receipt {
         let Some(text) = Guard::KEPT.text(path).map_err(|e| ReceiptError::Io(path.to_owned(), e))? else {
             return Ok(None);
         };
-        serde_json::from_str(&text).map(Some).map_err(|e| ReceiptError::Damaged(path.to_owned(), e))
+        let receipt: Self = serde_json::from_str(&text).map_err(|e| ReceiptError::Damaged(path.to_owned(), e))?;
+        match receipt.flaw() {
+            Some(flaw) => Err(ReceiptError::Invalid(path.to_owned(), flaw)),
+            None => Ok(Some(receipt)),
+        }
+    }
+
+    /// What in it would become something else in a unit, on a command line or on the disk.
+    fn flaw(&self) -> Option<String> {
+        let is_text = |text: &str| !text.contains(char::is_control);
+        let is_path = |path: &Path| {
+            let goes_up = path.components().any(|c| c == std::path::Component::ParentDir);
+            path.is_absolute() && !goes_up && path.to_str().is_none_or(is_text)
+        };
+        let is_user = |name: &str| {
+            let valid = |c: char| c.is_alphanumeric() || matches!(c, '.' | '_' | '-' | '@' | '\\' | '$' | '+');
+            !name.is_empty() && !name.starts_with('-') && name.chars().all(valid)
+        };
+        let paths = [&self.program].into_iter().chain(&self.directories).chain(&self.tool_dirs);
+        let path = paths.chain(self.files.iter().map(|f| &f.path)).find(|p| !is_path(p));
+        let users = [&self.account, &self.user, &self.linger].into_iter().flatten();
+        let env = self.env.iter().find(|(name, value)| !is_env_name(name) || !is_env_value(value));
+        path.map(|p| format!("the path {:?}", p.display().to_string()))
+            .or(users.into_iter().find(|u| !is_user(u)).map(|user| format!("the user {user:?}")))
+            .or(env.map(|(name, _)| format!("the value or name of the variable {name:?}")))
+            .or([&self.label, &Some(self.version.clone())]
+                .into_iter()
+                .flatten()
+                .find(|t| !is_text(t))
+                .map(|t| format!("{t:?}")))
     }
 
     /// All receipts in a directory that can be read, by port. A damaged one is left out: a verb on its port says so.
@@ -147,6 +182,31 @@ mod tests {
         assert_eq!(Receipt::all(dir.path()), [receipt(8765)]);
         let error = Receipt::read(&dir.path().join("9000.json")).unwrap_err();
         assert!(error.to_string().contains("is damaged"), "{error}");
+    }
+
+    #[test]
+    fn receipt_with_what_no_install_writes_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("8765.json");
+        let env = |name: &str, value: &str| BTreeMap::from([(name.to_owned(), value.to_owned())]);
+        let good = Receipt { env: env("A", "two\nlines\tand a tab"), ..receipt(1) };
+        for bad in [
+            Receipt { env: env("A", "x\rExecStartPre=/bin/true"), ..receipt(1) },
+            Receipt { env: env("A\nExecStartPre", "x"), ..receipt(1) },
+            Receipt { program: "bin/mpm-monitor".into(), ..receipt(1) },
+            Receipt { program: "/usr/bin/x\ny".into(), ..receipt(1) },
+            Receipt { directories: vec!["/u/../etc".into()], ..receipt(1) },
+            Receipt { linger: Some("--all".into()), ..receipt(1) },
+            Receipt { account: Some("a b".into()), ..receipt(1) },
+            Receipt { label: Some("a\nb".into()), ..receipt(1) },
+        ] {
+            files::write(&path, &bad.to_text(), 0o600).unwrap();
+            let error = Receipt::read(&path).unwrap_err();
+            assert!(matches!(error, ReceiptError::Invalid(..)), "{bad:?}: {error}");
+            assert_eq!(Receipt::all(dir.path()), []);
+        }
+        files::write(&path, &good.to_text(), 0o600).unwrap();
+        assert_eq!(Receipt::read(&path).unwrap(), Some(good));
     }
 
     #[test]

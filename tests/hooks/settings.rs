@@ -5,7 +5,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::PathBuf;
 
 use mpm_monitor::hooks::claude::change::{ChangeError, Plan, Wish};
-use mpm_monitor::hooks::claude::file::FileError;
+use mpm_monitor::hooks::claude::file::{FileError, Settings};
 use mpm_monitor::hooks::claude::settings::{EVENTS, Owner, entries};
 use serde_json::{Value, json};
 
@@ -171,18 +171,39 @@ fn what_must_not_change_is_refused_and_untouched() {
 }
 
 #[test]
+fn links_in_a_project_are_not_followed() {
+    let home = Home::new();
+    let (project, aim) = (home.place.path("project"), home.place.path("aim"));
+    fs::create_dir_all(project.join(".claude")).unwrap();
+    fs::create_dir_all(&aim).unwrap();
+    let words = ["--project", &project.display().to_string(), "--local"];
+    // To a file that would be made, and to one that is there.
+    symlink(aim.join("cron.json"), project.join(".claude/settings.local.json")).unwrap();
+    for there in [false, true] {
+        let ran = home.install(&words).expect(8);
+        assert!(ran.stderr.contains("a link in a project"), "{there}: {ran}");
+        assert_eq!(fs::read_to_string(aim.join("cron.json")).ok(), there.then(|| "{}".to_owned()));
+        fs::write(aim.join("cron.json"), "{}").unwrap();
+    }
+    fs::remove_dir_all(project.join(".claude")).unwrap();
+    symlink(&aim, project.join(".claude")).unwrap();
+    home.install(&words).expect(8);
+    assert_eq!(fs::read_dir(&aim).unwrap().count(), 1);
+}
+
+#[test]
 fn an_edit_in_the_same_moment_wins() {
     let home = Home::with(OTHER);
     let receipts = home.place.path("receipts");
     let wish = Wish::In("/usr/bin/mpm-monitor hook".into());
-    let plan = Plan::new(&home.file(), &wish, &receipts).unwrap();
+    let plan = Plan::new(Settings::read(&home.file()).unwrap(), &wish, &receipts).unwrap();
     fs::write(home.file(), "{\"theirs\": true}").unwrap();
     let error = plan.apply(&receipts).unwrap_err();
     assert!(matches!(error, ChangeError::File(FileError::Changed { .. })), "{error}");
     assert_eq!(home.text(), "{\"theirs\": true}");
     let none = Home::new();
     fs::create_dir(none.place.path("home/.claude")).unwrap();
-    let plan = Plan::new(&none.file(), &wish, &receipts).unwrap();
+    let plan = Plan::new(Settings::read(&none.file()).unwrap(), &wish, &receipts).unwrap();
     fs::write(none.file(), "{}").unwrap();
     assert!(matches!(plan.apply(&receipts), Err(ChangeError::File(FileError::Changed { .. }))));
     assert_eq!(none.text(), "{}");

@@ -15,7 +15,7 @@ use super::args::ScopeArgs;
 use super::exit::{Exit, Failed, failed};
 use super::service::{is_root, print_json, print_text, scope};
 use crate::out;
-use crate::service::files::Lock;
+use crate::service::files::{self, Lock};
 use crate::service::packaged;
 use crate::service::program;
 use crate::service::swap;
@@ -107,14 +107,17 @@ pub fn run(args: &Upgrade) -> anyhow::Result<Exit> {
     // Taken back before it is obeyed.
     let _signals = interrupt::catch()?;
     // Only one at a time changes the program.
-    let lock = if args.dry_run { None } else { Some(Lock::acquire(parent(&target)?, TURN)?) };
-    let checked = check::check(&from, &target, &instances, args.allow_downgrade || args.rollback)?;
-    let notes = instances::elsewhere(scope, &target);
-    let plan = Plan { program, target, from, checked, instances, notes };
-    if args.dry_run {
-        return show(args, &plan);
+    let lock = if args.dry_run { None } else { Some(Lock::acquire(&lock_dir(scope)?, TURN)?) };
+    let upgrade = || {
+        let checked = check::check(&from, &target, &instances, args.allow_downgrade || args.rollback)?;
+        let notes = instances::elsewhere(scope, &target);
+        let plan = Plan { program, target, from, checked, instances, notes };
+        if args.dry_run { show(args, &plan) } else { apply(args, &plan) }
+    };
+    let done = upgrade();
+    for dir in lock.iter().flat_map(|lock| lock.made.iter().rev()) {
+        files::remove_if_empty(dir);
     }
-    let done = apply(args, &plan);
     drop(lock);
     done
 }
@@ -126,6 +129,11 @@ fn weakly(weak: &Weak, file: &Path, target: &Path) -> anyhow::Error {
     failed(Exit::Refused, format!("root does not run {file}: {weak}; {next}; nothing was changed"))
 }
 
+/// What upgrades of a scope lock: a directory that only they can open, as anybody can lock the one where programs are.
+fn lock_dir(scope: Scope) -> anyhow::Result<PathBuf> {
+    Ok(super::service::paths(scope)?.state.join("upgrade"))
+}
+
 /// The program that the last upgrade kept.
 fn kept(target: &Path) -> anyhow::Result<PathBuf> {
     let kept = swap::previous(target);
@@ -134,10 +142,6 @@ fn kept(target: &Path) -> anyhow::Result<PathBuf> {
     }
     let text = format!("there is no {}: no upgrade kept a program there", kept.display());
     Err(failed(Exit::Refused, text))
-}
-
-fn parent(path: &Path) -> anyhow::Result<&Path> {
-    path.parent().ok_or_else(|| failed(Exit::CantCreate, format!("{} has no directory", path.display())))
 }
 
 impl Plan {

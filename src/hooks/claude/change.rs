@@ -79,8 +79,7 @@ impl Plan {
     ///
     /// # Errors
     /// [`ChangeError`].
-    pub fn new(path: &Path, wish: &Wish, receipts: &Path) -> Result<Self, ChangeError> {
-        let settings = Settings::read(path)?;
+    pub fn new(settings: Settings, wish: &Wish, receipts: &Path) -> Result<Self, ChangeError> {
         let broken = |source| ChangeError::Settings { path: settings.real.clone(), source };
         let receipt = Receipt::read(receipts, &settings.real);
         let text = settings.text.clone();

@@ -75,6 +75,8 @@ pub struct Settings {
     pub real: PathBuf,
     /// Its text; nothing if there is none.
     pub text: Option<String>,
+    /// Whether it is a project's.
+    pub is_projects: bool,
 }
 
 impl Settings {
@@ -95,7 +97,21 @@ impl Settings {
             Err(e) if matches!(e.kind(), io::ErrorKind::NotFound) => None,
             Err(e) => return Err(failed(e)),
         };
-        Ok(Self { path: path.to_owned(), real, text })
+        Ok(Self { path: path.to_owned(), real, text, is_projects: false })
+    }
+
+    /// Reads a file of a project, which comes from others: neither it nor its folder may be a link, which could lead to any
+    /// file of whoever reads or changes it.
+    ///
+    /// # Errors
+    /// As [`Settings::read`].
+    pub fn read_in_project(path: &Path) -> Result<Self, FileError> {
+        for part in [path.parent(), Some(path)].into_iter().flatten() {
+            if fs::symlink_metadata(part).is_ok_and(|meta| meta.file_type().is_symlink()) {
+                return Err(FileError::NotAFile { path: part.to_owned(), what: "a link in a project" });
+            }
+        }
+        Ok(Self { is_projects: true, ..Self::read(path)? })
     }
 
     /// Whether it may be replaced.
@@ -155,7 +171,8 @@ impl Settings {
     }
 
     fn unchanged(&self) -> Result<(), FileError> {
-        if Self::read(&self.path)? == *self { Ok(()) } else { Err(FileError::Changed { path: self.real.clone() }) }
+        let read = if self.is_projects { Self::read_in_project } else { Self::read };
+        if read(&self.path)? == *self { Ok(()) } else { Err(FileError::Changed { path: self.real.clone() }) }
     }
 }
 
