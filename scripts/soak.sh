@@ -1,7 +1,8 @@
 #!/bin/sh
 # The long versions of what the test suite does briefly, against the release build, and the numbers they print:
 # 200 kills with and without durable writes, 200 in every phase of a life, 1000 starts, 10 000 clients, 20 of 120 clients
-# stalled, hostile peers, and ten minutes of partitions and kills among three nodes on a bus. About twenty minutes.
+# stalled, hostile peers, a hundred ways to break a machine that the doctor must name, and ten minutes of partitions and kills
+# among three nodes on a bus. About half an hour.
 #
 #   scripts/soak.sh                                    everything
 #   scripts/soak.sh --fast                             with the short counts: about two minutes
@@ -15,13 +16,14 @@ cd "$(dirname "$0")/.."
 # shellcheck source=scripts/lib.sh
 . scripts/lib.sh
 
-tests='binary(load) | binary(hostile) | binary(bus) | test(killed_in_every_phase) | test(pain_6_no_ready)'
+tests='binary(load) | binary(hostile) | binary(bus) | test(killed_in_every_phase) | test(pain_6_no_ready) | test(doctor_names)'
 case ${1-} in
 '')
     export MPM_MONITOR_PHASE_KILLS="${MPM_MONITOR_PHASE_KILLS:-200}"
     export MPM_MONITOR_READY_STARTS="${MPM_MONITOR_READY_STARTS:-1000}"
     export MPM_MONITOR_KILL_ROUNDS="${MPM_MONITOR_KILL_ROUNDS:-200}"
     export MPM_MONITOR_IDLE_CLIENTS="${MPM_MONITOR_IDLE_CLIENTS:-10000}"
+    export MPM_MONITOR_SABOTAGES="${MPM_MONITOR_SABOTAGES:-all}"
     export MPM_MONITOR_BUS_SECONDS="${MPM_MONITOR_BUS_SECONDS:-600}" MPM_MONITOR_BUS_RATE_SECONDS=30
     ;;
 --fast) ;;

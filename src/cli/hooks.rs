@@ -190,6 +190,10 @@ fn change(place: &Where, machine: &Machine, wish: &Wish, dry_run: bool, json: bo
         return Ok(Exit::Ok);
     }
     let name = file.display();
+    let text = Settings::read(&file).ok().and_then(|s| s.text).unwrap_or_default();
+    if matches!(wish, Wish::In(_)) && settings::disables_all(&text) {
+        crate::out::tell(&format!("note: {name} has disableAllHooks: true, so Claude Code runs no hook; take it out"));
+    }
     print_text(&match what {
         "is there already" => format!("our hook is in {name} already; nothing to do\n"),
         "is not there" => format!("our hook is not in {name}; nothing to do\n"),

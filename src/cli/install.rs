@@ -325,7 +325,7 @@ fn bind_is_not_used(context: &Context, definition: &Definition) -> Option<String
         user: context.user.clone(),
         is_root: is_root(),
     };
-    let (settings, _) = doctor::unit::read_settings(&subject, &definition.env).ok()?;
+    let (settings, _) = doctor::settings::read(&subject, &definition.env).ok()?;
     let in_the_unit = [IpAddr::from(Ipv4Addr::LOCALHOST), IpAddr::from(Ipv6Addr::LOCALHOST)];
     (settings.bind != in_the_unit).then(|| {
         format!(

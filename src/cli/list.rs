@@ -17,8 +17,9 @@ use crate::probe;
 use crate::runtime::identity::Manager;
 use crate::runtime::lock;
 use crate::service::Scope;
+use crate::service::keeper::Keeper;
 use crate::service::receipt::Receipt;
-use crate::service::report::report;
+use crate::service::report::{displaced, report};
 use crate::service::users::name_of;
 
 /// How long an instance of another user may take to answer.
@@ -61,7 +62,11 @@ pub fn run(args: &List) -> anyhow::Result<Exit> {
         notes.extend(note.filter(|_| scope == Scope::System || !is_root()));
         for port in ports {
             let Ok(context) = Context::new(&Target { port, ..target.clone() }, "list") else { continue };
-            let report = report(port, scope, status::facts(&context));
+            let facts = status::facts(&context);
+            // Root finds the instances of others by their lock files; everybody else by who answers.
+            let user = facts.elsewhere.and_then(Keeper::other_user).filter(|_| displaced(&facts).is_none());
+            let has_row = facts.elsewhere.is_some_and(|k| k.other_user().is_none() || is_root());
+            let report = report(port, scope, facts);
             let row = Row {
                 port,
                 scope,
@@ -71,12 +76,12 @@ pub fn run(args: &List) -> anyhow::Result<Exit> {
                 pid: report.process.as_ref().map(|p| p.pid),
                 version: report.versions.running,
                 summary: report.summary,
-                user: None,
+                user,
             };
             let known = row.managed || row.enabled || report.installed;
             // One process seen from both scopes, or a unit that only has a definition, is one row or none.
             let twice = rows.iter().any(|r| r.port == port && r.pid.is_some() && r.pid == row.pid);
-            if known || (row.pid.is_some() && !twice) {
+            if known || (row.pid.is_some() && !twice && !has_row) {
                 rows.push(row);
             }
         }

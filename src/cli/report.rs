@@ -19,7 +19,7 @@ use super::service::Context;
 use super::status;
 use crate::bundle::{self, Part, redact};
 use crate::doctor::look::{self, Look};
-use crate::doctor::{Subject, unit};
+use crate::doctor::{Subject, settings};
 use crate::guarded::Guard;
 use crate::out;
 use crate::probe;
@@ -161,9 +161,10 @@ fn gather(args: &ReportArgs) -> anyhow::Result<(Vec<Part>, Vec<String>)> {
 
 /// The values of this instance that must not be in the bundle, wherever they stand.
 fn secrets(subject: &Subject) -> Vec<String> {
-    let seen = unit::look(subject);
-    let receipt = seen.receipt.ok().flatten();
-    let env = receipt.into_iter().flat_map(|r| r.env).filter(|(name, _)| redact::is_secret_name(name)).map(|(_, v)| v);
+    let receipt = Receipt::read(&subject.paths.receipt(subject.port)).ok().flatten();
+    let env = receipt.map(|r| r.env).unwrap_or_default();
+    let seen = settings::look(subject, &env, &Err("not asked".to_owned()));
+    let env = env.into_iter().filter(|(name, _)| redact::is_secret_name(name)).map(|(_, v)| v);
     let bus = seen.settings.ok().and_then(|s| s.bus_password_file);
     let files = seen.token.map(|(path, _)| path).into_iter().chain(bus);
     let words = files.filter_map(|path| Guard::WRITTEN.text(&path).ok().flatten()).map(|t| t.trim().to_owned());
@@ -235,7 +236,7 @@ fn figures(subject: &Subject) -> Result<String, String> {
 /// As the service reads them.
 fn settings(subject: &Subject) -> Result<String, String> {
     let receipt = Receipt::read(&subject.paths.receipt(subject.port)).ok().flatten();
-    match unit::read_settings(subject, &receipt.map(|r| r.env).unwrap_or_default()) {
+    match settings::read(subject, &receipt.map(|r| r.env).unwrap_or_default()) {
         Ok((_, provenance)) => Ok(provenance.to_toml(true)),
         Err(problems) => Ok(super::problems(&problems)),
     }

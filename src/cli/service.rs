@@ -132,11 +132,19 @@ impl Context {
     /// [`Exit::NotInstalled`], and the manager's.
     pub fn need_installed(&self) -> anyhow::Result<Job> {
         let manager = self.need_manager()?;
-        let job = manager.job(&manager.service_name(self.port))?;
+        let name = manager.service_name(self.port);
+        let job = manager.job(&name)?;
         let receipt = self.paths.receipt(self.port).exists();
         // Every port has a definition where a package has put its template.
         if job.loaded && (receipt || job.enabled == "enabled" || job.phase != Phase::Stopped) {
             return Ok(job);
+        }
+        if let Some(why) = &job.refused {
+            let doctor = format!("`mpm-monitor doctor {} --port {}`", self.scope.flag(), self.port);
+            return Err(failed(
+                Exit::Refused,
+                format!("{name} cannot be started: {why}; {doctor} names what repairs it"),
+            ));
         }
         let other = if self.scope == Scope::User { Scope::System } else { Scope::User };
         let there = Paths::of(other).is_some_and(|p| p.labelled(self.port, None).is_installed(self.port));

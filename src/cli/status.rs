@@ -11,6 +11,7 @@ use crate::guarded::Guard;
 use crate::runtime::ledger::{FILE, Ledger};
 use crate::runtime::ports;
 use crate::service::definition::Definition;
+use crate::service::keeper::Keeper;
 use crate::service::manager::{self, Manager};
 use crate::service::paths::Paths;
 use crate::service::receipt::Receipt;
@@ -61,12 +62,10 @@ pub fn facts(context: &Context) -> Facts {
     // A manager that does not answer here does not answer there either, where it is one and the same.
     let may_ask = paths.kind == Kind::Systemd || facts.manager_error.is_none();
     if let Some(health) = facts.health.as_ref().filter(|h| may_ask && Some(h.pid) != pid) {
-        let other = if context.scope == Scope::User { Scope::System } else { Scope::User };
-        let job = Paths::of(other).and_then(|paths| {
-            let manager = manager::of(&paths.labelled(port, None));
-            manager.job(&manager.service_name(port)).ok()
-        });
-        facts.elsewhere = job.filter(|j| j.pid == Some(health.pid)).map(|_| other);
+        facts.elsewhere = match paths.kind {
+            Kind::Systemd => Keeper::of(health.pid).filter(|k| !k.is(context.scope)),
+            Kind::Launchd => of_launchd(context.scope, port).filter(|j| j.1 == Some(health.pid)).map(|j| j.0),
+        };
     }
     facts.homebrew = homebrew::copy(paths.kind, port);
     let usable: Option<&dyn Manager> = facts.service.is_some().then_some(manager);
@@ -93,6 +92,14 @@ pub fn facts(context: &Context) -> Facts {
     let ledger = Guard::KEPT.text(&paths.history(port).join(FILE)).ok().flatten();
     facts.ledger = ledger.and_then(|text| serde_json::from_str::<Ledger>(&text).ok());
     facts
+}
+
+/// The other scope of launchd, and the process that it runs on the port.
+fn of_launchd(scope: Scope, port: u16) -> Option<(Keeper, Option<u32>)> {
+    let other = if scope == Scope::User { Scope::System } else { Scope::User };
+    let manager = manager::of(&Paths::of(other)?.labelled(port, None));
+    let uid = (other == Scope::User).then(|| rustix::process::geteuid().as_raw());
+    Some((Keeper { scope: other, uid }, manager.job(&manager.service_name(port)).ok()?.pid))
 }
 
 /// Whether only the socket is there, waiting for a first connection.

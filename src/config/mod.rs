@@ -74,7 +74,8 @@ pub fn load(
 pub const EXPOSED: &str = "whoever reaches it could read every event; set access.token_file, or keep 127.0.0.1 and ::1 and \
                            reach the monitor through an SSH tunnel (ssh -L 8765:localhost:8765 HOST)";
 
-/// The token, from the file that the settings name, else from the credential that systemd passed.
+/// The token, from the credential that systemd passed, else from the file that the settings name: the file of a credential
+/// stays root's, and only clients that root runs can read it by its name.
 fn token(
     settings: &Settings,
     provenance: &Provenance,
@@ -82,19 +83,17 @@ fn token(
 ) -> Result<Option<Token>, Vec<Problem>> {
     let problem =
         |origin, path: &Path, error| vec![Problem { origin, message: format!("{}: {error}", path.display()) }];
-    if let Some(path) = &settings.token_file {
-        let origin = || provenance.0["access.token_file"].1.clone();
-        return Token::from_file(path).map(Some).map_err(|e| problem(origin(), path, e));
+    if let Some((name, directory)) = variables.iter().find(|(name, _)| name == "CREDENTIALS_DIRECTORY") {
+        let path = Path::new(directory).join(token::CREDENTIAL);
+        match Token::from_credential(&path) {
+            Ok(token) => return Ok(Some(token)),
+            Err(TokenError::Io(e)) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(problem(Origin::Variable(name.clone()), &path, error)),
+        }
     }
-    let Some((name, directory)) = variables.iter().find(|(name, _)| name == "CREDENTIALS_DIRECTORY") else {
-        return Ok(None);
-    };
-    let path = Path::new(directory).join(token::CREDENTIAL);
-    match Token::from_credential(&path) {
-        Ok(token) => Ok(Some(token)),
-        Err(TokenError::Io(e)) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(problem(Origin::Variable(name.clone()), &path, error)),
-    }
+    let Some(path) = &settings.token_file else { return Ok(None) };
+    let origin = || provenance.0["access.token_file"].1.clone();
+    Token::from_file(path).map(Some).map_err(|e| problem(origin(), path, e))
 }
 
 /// Puts the password of the bus from its file into the settings.

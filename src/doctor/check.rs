@@ -116,6 +116,8 @@ codes! {
     UnitEdited "unit-edited" Unit Warning "no file that install wrote was edited by hand";
     UnitOutdated "unit-outdated" Unit Warning "every file is as this version writes it";
     UnitReread "unit-reread" Unit Warning "the manager has read the files as they are";
+    UnitLoads "unit-loads" Unit Error "the manager can load the unit, and it is install's";
+    UnitSettings "unit-settings" Unit Error "no drop-in takes from the unit what the program needs";
     UnitMode "unit-mode" Unit Error "nobody but the owner can write them";
     UnitEnabled "unit-enabled" Unit Warning "it comes up by itself";
     ProgramThere "program-there" Unit Error "the program that the unit names can be run";
@@ -133,6 +135,7 @@ codes! {
     Strays "strays" Process Warning "no other process is in its control group, and no child is a zombie";
     PortOwner "port-owner" Port Error "no stranger has the port";
     OtherMonitor "other-monitor" Port Error "no other monitor has the port";
+    Lock "lock" Port Error "its lock file can be had, and is there while it runs";
     StaleLock "stale-lock" Port Note "no killed process left its lock file";
     StalePidFiles "stale-pid-files" Port Warning "no PID file names a process that is gone or another's";
     DeadSocket "dead-socket" Port Note "the Unix socket belongs to a process that listens";
@@ -140,6 +143,7 @@ codes! {
     Memory "memory" Resources Warning "it is far from its memory limit";
     DiskSpace "disk-space" Resources Error "there is room where events are kept";
     StateDir "state-dir" Resources Error "the directory of the events is the service's, and can be written";
+    History "history" Resources Warning "no damaged history was set aside";
     Clock "clock" Resources Warning "the clock is not behind what was written, nor behind the program";
     LogReadable "log-readable" Log Warning "this user can read the log";
     LogKept "log-kept" Log Note "the log outlives a reboot";
@@ -151,6 +155,7 @@ codes! {
     HookCommands "hook-commands" Hooks Note "Claude Code has hooks that post events";
     HookPrograms "hook-programs" Hooks Error "the programs of these hooks can be run";
     HookImport "hook-import" Hooks Error "the hooks' Python can import claude_mpm";
+    HookTarget "hook-target" Hooks Warning "our hook posts where a monitor is";
     HookSpool "hook-spool" Hooks Warning "no event of our hook waits for long, and none found no room";
 }
 

@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::check::{Check, Code, Looked, none_of};
+use super::check::{Check, Code, Looked, Severity, none_of};
+use super::posts::{self, Post};
 use super::properties::find_in;
 use crate::config::directories::UserDirs;
 use crate::guarded::Guard;
 use crate::hooks::ask::{Asker, NoAnswer};
-use crate::hooks::claude::settings::{self, Owner};
+use crate::hooks::claude::settings::{self, Owner, quoted};
 use crate::hooks::place::Machine;
 use crate::hooks::spool::{Spool, Waiting};
 use crate::hooks::status::{self, Files};
@@ -67,6 +68,12 @@ pub struct Seen {
     pub programs: Vec<Program>,
     /// The spools of our hook, and what is in them.
     pub spools: Vec<(PathBuf, Waiting)>,
+    /// Where our hooks post to.
+    pub posts: Vec<Post>,
+    /// The ports where a monitor answers, looked for where a hook misses one.
+    pub monitors: Vec<u16>,
+    /// The settings that have Claude Code run no hooks at all.
+    pub disabled: Vec<PathBuf>,
     /// When it was looked.
     pub at: Timestamp,
 }
@@ -121,10 +128,20 @@ impl Place {
 /// Looks.
 pub fn look(place: &Place) -> Seen {
     let mut seen = Seen::default();
+    let machine = Machine { variables: place.machine().variables, ..Machine::this() };
     for (layer, file) in Files::of(&place.machine(), place.project.as_deref()).all {
         let entries = match status::read(layer, &file).map(|s| s.text) {
             Ok(None) => continue,
-            Ok(Some(text)) => settings::entries(&text).map_err(|e| format!("{}: {e}", file.display())),
+            Ok(Some(text)) => {
+                seen.disabled.extend(Some(file.clone()).filter(|_| settings::disables_all(&text)));
+                let entries = settings::entries(&text).map_err(|e| format!("{}: {e}", file.display()));
+                // Whom a project names is not asked.
+                if layer == "user" {
+                    let env = settings::variables(&text);
+                    seen.posts.extend(entries.iter().flat_map(|all| posts::look(&file, all, &env, &machine)));
+                }
+                entries
+            }
             Err(error) => Err(error.to_string()),
         };
         match entries {
@@ -145,6 +162,9 @@ pub fn look(place: &Place) -> Seen {
     let spools = std::fs::read_dir(&place.spools).into_iter().flatten().flatten().take(100).map(|entry| entry.path());
     seen.spools = spools.map(|dir| (dir.clone(), Spool::new(dir).waiting())).collect();
     seen.spools.sort_by(|(a, _), (b, _)| a.cmp(b));
+    if seen.posts.iter().any(|p| !p.answers) {
+        seen.monitors = posts::monitors();
+    }
     seen.at = Timestamp::now();
     seen
 }
@@ -220,13 +240,22 @@ fn python_of(program: &Path, place: &Place) -> Option<PathBuf> {
 
 /// Judges.
 pub fn judge(seen: &Looked<Option<Seen>>) -> Vec<Check> {
-    let all = [Code::HookCommands, Code::HookPrograms, Code::HookImport, Code::HookSpool];
+    let all = [Code::HookCommands, Code::HookPrograms, Code::HookImport, Code::HookTarget, Code::HookSpool];
     let seen = match seen {
         Ok(Some(seen)) => seen,
         Ok(None) => return none_of(&all, "cannot tell where the home directory is"),
         Err(why) => return none_of(&all, why),
     };
     let mut checks = vec![match (seen.hooks.len(), seen.unreadable.first()) {
+        (n, _) if n > 0 && !seen.disabled.is_empty() => {
+            let text = "disableAllHooks is true: Claude Code runs none of its hooks, and nothing comes from it";
+            let check = Check::failed(Code::HookCommands, text).severity(Severity::Warning);
+            let file = quoted(&seen.disabled[0].to_string_lossy());
+            seen.disabled
+                .iter()
+                .fold(check, |c, f| c.seen(f.display().to_string()))
+                .next(format!("sed -i 's/\"disableAllHooks\": *true/\"disableAllHooks\": false/' {file}"))
+        }
         (0, Some(error)) => Check::failed(Code::HookCommands, "Claude Code's settings cannot be read").seen(error),
         (0, None) => {
             Check::failed(Code::HookCommands, "Claude Code has no hooks that post events: nothing will come from it")
@@ -239,6 +268,7 @@ pub fn judge(seen: &Looked<Option<Seen>>) -> Vec<Check> {
         }
     }];
     checks.extend(judge_programs(seen));
+    checks.push(posts::judge(&seen.posts, &seen.monitors));
     checks.push(judge_spools(seen));
     checks
 }

@@ -4,10 +4,11 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use super::Subject;
-use super::check::{Check, Code, Looked, none_of};
+use super::check::{Check, Code, Looked, Severity, none_of};
 use crate::config::Settings;
+use crate::service::exec::{self, QUICK};
 use crate::service::journal::{self, Emptiness};
-use crate::service::logfile;
+use crate::service::{Scope, files, logfile};
 
 /// More than this in a file that only a start shortens is too much, bytes.
 const MUCH: u64 = 64 << 20;
@@ -25,6 +26,44 @@ pub struct Seen {
     pub files: Vec<(PathBuf, u64)>,
     /// Whether the directory of the log files is there.
     pub directory: bool,
+    /// Why journald keeps nothing.
+    pub journald: Option<Silence>,
+}
+
+/// Why journald keeps nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Silence {
+    /// It does not run.
+    Stopped,
+    /// This line of this file says `Storage=none`.
+    Storage(PathBuf, usize),
+}
+
+fn silence() -> Option<Silence> {
+    let words = ["show", "-p", "ActiveState", "--value", "systemd-journald.service"];
+    let state = exec::systemctl(Scope::System, &words, QUICK).and_then(exec::Output::success).unwrap_or_default();
+    if matches!(state.trim(), "inactive" | "failed") {
+        return Some(Silence::Stopped);
+    }
+    let all = exec::tool("systemd-analyze", &["cat-config", "systemd/journald.conf"], QUICK).ok()?.success().ok()?;
+    let path = storage_none(&all)?;
+    let text = files::read(&path).ok()??;
+    let line = text.lines().position(|l| l.trim() == "Storage=none")?;
+    Some(Silence::Storage(path, line + 1))
+}
+
+/// The file that has the last word on `Storage=`, where that is `none`, of `systemd-analyze cat-config`, which puts the name
+/// of each file above it.
+fn storage_none(text: &str) -> Option<PathBuf> {
+    let (mut file, mut found) = (None, None);
+    for line in text.lines().map(str::trim) {
+        if let Some(path) = line.strip_prefix("# /").filter(|p| p.ends_with(".conf")) {
+            file = Some(PathBuf::from(format!("/{path}")));
+        } else if let Some(value) = line.strip_prefix("Storage=") {
+            found = file.clone().filter(|_| value == "none");
+        }
+    }
+    found
 }
 
 /// Looks.
@@ -39,11 +78,12 @@ pub fn look(subject: &Subject, loaded: bool) -> Seen {
         let files = [&query.log, &query.stderr].into_iter();
         let files = files.filter_map(|p| Some((p.clone(), std::fs::metadata(p).ok()?.size())));
         let directory = query.log.parent().is_some_and(std::path::Path::is_dir);
-        return Seen { journal: None, lines, error, files: files.collect(), directory };
+        return Seen { journal: None, lines, error, files: files.collect(), directory, journald: None };
     }
     let query = journal::Query::of(&subject.paths, subject.port, 5, None);
     let error = journal::read(&query, &mut |_| count(&mut lines)).err().map(|e| e.to_string());
-    Seen { journal: Some(Emptiness::look(loaded, false)), lines, error, files: Vec::new(), directory: true }
+    let journal = Some(Emptiness::look(loaded, false));
+    Seen { journal, lines, error, files: Vec::new(), directory: true, journald: silence() }
 }
 
 /// Judges.
@@ -52,12 +92,15 @@ pub fn judge(subject: &Subject, seen: &Looked<Seen>, settings: Option<&Settings>
         Ok(seen) => seen,
         Err(why) => return none_of(&[Code::LogReadable, Code::LogKept, Code::LogSize], why),
     };
-    vec![readable(subject, seen, installed), kept(seen), size(subject, seen, settings)]
+    vec![readable(subject, seen, installed), kept(subject, seen), size(subject, seen, settings)]
 }
 
 fn readable(subject: &Subject, seen: &Seen, installed: bool) -> Check {
     if seen.lines > 0 {
         return Check::verified(Code::LogReadable, "its last lines can be read");
+    }
+    if seen.journald.is_some() {
+        return Check::not_run(Code::LogReadable, "journald keeps nothing that could be read");
     }
     if let Some(error) = &seen.error {
         return Check::failed(Code::LogReadable, "the log cannot be read").seen(error).next(subject.logs());
@@ -78,7 +121,22 @@ fn readable(subject: &Subject, seen: &Seen, installed: bool) -> Check {
     }
 }
 
-fn kept(seen: &Seen) -> Check {
+fn kept(subject: &Subject, seen: &Seen) -> Check {
+    let sudo = if subject.is_root { "" } else { "sudo " };
+    let failed = |why: &str| Check::failed(Code::LogKept, why).severity(Severity::Warning);
+    match &seen.journald {
+        Some(Silence::Stopped) => {
+            return failed("systemd-journald does not run: nothing that the service says is kept")
+                .next(format!("{sudo}systemctl start systemd-journald.socket systemd-journald.service"));
+        }
+        Some(Silence::Storage(path, line)) => {
+            let path = path.display();
+            return failed("journald keeps nothing of what the service says")
+                .seen(format!("{path}:{line}: Storage=none"))
+                .next(format!("{sudo}sed -i '{line}s/^/# /' {path} && {sudo}systemctl restart systemd-journald"));
+        }
+        None => {}
+    }
     match seen.journal {
         None => Check::verified(Code::LogKept, "it is in files"),
         Some(Emptiness { persistent: true, .. }) => Check::verified(Code::LogKept, "the journal is on the disk"),
@@ -125,6 +183,20 @@ mod tests {
         let checks = all(Seen { journal: Some(volatile), lines: 3, ..Seen::default() });
         assert_eq!(find(&checks, Code::LogReadable).outcome, Outcome::Verified);
         assert_eq!(find(&checks, Code::LogKept).outcome, Outcome::Failed);
+    }
+
+    #[test]
+    fn a_journald_that_keeps_nothing_is_told_by_its_file() {
+        let text = "# /etc/systemd/journald.conf\n[Journal]\nStorage=auto\n\n# /etc/systemd/journald.conf.d/a.conf\n\
+[Journal]\nStorage=none\n";
+        let file = PathBuf::from("/etc/systemd/journald.conf.d/a.conf");
+        assert_eq!(storage_none(text), Some(file.clone()));
+        assert_eq!(storage_none(&format!("{text}Storage=persistent\n")), None);
+        let journald = Some(Silence::Storage(file, 3));
+        let checks = all(Seen { journal: Some(Emptiness::default()), journald, ..Seen::default() });
+        let kept = find(&checks, Code::LogKept);
+        assert_eq!(kept.evidence, ["/etc/systemd/journald.conf.d/a.conf:3: Storage=none"]);
+        assert_eq!(find(&checks, Code::LogReadable).outcome, Outcome::NotRun, "no group would help");
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! The service manager and the way to it.
 
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use super::check::{Check, Code, Looked, none_of};
+use super::check::{Check, Code, Looked, Severity, none_of};
 use super::{Fix, Subject};
 use crate::service::exec::{self, QUICK, own_runtime_dir};
 use crate::service::report::Facts;
@@ -15,6 +15,8 @@ use crate::service::{Kind, Scope};
 pub struct Seen {
     /// `XDG_RUNTIME_DIR`, if it is set.
     pub named: Option<PathBuf>,
+    /// Whether that is a directory.
+    pub named_is_there: bool,
     /// The user's runtime directory as logind makes it, if it is there.
     pub found: Option<PathBuf>,
     /// What happened when the bus's socket in it was connected to; `None` where there is no directory to look into.
@@ -37,12 +39,13 @@ pub fn look(kind: Kind) -> Seen {
     });
     let version = || exec::tool("systemctl", &["--version"], QUICK).ok().and_then(|o| show::version(&o.stdout));
     let version = (kind == Kind::Systemd).then(version).flatten();
-    Seen { named, found, bus, version, behind_sudo: crate::service::users::behind_sudo() }
+    let named_is_there = named.as_ref().is_some_and(|d| d.is_dir());
+    Seen { named, named_is_there, found, bus, version, behind_sudo: crate::service::users::behind_sudo() }
 }
 
 /// Judges.
 pub fn judge(subject: &Subject, facts: &Looked<Facts>, seen: &Looked<Seen>) -> Vec<Check> {
-    let mut checks = vec![reachable(subject, facts)];
+    let mut checks = vec![reachable(subject, facts, seen.as_ref().ok())];
     let a_users_systemd = subject.paths.kind == Kind::Systemd && subject.scope == Scope::User;
     let codes = [Code::UserBus, Code::SessionEnvironment, Code::Linger];
     if !a_users_systemd {
@@ -80,13 +83,28 @@ pub fn judge(subject: &Subject, facts: &Looked<Facts>, seen: &Looked<Seen>) -> V
     checks
 }
 
-fn reachable(subject: &Subject, facts: &Looked<Facts>) -> Check {
+/// The session names a runtime directory that there is not, while the user has one: nothing but the session is to be repaired.
+fn astray(seen: &Seen) -> Option<(&PathBuf, &PathBuf)> {
+    match (&seen.named, &seen.found) {
+        (Some(named), Some(found)) if named != found && !seen.named_is_there => Some((named, found)),
+        _ => None,
+    }
+}
+
+fn way_out(found: &Path) -> String {
+    format!("export XDG_RUNTIME_DIR={}", found.display())
+}
+
+fn reachable(subject: &Subject, facts: &Looked<Facts>, seen: Option<&Seen>) -> Check {
     let name = format!("the {} manager", subject.scope);
     match facts {
         Err(why) => Check::failed(Code::ManagerReachable, format!("{name} was not heard in time: {why}"))
             .next(subject.status_of_manager()),
         Ok(Facts { manager_error: Some(error), .. }) => {
-            let next = if subject.paths.kind == Kind::Systemd && subject.scope == Scope::User {
+            let users = subject.paths.kind == Kind::Systemd && subject.scope == Scope::User;
+            let next = if let Some((_, found)) = seen.and_then(astray).filter(|_| users) {
+                way_out(found)
+            } else if users {
                 format!("sudo loginctl enable-linger {}", subject.user)
             } else {
                 subject.status_of_manager()
@@ -99,6 +117,9 @@ fn reachable(subject: &Subject, facts: &Looked<Facts>) -> Check {
 
 fn user_bus(subject: &Subject, seen: &Seen) -> Check {
     let next = format!("sudo loginctl enable-linger {}", subject.user);
+    if astray(seen).is_some() {
+        return Check::not_run(Code::UserBus, "this session looks for it in the wrong place");
+    }
     match (&seen.bus, seen.named.as_ref().or(seen.found.as_ref())) {
         (Some(Ok(())), Some(dir)) => Check::verified(Code::UserBus, format!("{} takes connections", dir.display())),
         (Some(Err(error)), _) => {
@@ -117,6 +138,10 @@ fn user_bus(subject: &Subject, seen: &Seen) -> Check {
 }
 
 fn session(seen: &Seen) -> Check {
+    if let Some((named, found)) = astray(seen) {
+        let text = format!("XDG_RUNTIME_DIR is {}, which is not there", named.display());
+        return Check::failed(Code::SessionEnvironment, text).severity(Severity::Error).next(way_out(found));
+    }
     match (&seen.named, &seen.found) {
         (Some(dir), _) => Check::verified(Code::SessionEnvironment, format!("XDG_RUNTIME_DIR is {}", dir.display())),
         (None, Some(dir)) => {

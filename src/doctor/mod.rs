@@ -17,12 +17,18 @@ pub mod hooks;
 pub mod log;
 pub mod look;
 pub mod manager;
+pub mod merged;
+pub mod needs;
 pub mod port;
+pub mod posts;
 pub mod process;
 pub mod procs;
 pub mod properties;
 pub mod resources;
+pub mod rights;
+pub mod settings;
 pub mod show;
+pub mod state;
 pub mod tools;
 pub mod unit;
 
@@ -35,6 +41,8 @@ use crate::runtime::ports;
 use crate::service::paths::Paths;
 use crate::service::report::Facts;
 use crate::service::{Kind, Scope, observe};
+use properties::Properties;
+use rights::Account;
 
 /// How long what `status` asks may take.
 const FACTS: Duration = Duration::from_secs(5);
@@ -83,6 +91,12 @@ impl Subject {
         }
     }
 
+    /// The command that makes the manager read its files again.
+    pub fn reread(&self) -> String {
+        let user = if self.scope == Scope::User { "--user " } else { "" };
+        format!("{}systemctl {user}daemon-reload", self.sudo())
+    }
+
     /// The command that tells how the manager is.
     pub fn status_of_manager(&self) -> String {
         match (self.paths.kind, self.scope) {
@@ -116,11 +130,14 @@ pub fn examine(subject: &Subject, gather: impl FnOnce() -> Facts + Send + 'stati
     let kind = subject.paths.kind;
     let facts = look::begin(FACTS, gather);
     let manager = look::begin(LOOK, move || manager::look(kind));
-    let (for_unit, for_properties) = (this(), this());
-    let unit = look::begin(LOOK, move || unit::look(&for_unit));
+    let (for_merged, for_properties) = (this(), this());
+    let merged = look::begin(LOOK, move || merged::look(&for_merged, &for_merged.unit()));
     let properties = look::begin(LOOK, move || properties::look(&for_properties));
     let tools = look::begin(LOOK, tools::look);
 
+    let merged = merged.end().and_then(|m| m);
+    let (for_unit, seen_by_unit) = (this(), merged.clone());
+    let unit = look::begin(LOOK, move || unit::look(&for_unit, &seen_by_unit));
     let (unit, facts) = (unit.end(), facts.end());
     let known = facts.as_ref().ok();
     let pid = known.and_then(|f| f.service.as_ref()).and_then(|j| j.pid);
@@ -128,27 +145,54 @@ pub fn examine(subject: &Subject, gather: impl FnOnce() -> Facts + Send + 'stati
     let is_strange = known.and_then(|f| f.owner.as_ref()).is_some_and(|o| o.kind == ports::Kind::Foreign);
     let loaded = known.and_then(|f| f.service.as_ref()).is_some_and(|j| j.loaded);
     let installed = unit::is_installed(subject, &facts, &unit);
-    let settings = unit.as_ref().ok().and_then(|u| u.settings.as_ref().ok()).cloned();
     let program = known.and_then(|f| f.program.clone());
+    let env = unit.as_ref().ok().and_then(|u| u.receipt.as_ref().ok()?.as_ref()).map(|r| r.env.clone());
+    let (for_settings, seen_by_settings) = (this(), merged.clone());
+    let settings =
+        look::begin(LOOK, move || settings::look(&for_settings, &env.unwrap_or_default(), &seen_by_settings));
+    let (for_needs, seen_by_needs, runs) = (this(), merged.clone(), program.clone());
+    let around = look::begin(LOOK, move || match seen_by_needs {
+        Ok(merged) => Ok(needs::look(&for_needs, &merged, runs.as_deref())),
+        Err(why) => Err(why),
+    });
+    let read = settings.end();
+    let settings = read.as_ref().ok().and_then(|s| s.settings.as_ref().ok()).cloned();
 
-    let (for_process, for_port, for_resources, for_log) = (this(), this(), this(), this());
+    let account = merged.as_ref().map_or(Account::Unknown, |unit| Account::of(subject, unit));
+    let (for_process, for_port, for_log) = (this(), this(), this());
     let process = look::begin(LOOK, move || look_at_process(&for_process, pid, answers));
     let their_settings = settings.clone();
+    let port_account = account.clone();
     let port = look::begin(LOOK, move || port::Seen {
         orchestrator: is_strange && port::is_orchestrator(for_port.port, Duration::from_secs(1)),
-        ..port::look(&for_port, their_settings.as_ref())
+        ..port::look(&for_port, their_settings.as_ref(), &port_account)
     });
-    let resources = look::begin(LOOK, move || resources::look(&for_resources, program.as_deref()));
+    // Where settings name another folder, that one.
+    let history = settings
+        .as_ref()
+        .map_or_else(|| subject.paths.history(subject.port), |s| s.state_dir.join(subject.port.to_string()));
+    let (for_folder, dir, its_account) = (this(), history.clone(), account.clone());
+    let folder = look::begin(LOOK, move || state::look(&for_folder, &dir, &its_account));
+    let resources = look::begin(LOOK, move || resources::look(history, program.as_deref()));
     let log = look::begin(LOOK, move || log::look(&for_log, loaded));
 
     let (manager, properties) = (manager.end(), properties.end().and_then(|p| p));
+    let properties = properties.map(|p| Properties { unit: merged.clone().unwrap_or_default(), ..p });
     let (process, settings) = (process.end(), settings.as_ref());
     let mut checks = manager::judge(subject, &facts, &manager);
-    checks.extend(unit::judge(subject, &facts, &unit));
+    checks.extend(unit::judge(subject, &facts, &unit, &merged, &around.end().and_then(|a| a)));
+    checks.extend(settings::judge(subject, &read, &merged, pid.is_some()));
     let can_start = unit::can_start(&checks);
     checks.extend(process::judge(subject, &facts, &process, &properties, installed, can_start));
     checks.extend(port::judge(subject, &facts, &port.end()));
-    checks.extend(resources::judge(subject, &process, &properties, settings, &resources.end()));
+    checks.extend(resources::judge(
+        subject,
+        &process,
+        &properties,
+        settings,
+        &resources.end(),
+        state::judge(subject, &folder.end(), pid.is_some()),
+    ));
     checks.extend(log::judge(subject, &log.end(), settings, installed));
     checks.extend(tools::judge(subject, &tools.end(), &process, &properties, installed));
     checks
@@ -238,10 +282,14 @@ mod tests {
             let process = if bad { Err(late.to_owned()) } else { Ok(process::Seen::default()) };
             let facts = if bad { Err(late.to_owned()) } else { facts() };
             let mut checks = manager::judge(&subject, &facts, &Err(late.into()));
-            checks.extend(unit::judge(&subject, &facts, &Err(late.into())));
+            let merged = Err(late.to_owned());
+            checks.extend(unit::judge(&subject, &facts, &Err(late.into()), &merged, &Err(late.into())));
+            checks.extend(settings::judge(&subject, &Err(late.into()), &merged, false));
             checks.extend(process::judge(&subject, &facts, &process, &properties, true, true));
             checks.extend(port::judge(&subject, &facts, &Ok(port::Seen::default())));
-            checks.extend(resources::judge(&subject, &process, &properties, None, &Ok(resources::Seen::default())));
+            let folder = state::judge(&subject, &Ok(state::Seen::default()), false);
+            let seen = Ok(resources::Seen::default());
+            checks.extend(resources::judge(&subject, &process, &properties, None, &seen, folder));
             checks.extend(log::judge(&subject, &Ok(log::Seen::default()), None, true));
             checks.extend(tools::judge(&subject, &Ok(tools::Seen::default()), &process, &properties, true));
             checks.extend(hooks::judge(&Err(late.into())));

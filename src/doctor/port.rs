@@ -8,14 +8,17 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::check::{Check, Code, Looked, none_of};
+use super::rights::{Account, Need};
 use super::{Fix, Subject};
 use crate::config::Settings;
 use crate::config::settings::AUTO_PORTS;
 use crate::guarded::Guard;
+use crate::hooks::claude::settings::quoted;
 use crate::probe;
 use crate::runtime::identity::start_time;
 use crate::runtime::{lock, ports};
 use crate::service::report::Facts;
+use crate::service::users::name_of;
 
 /// What was seen.
 #[derive(Debug, Clone, Default)]
@@ -24,12 +27,25 @@ pub struct Seen {
     pub free: Option<u16>,
     /// Whether a stranger on the port answers as the dashboard of Claude Orchestrator MCP, which takes the same port.
     pub orchestrator: bool,
+    /// What is wrong with the instance's own lock file.
+    pub lock: Option<(PathBuf, LockFault)>,
     /// Lock files that nobody holds.
     pub locks: Vec<PathBuf>,
     /// PID files of Claude MPM.
     pub pid_files: Vec<PidFile>,
     /// The Unix socket of the settings: whether somebody listens; `None` where there is no such file.
     pub socket: Option<(PathBuf, bool)>,
+}
+
+/// What can be wrong with a lock file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LockFault {
+    /// There is none.
+    Gone,
+    /// It is a folder.
+    Folder,
+    /// The service's user may not open it, as it is this user's.
+    Closed(String),
 }
 
 /// One PID file.
@@ -57,12 +73,13 @@ pub enum Named {
 }
 
 /// Looks.
-pub fn look(subject: &Subject, settings: Option<&Settings>) -> Seen {
+pub fn look(subject: &Subject, settings: Option<&Settings>, account: &Account) -> Seen {
+    let runtime = settings.map_or_else(|| subject.paths.runtime_of(subject.port), |s| s.runtime_dir.clone());
     let mut folders: BTreeSet<PathBuf> = settings.map(|s| s.pid_files_in.iter().cloned().collect()).unwrap_or_default();
     folders.extend(std::env::current_dir());
     folders.extend(crate::config::directories::UserDirs::find().map(|d| d.home));
-    let files = std::fs::read_dir(subject.paths.runtime_of(subject.port)).into_iter().flatten().flatten();
-    let locks = files.map(|e| e.path()).filter(|p| p.extension().is_some_and(|x| x == "lock"));
+    let files = std::fs::read_dir(&runtime).into_iter().flatten().flatten();
+    let locks = files.map(|e| e.path()).filter(|p| p.is_file() && p.extension().is_some_and(|x| x == "lock"));
     let socket = settings.and_then(|s| s.unix_socket.clone()).and_then(|path| {
         let is_socket = std::fs::symlink_metadata(&path).is_ok_and(|m| m.file_type().is_socket());
         let listens = is_socket && UnixStream::connect(&path).is_ok();
@@ -71,10 +88,24 @@ pub fn look(subject: &Subject, settings: Option<&Settings>) -> Seen {
     Seen {
         free: AUTO_PORTS.into_iter().find(|&p| TcpListener::bind((Ipv4Addr::LOCALHOST, p)).is_ok()),
         orchestrator: false,
+        lock: lock_fault(&lock::path_of(&runtime, subject.port), account),
         locks: locks.filter(|p| lock::is_held(p) == Some(false)).collect(),
         pid_files: folders.iter().flat_map(|f| pid_files(&f.join(".claude-mpm"), subject.port)).collect(),
         socket,
     }
+}
+
+fn lock_fault(path: &Path, account: &Account) -> Option<(PathBuf, LockFault)> {
+    let fault = match std::fs::symlink_metadata(path) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => LockFault::Gone,
+        Err(_) => return None,
+        Ok(meta) if meta.is_dir() => LockFault::Folder,
+        Ok(meta) if account.may(Need::Write, path) == Some(false) => {
+            LockFault::Closed(name_of(meta.uid()).unwrap_or_else(|| meta.uid().to_string()))
+        }
+        Ok(_) => return None,
+    };
+    Some((path.to_owned(), fault))
 }
 
 /// Whether who answers on the port is the other dashboard that takes 8765 by default.
@@ -136,8 +167,13 @@ pub fn judge(subject: &Subject, facts: &Looked<Facts>, seen: &Looked<Seen>) -> V
         Ok(facts) => owner(subject, facts, seen.as_ref().ok()),
     };
     match seen {
-        Err(why) => checks.extend(none_of(&[Code::StaleLock, Code::StalePidFiles, Code::DeadSocket], why)),
-        Ok(seen) => checks.extend([stale_lock(seen), stale_pid_files(seen), dead_socket(facts, seen)]),
+        Err(why) => {
+            checks.extend(none_of(&[Code::Lock, Code::StaleLock, Code::StalePidFiles, Code::DeadSocket], why));
+        }
+        Ok(seen) => {
+            let own = own_lock(subject, facts, seen);
+            checks.extend([own, stale_lock(seen), stale_pid_files(seen), dead_socket(facts, seen)]);
+        }
     }
     checks
 }
@@ -191,6 +227,30 @@ fn owner(subject: &Subject, facts: &Facts, seen: Option<&Seen>) -> Vec<Check> {
                 .next(elsewhere()),
             not_other(),
         ],
+    }
+}
+
+fn own_lock(subject: &Subject, facts: &Looked<Facts>, seen: &Seen) -> Check {
+    let runs = facts.as_ref().is_ok_and(|f| f.service.as_ref().is_some_and(|j| j.pid.is_some()));
+    let Some((path, fault)) = &seen.lock else { return Check::verified(Code::Lock, "it can be had") };
+    let (shown, word, sudo) = (path.display(), quoted(&path.to_string_lossy()), subject.sudo());
+    let restart = subject.verb("restart");
+    match fault {
+        LockFault::Gone if !runs => Check::verified(Code::Lock, "it is made at the start"),
+        LockFault::Gone => {
+            let folder = path.parent().filter(|d| !d.is_dir()).unwrap_or(path);
+            let text =
+                "its lock file is gone while it runs: nobody finds it by that, and a second one could take its place";
+            Check::failed(Code::Lock, text).seen(format!("{} is gone", folder.display())).next(restart)
+        }
+        LockFault::Folder => {
+            Check::failed(Code::Lock, "a folder stands in the place of its lock file: no start can succeed")
+                .seen(shown.to_string())
+                .next(format!("{sudo}mv {word} {word}.aside && {restart}"))
+        }
+        LockFault::Closed(owner) => Check::failed(Code::Lock, "it may not open its lock file: no start can succeed")
+            .seen(format!("{shown} belongs to {owner}"))
+            .next(format!("{sudo}rm -f {word} && {restart}")),
     }
 }
 
@@ -300,7 +360,7 @@ mod tests {
         let path = dir.path().join("s");
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
         let settings = Settings { unix_socket: Some(path.clone()), ..crate::config::settings::defaults() };
-        let seen = look(&subject(), Some(&settings));
+        let seen = look(&subject(), Some(&settings), &Account::Own);
         assert_eq!(seen.socket, Some((path, false)));
         let check = find(&all(None, seen), Code::DeadSocket).clone();
         assert!(check.outcome == Outcome::Failed && !check.is_error());

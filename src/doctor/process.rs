@@ -11,7 +11,7 @@ use crate::runtime::ledger::BURST;
 use crate::service::Kind;
 use crate::service::manager::{Job, LastExit, Phase};
 use crate::service::proof::ended;
-use crate::service::report::{Facts, decide, report};
+use crate::service::report::{Facts, decide, displaced, report};
 
 /// What was seen of the processes.
 #[derive(Debug, Clone, Default)]
@@ -53,7 +53,7 @@ pub fn judge(
         Err(why) => return none_of(&CODES, why),
     };
     let mut checks = vec![ready(subject, facts, installed, can_start)];
-    checks.push(identity(facts));
+    checks.push(identity(subject, facts));
     checks.push(versions(subject, facts));
     checks.push(match seen {
         Err(why) => Check::not_run(Code::ProgramReplaced, why),
@@ -77,12 +77,17 @@ fn ready(subject: &Subject, facts: &Facts, installed: bool, can_start: bool) -> 
             let check = Check::failed(Code::Ready, summary);
             // A start that cannot succeed is no advice; what stands in its way has a check of its own.
             let startable = exit == Exit::NotRunning && can_start && facts.owner.is_none();
-            check.next(if startable { subject.verb("start") } else { subject.logs() })
+            check.next(match displaced(facts) {
+                // The same as its own check says.
+                Some(_) => subject.verb("uninstall"),
+                None if startable => subject.verb("start"),
+                None => subject.logs(),
+            })
         }
     }
 }
 
-fn identity(facts: &Facts) -> Check {
+fn identity(subject: &Subject, facts: &Facts) -> Check {
     let (Some(health), Some(job)) = (&facts.health, &facts.service) else {
         return Check::not_run(Code::Identity, "nobody answered, or the manager did not");
     };
@@ -95,8 +100,15 @@ fn identity(facts: &Facts) -> Check {
     }
     let check =
         |text: String| Check::failed(Code::Identity, text).seen(format!("pid {} answers", health.pid)).seen(&seen);
+    if let Some((keeper, _)) = displaced(facts) {
+        let text = format!("port {} is served under {keeper}, and this unit cannot run beside it", subject.port);
+        let check = Check::failed(Code::Identity, text).seen(format!("pid {} answers", health.pid));
+        return check
+            .seen("both keep their events; the one that stays may be the other one, or one of them takes another port")
+            .next(subject.verb("uninstall"));
+    }
     match facts.elsewhere {
-        Some(scope) => Check::verified(Code::Identity, format!("pid {} is the {scope} manager's", health.pid)),
+        Some(keeper) => Check::verified(Code::Identity, format!("pid {} is kept by {keeper}", health.pid)),
         None if facts.homebrew.is_some() => Check::not_run(Code::Identity, "Homebrew runs it"),
         None => check("a monitor that nobody manages has the port: somebody ran it by hand".to_owned())
             .seen("it ends at Ctrl-C where it runs, or at this signal; then the service can be started")
@@ -246,8 +258,7 @@ fn watchdog(subject: &Subject, facts: &Facts, seen: &Looked<Seen>, properties: &
     };
     let Some(limit) = properties.watchdog else {
         let check = Check::failed(Code::Watchdog, "the unit has no watchdog: a hang would go on for ever");
-        let check = properties.drop_ins.iter().fold(check, |c, d| c.seen(format!("drop-in {d}")));
-        return check.next(subject.edit_unit());
+        return properties.blame(subject, check, &["WatchdogSec"]);
     };
     let Some(ping) = properties.last_ping else {
         return Check::not_run(Code::Watchdog, "the manager does not tell when the last sign of life came");

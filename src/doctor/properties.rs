@@ -1,11 +1,12 @@
 //! What the manager says of the unit beyond how it is: limits, control group, search path.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::Subject;
-use super::check::Looked;
+use super::check::{Check, Looked};
+use super::merged::Merged;
 use crate::service::exec::{self, QUICK};
 use crate::service::{Kind, files};
 
@@ -36,6 +37,23 @@ pub struct Properties {
     pub drop_ins: Vec<String>,
     /// The search path that the manager gives to what it starts.
     pub path: Option<String>,
+    /// The unit as the manager merged it.
+    pub unit: Merged,
+}
+
+impl Properties {
+    /// Adds to a check the lines of others that set one of these keys, and the command that undoes them; without such a line
+    /// the drop-ins, and the command that makes one.
+    pub fn blame(&self, subject: &Subject, check: Check, keys: &[&str]) -> Check {
+        let lines = self.unit.setting(keys);
+        if lines.is_empty() {
+            let check = self.drop_ins.iter().fold(check, |c, d| c.seen(format!("drop-in {d}")));
+            return check.next(subject.edit_unit());
+        }
+        let check = lines.iter().fold(check, |c, l| c.seen(l.shown()));
+        let lines: Vec<(&Path, usize, usize)> = lines.iter().map(|l| (l.file.as_path(), l.first, l.last)).collect();
+        check.next(Merged::without(subject, &lines))
+    }
 }
 
 /// Asks.
@@ -78,6 +96,7 @@ fn parse(text: &str) -> Properties {
         user: get("User").map(str::to_owned),
         drop_ins: get("DropInPaths").map(|v| v.split(' ').map(str::to_owned).collect()).unwrap_or_default(),
         path: None,
+        unit: Merged::default(),
     }
 }
 

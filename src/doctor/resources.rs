@@ -7,11 +7,10 @@ use std::time::Duration;
 use rustix::fs::{StatVfsMountFlags, statvfs};
 
 use super::Subject;
-use super::check::{Check, Code, Looked, Severity, none_of};
+use super::check::{Check, Code, Looked, Severity};
 use super::process;
 use super::properties::Properties;
 use crate::config::Settings;
-use crate::service::Scope;
 use crate::service::exec;
 
 /// Less than this is an error: a segment of the journal and SQLite's own must fit.
@@ -32,10 +31,6 @@ pub struct Seen {
     pub state: PathBuf,
     /// The nearest directory that is there, and its file system.
     pub room: Option<Room>,
-    /// What stands in the way of the service's account in the directory; `None` where nothing does, or nobody can tell.
-    pub blocked: Option<String>,
-    /// Whether this user may look into it.
-    pub hidden: bool,
     /// The clock, in seconds since 1970.
     pub now: i64,
     /// The files with the latest time: the program, and what the service wrote.
@@ -56,11 +51,8 @@ pub struct Room {
 }
 
 /// Looks.
-pub fn look(subject: &Subject, program: Option<&Path>) -> Seen {
-    let state = subject.paths.history(subject.port);
+pub fn look(state: PathBuf, program: Option<&Path>) -> Seen {
     let there = state.ancestors().find(|d| d.exists()).map(Path::to_owned);
-    let hidden = std::fs::read_dir(&state).is_err_and(|e| e.kind() == std::io::ErrorKind::PermissionDenied)
-        || std::fs::metadata(&state).is_err_and(|e| e.kind() == std::io::ErrorKind::PermissionDenied);
     let written = std::fs::read_dir(&state).into_iter().flatten().flatten().map(|e| e.path());
     let files = written.chain(program.map(Path::to_owned)).take(1000);
     let newest = files.filter_map(|p| Some((p.clone(), std::fs::metadata(&p).ok()?.mtime()))).max_by_key(|(_, t)| *t);
@@ -69,8 +61,6 @@ pub fn look(subject: &Subject, program: Option<&Path>) -> Seen {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
     Seen {
         room: there.as_deref().and_then(room),
-        blocked: blocked(subject, &state),
-        hidden,
         state,
         now: now.tv_sec,
         newest,
@@ -91,39 +81,27 @@ fn room(dir: &Path) -> Option<Room> {
     })
 }
 
-/// Why the service's account could not write there.
-fn blocked(subject: &Subject, state: &Path) -> Option<String> {
-    let meta = std::fs::symlink_metadata(state).ok()?;
-    if !meta.is_dir() {
-        return Some(format!("{} is no directory", state.display()));
-    }
-    let uid = rustix::process::geteuid().as_raw();
-    let owner = || crate::service::users::name_of(meta.uid()).unwrap_or_else(|| meta.uid().to_string());
-    match subject.scope {
-        Scope::User if meta.uid() != uid => {
-            Some(format!("{} belongs to {}, not to {}", state.display(), owner(), subject.user))
-        }
-        // The service has an account of its own, and systemd gives it the directory at each start.
-        Scope::System => None,
-        Scope::User if meta.mode() & 0o700 != 0o700 => {
-            Some(format!("{} has mode {:04o}", state.display(), meta.mode() & 0o7777))
-        }
-        Scope::User => None,
-    }
-}
-
-/// Judges.
+/// Judges; `folder` is what [`super::state`] says of the folder of the events.
 pub fn judge(
     subject: &Subject,
     running: &Looked<process::Seen>,
     properties: &Looked<Properties>,
     settings: Option<&Settings>,
     seen: &Looked<Seen>,
+    folder: Vec<Check>,
 ) -> Vec<Check> {
     let mut checks = vec![open_files(subject, running, properties, settings), memory(subject, running, properties)];
     match seen {
-        Err(why) => checks.extend(none_of(&[Code::DiskSpace, Code::StateDir, Code::Clock], why)),
-        Ok(seen) => checks.extend([disk(seen), state_dir(subject, seen), clock(subject, seen)]),
+        Err(why) => {
+            checks.push(Check::not_run(Code::DiskSpace, why));
+            checks.extend(folder);
+            checks.push(Check::not_run(Code::Clock, why));
+        }
+        Ok(seen) => {
+            checks.push(disk(seen));
+            checks.extend(folder);
+            checks.push(clock(subject, seen));
+        }
     }
     checks
 }
@@ -143,16 +121,18 @@ fn open_files(
     let wanted = settings.map_or(1024, |s| s.max_connections as u64) + OWN_FILES;
     let open = main.and_then(|m| m.files);
     let shown = open.map_or(format!("{limit} allowed"), |n| format!("{n} of {limit} open"));
-    let drop_ins = || properties.map(|p| p.drop_ins.as_slice()).unwrap_or_default();
     if open.is_some_and(|n| n * 10 > limit * 9) {
         return Check::failed(Code::OpenFiles, format!("{shown}: new connections will soon be refused"))
             .severity(Severity::Error)
-            .next(subject.edit_unit());
+            .next(subject.verb("restart"));
     }
     if limit < wanted {
         let text = format!("{shown}, but {wanted} may be needed (server.max_connections and its own)");
         let check = Check::failed(Code::OpenFiles, text);
-        return drop_ins().iter().fold(check, |c, d| c.seen(format!("drop-in {d}"))).next(subject.edit_unit());
+        return match properties {
+            Some(properties) => properties.blame(subject, check, &["LimitNOFILE"]),
+            None => check.next(subject.edit_unit()),
+        };
     }
     Check::verified(Code::OpenFiles, shown)
 }
@@ -164,8 +144,12 @@ fn memory(subject: &Subject, running: &Looked<process::Seen>, properties: &Looke
     let used = properties.and_then(|p| p.memory);
     match (properties.and_then(|p| p.memory_max), used.or(resident)) {
         (Some(max), Some(used)) if used * 10 > max * 9 => {
-            Check::failed(Code::Memory, format!("{} of {} used: it will soon be killed for it", mib(used), mib(max)))
-                .next(subject.edit_unit())
+            let text = format!("{} of {} used: it will soon be killed for it", mib(used), mib(max));
+            let check = Check::failed(Code::Memory, text);
+            match properties {
+                Some(properties) => properties.blame(subject, check, &["MemoryMax", "MemoryLimit"]),
+                None => check.next(subject.edit_unit()),
+            }
         }
         (Some(max), Some(used)) => Check::verified(Code::Memory, format!("{} of {} used", mib(used), mib(max))),
         (None, Some(used)) => Check::verified(Code::Memory, format!("{} used, no limit", mib(used))),
@@ -190,22 +174,6 @@ fn disk(seen: &Seen) -> Check {
     } else {
         Check::verified(Code::DiskSpace, free)
     }
-}
-
-fn state_dir(subject: &Subject, seen: &Seen) -> Check {
-    let state = seen.state.display();
-    if let Some(why) = &seen.blocked {
-        return Check::failed(Code::StateDir, "the service cannot write its events")
-            .seen(why)
-            .next(format!("sudo chown -R {} {state} && chmod u+rwx {state}", subject.user));
-    }
-    if seen.hidden {
-        return Check::not_run(Code::StateDir, format!("{state} is the service's")).next(subject.doctor_as_root());
-    }
-    if !seen.state.exists() {
-        return Check::verified(Code::StateDir, format!("{state} is made at the first start"));
-    }
-    Check::verified(Code::StateDir, format!("{state} is the service's"))
 }
 
 /// So many seconds, as exact as a person would say it.
@@ -250,7 +218,7 @@ mod tests {
     fn all(main: Main, properties: Properties, seen: Seen) -> Vec<Check> {
         let running = process::Seen { main, ..process::Seen::default() };
         let settings = crate::config::settings::defaults();
-        judge(&subject(), &Ok(running), &Ok(properties), Some(&settings), &Ok(seen))
+        judge(&subject(), &Ok(running), &Ok(properties), Some(&settings), &Ok(seen), Vec::new())
     }
 
     #[test]
@@ -289,13 +257,6 @@ mod tests {
         let back = clock(1_800_086_400);
         assert_eq!(back.outcome, Outcome::Failed);
         assert!(back.summary.contains("1day behind"), "{back:?}");
-    }
-
-    #[test]
-    fn another_users_directory_is_told() {
-        let seen = Seen { blocked: Some("/s belongs to root, not to ann".into()), ..fine() };
-        let check = find(&all(Main::default(), Properties::default(), seen), Code::StateDir).clone();
-        assert!(check.is_error() && check.evidence == ["/s belongs to root, not to ann"]);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::Subject;
 use super::check::{Check, Code, Looked, Severity, none_of};
+use super::merged::Merged;
 use super::process::{self, is_tmux};
 use super::procs::{self, Proc};
 use super::properties::{Properties, find_in};
@@ -80,10 +81,11 @@ pub fn judge(
     let all = running.as_ref().map(|r| r.all.as_slice()).unwrap_or_default();
     let properties = properties.as_ref().ok();
     let cgroup = properties.and_then(|p| p.cgroup.as_deref());
-    let path =
-        running.as_ref().ok().and_then(|r| r.main.path.as_deref()).or(properties.and_then(|p| p.path.as_deref()));
+    let of_unit = properties.and_then(|p| p.unit.environment().into_iter().rev().find(|(n, _)| n == "PATH"));
+    let path = running.as_ref().ok().and_then(|r| r.main.path.as_deref());
+    let path = path.or(of_unit.as_ref().map(|(_, v)| v.as_str())).or(properties.and_then(|p| p.path.as_deref()));
     vec![
-        tool_paths(subject, seen, path, installed),
+        tool_paths(subject, seen, path, properties.map(|p| &p.unit), installed),
         tmux_cgroup(subject, all, cgroup),
         tmux_socket(seen, all),
         match properties {
@@ -99,7 +101,7 @@ pub fn judge(
             }
             Some(p) if p.private_tmp => {
                 let check = Check::failed(Code::TmuxHidden, "PrivateTmp= hides the sockets of tmux from the service");
-                p.drop_ins.iter().fold(check, |c, d| c.seen(format!("drop-in {d}"))).next(subject.edit_unit())
+                p.blame(subject, check, &["PrivateTmp", "DynamicUser"])
             }
             Some(_) if !installed => Check::not_run(Code::TmuxHidden, "nothing is installed"),
             Some(_) => Check::verified(Code::TmuxHidden, "the service sees the same /tmp"),
@@ -108,7 +110,7 @@ pub fn judge(
     ]
 }
 
-fn tool_paths(subject: &Subject, seen: &Seen, path: Option<&str>, installed: bool) -> Check {
+fn tool_paths(subject: &Subject, seen: &Seen, path: Option<&str>, unit: Option<&Merged>, installed: bool) -> Check {
     let Some(path) = path.filter(|_| installed) else {
         return Check::not_run(
             Code::ToolPaths,
@@ -127,11 +129,15 @@ fn tool_paths(subject: &Subject, seen: &Seen, path: Option<&str>, installed: boo
         lacking.iter().filter_map(|(_, here, _)| here.as_ref()?.parent().map(|d| d.display().to_string())).collect();
     let check = Check::failed(Code::ToolPaths, "this shell finds tools that the service does not")
         .seen(format!("the service's PATH is {path}"));
-    lacking.iter().fold(check, |c, (tool, here, _)| c.seen(format!("{tool} is {} here", show(here)))).next(format!(
-        "{} --env PATH={}:{path}",
-        subject.verb("install"),
-        dirs.join(":")
-    ))
+    let check = lacking.iter().fold(check, |c, (tool, here, _)| c.seen(format!("{tool} is {} here", show(here))));
+    // A drop-in that sets it goes before what install could write.
+    let lines = unit.map(|u| u.variable("PATH")).unwrap_or_default();
+    if !lines.is_empty() {
+        let check = lines.iter().fold(check, |c, l| c.seen(l.shown()));
+        let lines: Vec<(&Path, usize, usize)> = lines.iter().map(|l| (l.file.as_path(), l.first, l.last)).collect();
+        return check.next(Merged::without(subject, &lines));
+    }
+    check.next(format!("{} --env PATH={}:{path}", subject.verb("install"), dirs.join(":")))
 }
 
 fn tmux_cgroup(subject: &Subject, all: &[Proc], cgroup: Option<&str>) -> Check {

@@ -1,14 +1,14 @@
 //! What is installed: receipt, files, program, settings.
 
-use std::collections::BTreeMap;
+use std::io::ErrorKind::PermissionDenied;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::check::{Check, Code, Looked, Outcome, Severity, none_of};
-use super::{Fix, Subject};
-use crate::cli::args::Run;
-use crate::config::layers::Problem;
-use crate::config::{self, Directories, Provenance, Settings};
+use super::merged::Merged;
+use super::rights::{Account, Need};
+use super::{Fix, Subject, needs};
+use crate::hooks::claude::settings::quoted;
 use crate::service::drift::Drift;
 use crate::service::manager::Phase;
 use crate::service::receipt::{Receipt, ReceiptError};
@@ -22,14 +22,21 @@ pub struct Seen {
     pub receipt: Result<Option<Receipt>, Unreadable>,
     /// The installed files that somebody else can write, with their permissions.
     pub writable: Vec<(PathBuf, u32)>,
-    /// Whether the program that the definition names is a file that can be run; `None` without a definition.
-    pub program: Option<(PathBuf, bool)>,
-    /// The settings of the service, or all that is wrong with them.
-    pub settings: Result<Settings, Vec<String>>,
-    /// The token file that the settings name, with its permissions, where it can be looked at.
-    pub token: Option<(PathBuf, Option<u32>)>,
-    /// What is wrong with the token.
-    pub token_error: Option<String>,
+    /// The program that the definition names, and what stands in the way of running it; `None` without a definition.
+    pub program: Option<(PathBuf, Option<Obstacle>)>,
+    /// The files of install that cannot be read.
+    pub unreadable: Vec<PathBuf>,
+}
+
+/// Why a program cannot be run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Obstacle {
+    /// There is none.
+    Gone,
+    /// It is no executable file; its permissions.
+    Mode(u32),
+    /// The service's user may not pass this file or folder.
+    Closed(PathBuf),
 }
 
 /// Why a receipt is no use.
@@ -41,78 +48,53 @@ pub enum Unreadable {
     Damaged(String),
 }
 
-/// Looks.
-pub fn look(subject: &Subject) -> Seen {
+/// Looks; `unit` is what the manager merged.
+pub fn look(subject: &Subject, unit: &Looked<Merged>) -> Seen {
     let (paths, port) = (&subject.paths, subject.port);
     let receipt = Receipt::read(&paths.receipt(port)).map_err(|e| match &e {
         ReceiptError::Io(_, io) if io.kind() == std::io::ErrorKind::PermissionDenied => Unreadable::Hidden,
         _ => Unreadable::Damaged(e.to_string()),
     });
-    let files = desired::candidates(port, paths).into_iter().map(|(path, _)| path);
-    let writable = files.filter_map(|path| {
-        let mode = std::fs::metadata(&path).ok()?.mode() & 0o7777;
-        (mode & 0o022 != 0).then_some((path, mode))
+    let files: Vec<PathBuf> = desired::candidates(port, paths).into_iter().map(|(path, _)| path).collect();
+    let writable = files.iter().filter_map(|path| {
+        let mode = std::fs::metadata(path).ok()?.mode() & 0o7777;
+        (mode & 0o022 != 0).then_some((path.clone(), mode))
     });
+    let closed = |path: &&PathBuf| path.is_file() && Account::Own.may(Need::Read, path) == Some(false);
+    let unreadable = files.iter().filter(|_| subject.sudo().is_empty()).filter(closed).cloned().collect();
     let texts = desired::candidates(port, paths).into_iter();
     let texts = texts.filter_map(|(path, _)| Some((path.clone(), files::read(&path).ok().flatten()?))).collect();
     let definition = desired::definition_of(port, paths, &texts);
+    let account = unit.as_ref().map_or(Account::Unknown, |unit| Account::of(subject, unit));
     let program = definition.and_then(|text| desired::program_of(text, paths.kind)).map(|path| {
-        let runs = std::fs::metadata(&path).is_ok_and(|m| m.is_file() && m.mode() & 0o111 != 0);
-        (path, runs)
+        let obstacle = obstacle(&path, &account);
+        (path, obstacle)
     });
-    let env = receipt.as_ref().ok().and_then(Option::as_ref).map(|r| r.env.clone()).unwrap_or_default();
-    let settings = read_settings(subject, &env).map(|(settings, _)| settings);
-    let settings = settings.map_err(|all| all.iter().map(ToString::to_string).collect::<Vec<_>>());
-    let (token, token_error) = token_of(subject, &settings);
-    Seen { receipt, writable: writable.collect(), program, settings, token, token_error }
+    Seen { receipt, writable: writable.collect(), program, unreadable }
 }
 
-/// The settings as the service reads them: the files, and the environment that install gave it.
-///
-/// # Errors
-/// All that is wrong with them.
-pub fn read_settings(
-    subject: &Subject,
-    env: &BTreeMap<String, String>,
-) -> Result<(Settings, Provenance), Vec<Problem>> {
-    let mut directories = Directories::of_this_user();
-    if subject.scope == Scope::System {
-        // The service's account has neither a home nor this session.
-        directories.user_config = None;
+fn obstacle(path: &Path, account: &Account) -> Option<Obstacle> {
+    match std::fs::metadata(path) {
+        Err(e) if e.kind() == PermissionDenied => None,
+        Err(_) => Some(Obstacle::Gone),
+        Ok(meta) if !meta.is_file() || meta.mode() & 0o111 == 0 => Some(Obstacle::Mode(meta.mode() & 0o7777)),
+        Ok(_) => account.blocked(Need::Pass, path).map(Obstacle::Closed),
     }
-    directories.state.clone_from(&subject.paths.state);
-    directories.runtime = subject.paths.runtime_of(subject.port);
-    let variables: Vec<(String, String)> = env.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
-    let flags = Run { port: Some(subject.port.to_string()), ..Run::default() };
-    config::read(&flags, &variables, &directories)
-}
-
-/// The token file that the settings name with its permissions, and what is wrong with the token.
-fn token_of(
-    subject: &Subject,
-    settings: &Result<Settings, Vec<String>>,
-) -> (Option<(PathBuf, Option<u32>)>, Option<String>) {
-    let path = settings.as_ref().ok().and_then(|s| s.token_file.clone());
-    // A token of the machine's is the service account's; whoever may not read it cannot judge it.
-    let error = path.as_ref().and_then(|p| match config::Token::from_file(p) {
-        Err(e) if e.to_string().contains("Permission denied") => None,
-        Err(config::token::TokenError::Owner(_)) if subject.scope == Scope::System => None,
-        other => other.err().map(|e| e.to_string()),
-    });
-    let token = path.map(|p| {
-        let mode = std::fs::metadata(&p).ok().map(|m| m.mode() & 0o7777);
-        (p, mode)
-    });
-    (token, error)
 }
 
 /// The checks that make sense only where something is installed.
-const OF_INSTALLED: [Code; 6] =
-    [Code::UnitMissing, Code::UnitEdited, Code::UnitOutdated, Code::UnitReread, Code::UnitMode, Code::UnitEnabled];
+const OF_INSTALLED: [Code; 4] = [Code::UnitMissing, Code::UnitEdited, Code::UnitOutdated, Code::UnitReread];
 
 /// Judges.
-pub fn judge(subject: &Subject, facts: &Looked<Facts>, seen: &Looked<Seen>) -> Vec<Check> {
+pub fn judge(
+    subject: &Subject,
+    facts: &Looked<Facts>,
+    seen: &Looked<Seen>,
+    unit: &Looked<Merged>,
+    around: &Looked<needs::Around>,
+) -> Vec<Check> {
     let mut checks = Vec::new();
+    let nothing = "nothing is installed".to_owned();
     let installed = is_installed(subject, facts, seen);
     checks.push(match installed {
         true => Check::verified(Code::Installed, format!("{} is installed", subject.unit())),
@@ -123,26 +105,84 @@ pub fn judge(subject: &Subject, facts: &Looked<Facts>, seen: &Looked<Seen>) -> V
         Err(why) => checks.push(Check::not_run(Code::Receipt, why)),
         Ok(seen) => checks.push(receipt(subject, seen, installed)),
     }
-    if !installed {
-        checks.extend(none_of(&OF_INSTALLED, "nothing is installed"));
-        checks.extend(none_of(&[Code::ProgramThere, Code::ProgramLasts], "nothing is installed"));
-    } else {
-        match (facts, seen) {
-            (Err(why), _) | (_, Err(why)) => {
-                checks.extend(none_of(&OF_INSTALLED, why));
-                checks.extend(none_of(&[Code::ProgramThere, Code::ProgramLasts], why));
-            }
-            (Ok(facts), Ok(seen)) => {
-                checks.extend(files(subject, facts, seen));
-                checks.extend(program_checks(subject, seen));
-            }
+    let both = if installed { facts.as_ref().and_then(|f| Ok((f, seen.as_ref()?))) } else { Err(&nothing) };
+    let both = both.map_err(String::as_str);
+    match both {
+        Err(why) => checks.extend(none_of(&OF_INSTALLED, why)),
+        Ok((facts, seen)) => checks.extend(files(subject, facts, seen)),
+    }
+    let loads = loads(subject, seen, unit, installed);
+    let is_loaded = loads.outcome != Outcome::Failed;
+    checks.extend([loads, needs::judge(subject, unit, around, installed)]);
+    match both {
+        Err(why) => {
+            checks.extend(none_of(&[Code::UnitMode, Code::UnitEnabled, Code::ProgramThere, Code::ProgramLasts], why));
+        }
+        Ok((facts, seen)) => {
+            checks.push(mode(subject, seen));
+            checks.push(if is_loaded {
+                enabled(subject, facts)
+            } else {
+                Check::not_run(Code::UnitEnabled, "the manager cannot load it at all")
+            });
+            checks.extend(program_checks(subject, facts, seen));
         }
     }
-    match seen {
-        Err(why) => checks.extend(none_of(&[Code::Config, Code::TokenFile], why)),
-        Ok(seen) => checks.extend(settings_checks(subject, seen)),
-    }
     checks
+}
+
+/// Whether the manager has the unit, and that of install.
+fn loads(subject: &Subject, seen: &Looked<Seen>, unit: &Looked<Merged>, installed: bool) -> Check {
+    let code = Code::UnitLoads;
+    let unit = match unit {
+        _ if subject.paths.kind == Kind::Launchd => return Check::not_run(code, "launchd reads one file only"),
+        Ok(unit) => unit,
+        Err(why) => return Check::not_run(code, why),
+    };
+    let (install, fragment) = (subject.verb("install"), unit.fragment.as_ref());
+    if unit.get("LoadState") == "masked" {
+        let runtime = if unit.get("UnitFileState") == "masked-runtime" { "--runtime " } else { "" };
+        let user = if subject.scope == Scope::User { "--user " } else { "" };
+        let check = Check::failed(code, "the unit is masked: the manager starts it for nobody");
+        return fragment
+            .into_iter()
+            .fold(check, |c, f| c.seen(format!("{} leads to /dev/null", f.display())))
+            .next(format!("{}systemctl {user}unmask {runtime}{} && {install}", subject.sudo(), unit.unit));
+    }
+    if !installed {
+        return Check::not_run(code, "nothing is installed");
+    }
+    if let Some(path) = seen.as_ref().ok().and_then(|s| s.unreadable.first()) {
+        let shown = quoted(&path.to_string_lossy());
+        return Check::failed(code, format!("a file of the unit cannot be read: {}", path.display()))
+            .next(format!("chmod 644 {shown} && {} && {install}", subject.reread()));
+    }
+    if !matches!(unit.get("LoadState"), "loaded" | "") {
+        // Which of its files is to blame has checks of its own.
+        let check = Check::failed(code, format!("the manager cannot load the unit ({})", unit.get("LoadState")));
+        let check = unit.said.iter().fold(check, |c, said| c.seen(said));
+        let blamed = unit.lines.iter().any(|l| unit.drop_ins.contains(&l.file));
+        return match fragment.filter(|f| !blamed && unit.lines.iter().any(|l| l.file == **f)) {
+            Some(path) => check.seen(path.display().to_string()).next(aside(subject, path)),
+            None if unit.get("LoadState") == "not-found" => Check::not_run(code, "its file is gone"),
+            None => check,
+        };
+    }
+    match fragment.filter(|f| f.file_name().is_some_and(|n| *n == *unit.unit)) {
+        Some(path) if *path != subject.paths.service(subject.port) => {
+            Check::failed(code, "another unit file stands in the place of install's, so no upgrade reaches it")
+                .severity(Severity::Warning)
+                .seen(path.display().to_string())
+                .next(aside(subject, path))
+        }
+        _ => Check::verified(code, "the manager has it, and it is install's"),
+    }
+}
+
+/// The command that takes a unit file that a person wrote out of the way, and keeps it.
+fn aside(subject: &Subject, path: &Path) -> String {
+    let path = path.display();
+    format!("{}mv {path} {path}.edited && {} && {}", subject.sudo(), subject.reread(), subject.verb("install"))
 }
 
 /// Whether there is an instance: a receipt says so, or its definition is enabled or runs.
@@ -225,7 +265,11 @@ fn files(subject: &Subject, facts: &Facts, seen: &Seen) -> Vec<Check> {
         }
         Some(_) => Check::verified(Code::UnitReread, "the manager has read them"),
     });
-    checks.push(match seen.writable.as_slice() {
+    checks
+}
+
+fn mode(subject: &Subject, seen: &Seen) -> Check {
+    match seen.writable.as_slice() {
         [] => Check::verified(Code::UnitMode, "only their owner can write them"),
         [(path, _), ..] => {
             let check = Check::failed(Code::UnitMode, "others than the owner can write what the manager runs")
@@ -235,9 +279,7 @@ fn files(subject: &Subject, facts: &Facts, seen: &Seen) -> Vec<Check> {
                     .fix(Fix::Tighten { path: path.clone(), mode: mode & !0o022 })
             })
         }
-    });
-    checks.push(enabled(subject, facts));
-    checks
+    }
 }
 
 fn enabled(subject: &Subject, facts: &Facts) -> Check {
@@ -257,21 +299,49 @@ fn enabled(subject: &Subject, facts: &Facts) -> Check {
         .next(subject.verb("install"))
 }
 
-fn program_checks(subject: &Subject, seen: &Seen) -> [Check; 2] {
-    let Some((path, runs)) = &seen.program else {
+fn program_checks(subject: &Subject, facts: &Facts, seen: &Seen) -> [Check; 2] {
+    let Some((path, obstacle)) = &seen.program else {
         let why = "the unit that names it cannot be read";
         return [Check::not_run(Code::ProgramThere, why), Check::not_run(Code::ProgramLasts, why)];
     };
-    let shown = path.display().to_string();
-    let there = match runs {
-        true => Check::verified(Code::ProgramThere, format!("{shown} can be run")),
-        false => Check::failed(Code::ProgramThere, "the program that the unit names is gone: no start can succeed")
+    let (shown, sudo) = (path.display().to_string(), subject.sudo());
+    let word = quoted(&shown);
+    let failed = |why: &str| Check::failed(Code::ProgramThere, why);
+    let restart = subject.verb("restart");
+    let there = match obstacle {
+        Some(Obstacle::Gone) => failed("the program that the unit names is gone: no start can succeed")
             .seen(&shown)
             .next(subject.verb("install")),
+        Some(Obstacle::Mode(mode)) => failed("the program that the unit names is no executable file")
+            .seen(format!("{shown} has mode {mode:04o}"))
+            .next(format!("{sudo}chmod 755 {word} && {restart}")),
+        Some(Obstacle::Closed(at)) => {
+            let check = failed("the service's user may not run the program that the unit names").seen(&shown);
+            // A closed folder may be closed for a reason; a copy of the program elsewhere opens nothing.
+            let next = match at == path {
+                true => format!("{sudo}chmod go+rx {word} && {restart}"),
+                false => {
+                    let install = subject.verb("install").replacen("mpm-monitor", "/usr/local/bin/mpm-monitor", 1);
+                    format!("{sudo}install -m755 {word} /usr/local/bin/mpm-monitor && {install}")
+                }
+            };
+            let why = "is closed to others; the service runs as mpm-monitor or as its unit says";
+            check.seen(format!("{} {why}", at.display())).next(next)
+        }
+        None if facts.installed.is_none() && may_ask_version(subject, path) => {
+            // This very program can be run, and has its place there.
+            let this = std::env::current_exe().unwrap_or_default().display().to_string();
+            let copy = format!("{sudo}install -m755 {} {word}", quoted(this.trim_end_matches(" (deleted)")));
+            failed("what the unit names cannot be run, or is not mpm-monitor: it does not tell its version")
+                .seen(&shown)
+                .next(format!("{copy} && {restart}"))
+        }
+        None => Check::verified(Code::ProgramThere, format!("{shown} can be run")),
     };
     let weak = if subject.scope == Scope::System { trust::only_root_changes(path).err() } else { None };
     let problem = program::here(path).map(|why| format!("the program {why}"));
-    let problem = problem.or(weak.filter(|_| *runs).map(|weak| format!("others can change what root runs: {weak}")));
+    let problem =
+        problem.or(weak.filter(|_| obstacle.is_none()).map(|weak| format!("others can change what root runs: {weak}")));
     let lasts = match problem {
         None => Check::verified(Code::ProgramLasts, "its path lasts"),
         Some(problem) => {
@@ -288,39 +358,15 @@ fn program_checks(subject: &Subject, seen: &Seen) -> [Check; 2] {
     [there, lasts]
 }
 
-fn settings_checks(subject: &Subject, seen: &Seen) -> [Check; 2] {
-    let config = match &seen.settings {
-        Ok(_) => Check::verified(Code::Config, "the settings are valid"),
-        Err(problems) => {
-            let count = if problems.len() == 1 { "one error".to_owned() } else { format!("{} errors", problems.len()) };
-            let check = Check::failed(Code::Config, format!("the settings have {count}: no start can succeed"));
-            problems.iter().fold(check, |c, p| c.seen(p)).next("mpm-monitor config check")
-        }
-    };
-    let token = match (&seen.settings, &seen.token, &seen.token_error) {
-        (Err(_), ..) => Check::not_run(Code::TokenFile, "the settings that would name it have errors"),
-        (_, None, _) => Check::verified(Code::TokenFile, "no token file is named"),
-        (_, Some((path, Some(mode))), Some(_)) if mode & 0o077 != 0 => {
-            Check::failed(Code::TokenFile, "others can read the token: the monitor refuses it and does not start")
-                .seen(format!("{} has mode {mode:04o}", path.display()))
-                .next(format!("chmod 600 {}", path.display()))
-                .fix(Fix::Tighten { path: path.clone(), mode: mode & 0o700 })
-        }
-        (_, Some((path, _)), Some(error)) => Check::failed(Code::TokenFile, "the token cannot be used")
-            .seen(format!("{}: {error}", path.display()))
-            .next(format!("(umask 077; openssl rand -hex 32 > {})", path.display())),
-        (_, Some((path, None)), None) => {
-            Check::not_run(Code::TokenFile, format!("{} is the service's to read", path.display()))
-                .next(subject.doctor_as_root())
-        }
-        (_, Some((path, _)), None) => Check::verified(Code::TokenFile, format!("{} is private", path.display())),
-    };
-    [config, token]
+/// Whether a program that tells no version means something: root runs nothing that others could have changed.
+fn may_ask_version(subject: &Subject, path: &Path) -> bool {
+    !subject.is_root || std::fs::metadata(path).is_ok_and(|m| m.uid() == 0 && m.mode() & 0o022 == 0)
 }
 
 /// Whether these checks leave the installation able to start.
 pub fn can_start(checks: &[Check]) -> bool {
-    let needed = [Code::ProgramThere, Code::Config, Code::TokenFile, Code::UnitMissing];
+    let needed =
+        [Code::UnitLoads, Code::UnitSettings, Code::ProgramThere, Code::Config, Code::TokenFile, Code::UnitMissing];
     !checks.iter().any(|c| needed.contains(&c.code) && c.outcome == Outcome::Failed)
 }
 

@@ -5,20 +5,26 @@ fn seen() -> Seen {
     Seen {
         receipt: Ok(None),
         writable: vec![],
-        program: Some(("/usr/local/bin/mpm-monitor".into(), true)),
-        settings: Err(vec![]),
-        token: None,
-        token_error: None,
+        program: Some(("/usr/local/bin/mpm-monitor".into(), None)),
+        unreadable: vec![],
     }
 }
 
 fn installed(drift: &[(&str, Drift)]) -> Facts {
     let drift = drift.iter().map(|(p, d)| (PathBuf::from(p), *d)).collect();
-    Facts { receipt: true, drift, ..Facts::default() }
+    Facts { receipt: true, drift, installed: Some(("0.1.0".into(), None)), ..Facts::default() }
 }
 
 fn all(facts: Facts, seen: Seen) -> Vec<Check> {
-    judge(&subject(), &Ok(facts), &Ok(seen))
+    with_unit(facts, seen, &[("LoadState", "loaded"), ("Type", "notify")])
+}
+
+fn with_unit(facts: Facts, seen: Seen, unit: &[(&str, &str)]) -> Vec<Check> {
+    let values: std::collections::HashMap<_, _> =
+        unit.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    let fragment = values.get("FragmentPath").map(PathBuf::from);
+    let unit = Merged { unit: "mpm-monitor@8765.service".into(), values, fragment, ..Merged::default() };
+    judge(&subject(), &Ok(facts), &Ok(seen), &Ok(unit), &Ok(needs::Around::default()))
 }
 
 #[test]
@@ -41,12 +47,12 @@ fn pain_5_outdated_is_rewritten_and_edited_never() {
 
 #[test]
 fn pain_3_a_program_that_is_gone_or_will_be_is_told() {
-    let gone = Seen { program: Some(("/opt/gone".into(), false)), ..seen() };
+    let gone = Seen { program: Some(("/opt/gone".into(), Some(Obstacle::Gone))), ..seen() };
     let checks = all(installed(&[]), gone);
     assert!(!can_start(&checks));
     assert_eq!(find(&checks, Code::ProgramThere).evidence, ["/opt/gone"]);
     for path in ["/home/a/p/target/debug/mpm-monitor", "/opt/homebrew/Cellar/m/1/bin/m", "/nix/store/x/bin/m"] {
-        let checks = all(installed(&[]), Seen { program: Some((path.into(), true)), ..seen() });
+        let checks = all(installed(&[]), Seen { program: Some((path.into(), None)), ..seen() });
         let lasts = find(&checks, Code::ProgramLasts);
         assert_eq!(lasts.outcome, Outcome::Failed, "{path}");
         let next = lasts.next.as_ref().unwrap();
@@ -56,18 +62,43 @@ fn pain_3_a_program_that_is_gone_or_will_be_is_told() {
 }
 
 #[test]
-fn a_token_that_others_can_read_is_taken_from_them() {
-    let token = Some((PathBuf::from("/t"), Some(0o644)));
-    let seen = Seen {
-        settings: Ok(crate::config::settings::defaults()),
-        token,
-        token_error: Some("others ...".into()),
-        ..seen()
+fn program_that_cannot_be_run_says_why_and_what_repairs_it() {
+    let there = |obstacle, facts: Facts| {
+        let program = Some((PathBuf::from("/b/mpm-monitor"), obstacle));
+        find(&all(facts, Seen { program, ..seen() }), Code::ProgramThere).clone()
     };
-    let checks = all(installed(&[]), seen);
-    let check = find(&checks, Code::TokenFile);
-    assert_eq!(check.fixes, [Fix::Tighten { path: "/t".into(), mode: 0o600 }]);
-    assert_eq!(check.evidence, ["/t has mode 0644"]);
+    let mode = there(Some(Obstacle::Mode(0o644)), installed(&[]));
+    assert!(mode.evidence[0].contains("0644") && mode.next.unwrap().starts_with("chmod 755 /b/mpm-monitor && "));
+    let closed = there(Some(Obstacle::Closed("/b/mpm-monitor".into())), installed(&[]));
+    assert!(closed.next.unwrap().starts_with("chmod go+rx /b/mpm-monitor && "));
+    let folder = there(Some(Obstacle::Closed("/b".into())), installed(&[]));
+    assert!(folder.next.unwrap().starts_with("install -m755 /b/mpm-monitor /usr/local/bin/mpm-monitor && "));
+    let other = there(None, Facts { installed: None, ..installed(&[]) });
+    assert!(other.summary.contains("is not mpm-monitor") && other.next.unwrap().contains("install -m755 "));
+    assert_eq!(there(None, installed(&[])).outcome, Outcome::Verified);
+}
+
+#[test]
+fn masked_unit_is_to_be_unmasked_and_not_installed() {
+    let state = [("LoadState", "masked"), ("UnitFileState", "masked-runtime"), ("FragmentPath", "/run/u.service")];
+    let checks = with_unit(installed(&[]), seen(), &state);
+    let loads = find(&checks, Code::UnitLoads);
+    assert!(loads.is_error() && !can_start(&checks), "{loads:?}");
+    let next = loads.next.as_deref().unwrap();
+    assert!(next.starts_with("systemctl --user unmask --runtime mpm-monitor@8765.service && "), "{next}");
+    assert_eq!(find(&checks, Code::UnitEnabled).outcome, Outcome::NotRun);
+}
+
+#[test]
+fn unreadable_and_overridden_units_are_named() {
+    let unreadable = Seen { unreadable: vec!["/u/m.service".into()], ..seen() };
+    let checks = with_unit(installed(&[]), unreadable, &[("LoadState", "not-found")]);
+    let loads = find(&checks, Code::UnitLoads);
+    assert!(loads.next.as_ref().unwrap().starts_with("chmod 644 /u/m.service && systemctl --user daemon-reload"));
+    let state = [("LoadState", "loaded"), ("FragmentPath", "/elsewhere/mpm-monitor@8765.service")];
+    let checks = with_unit(installed(&[]), seen(), &state);
+    let loads = find(&checks, Code::UnitLoads);
+    assert!(loads.next.as_ref().unwrap().starts_with("mv /elsewhere/mpm-monitor@8765.service "), "{loads:?}");
 }
 
 #[test]

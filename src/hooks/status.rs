@@ -66,6 +66,8 @@ pub struct FileReport {
     pub path: PathBuf,
     /// Whether it is there.
     pub exists: bool,
+    /// Whether it has Claude Code run no hooks at all.
+    pub disabled: bool,
     /// Why it cannot be used, with its path.
     pub problem: Option<String>,
     /// Our entries.
@@ -205,6 +207,7 @@ fn file(layer: &'static str, path: &Path) -> FileReport {
         layer,
         path: path.to_owned(),
         exists: false,
+        disabled: false,
         problem: None,
         ours: Vec::new(),
         claude_mpm: Vec::new(),
@@ -219,6 +222,7 @@ fn file(layer: &'static str, path: &Path) -> FileReport {
         }
     };
     report.exists = text.is_some();
+    report.disabled = text.as_deref().is_some_and(settings::disables_all);
     match settings::entries(text.as_deref().unwrap_or_default()) {
         Ok(entries) => {
             for entry in entries {
@@ -302,6 +306,9 @@ impl Report {
         let holding: Vec<&FileReport> = self.files.iter().filter(|f| !f.ours.is_empty()).collect();
         let mut problems = Vec::new();
         problems.extend(self.files.iter().filter_map(|file| file.problem.clone()));
+        problems.extend(self.files.iter().filter(|file| file.disabled).map(|file| {
+            format!("{} has disableAllHooks: true, so Claude Code runs no hook; take it out", file.path.display())
+        }));
         for file in &holding {
             let missing = missing(file);
             if !missing.is_empty() {
@@ -420,6 +427,7 @@ mod tests {
             layer: "user",
             path: "/h/.claude/settings.json".into(),
             exists: true,
+            disabled: false,
             problem: None,
             ours: ours.iter().map(|e| entry(e, "/b/mpm-monitor hook")).collect(),
             claude_mpm: theirs.iter().map(|e| entry(e, "claude-hook")).collect(),

@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::identity::Identity;
 use super::lock::{InstanceLock, LockError};
 use super::notify::Notifier;
+use super::ports::{Kind, Owner};
 use super::sockets::{self, Listener, Listeners, SocketError};
 use super::unix_socket::{self, SocketPath};
 use crate::cli::exit::Exit;
@@ -83,7 +84,10 @@ impl BootError {
     /// The code the process ends with.
     pub fn exit(&self) -> Exit {
         match self {
-            Self::Lock(LockError::Held { .. }) => Exit::AlreadyRunning,
+            Self::Lock(LockError::Held { .. })
+            | Self::Socket(SocketError::Taken { owner: Some(Owner { kind: Kind::MpmMonitor { .. }, .. }), .. }) => {
+                Exit::AlreadyRunning
+            }
             Self::Lock(LockError::Io { .. }) | Self::Directory { .. } | Self::Store(_) => Exit::CantCreate,
             Self::Socket(SocketError::Taken { .. } | SocketError::PathTaken(_)) | Self::NoFreePort => Exit::PortTaken,
             Self::Socket(SocketError::Denied(_)) => Exit::NoPermission,

@@ -44,6 +44,9 @@ pub enum LastExit {
 pub struct Job {
     /// Whether the manager has a definition of it.
     pub loaded: bool,
+    /// Why the manager refuses to load the definition that there is: it is masked, or has an error.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
     /// What it does.
     pub phase: Phase,
     /// The manager's own words for it, `active (running)`.

@@ -14,7 +14,8 @@
 //! [`interrupt`] notes the signals that come meanwhile,
 //! [`manager::Manager`] is the trait above systemd and launchd, [`exec`] the only place that spawns their tools,
 //! [`binary`], [`packaged`] and [`swap`] are about putting a new program in place,
-//! [`program`] finds a path to this program that lasts, [`trust`] tells who can change what is at a path, [`journal`] and [`logfile`] read the log.
+//! [`program`] finds a path to this program that lasts, [`trust`] tells who can change what is at a path,
+//! [`keeper`] tells under which manager a process runs, [`journal`] and [`logfile`] read the log.
 
 pub mod apply;
 pub mod binary;
@@ -25,6 +26,7 @@ pub mod exec;
 pub mod files;
 pub mod interrupt;
 pub mod journal;
+pub mod keeper;
 pub mod launchd;
 pub mod logfile;
 pub mod manager;

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::Scope;
 use super::drift::Drift;
+use super::keeper::Keeper;
 use super::manager::{Job, LastExit, Phase};
 use super::proof::ended;
 use crate::cli::exit::Exit;
@@ -42,8 +43,8 @@ pub struct Facts {
     pub ledger: Option<Ledger>,
     /// Whether the user lingers; only for a user's unit.
     pub linger: Option<bool>,
-    /// The other scope, if its manager runs the process that answers.
-    pub elsewhere: Option<Scope>,
+    /// The manager that runs the process that answers, if that is another than the one that was asked.
+    pub elsewhere: Option<Keeper>,
     /// The definition of a copy that Homebrew runs on this port, if there is one.
     pub homebrew: Option<PathBuf>,
     /// Whether there is a receipt.
@@ -152,10 +153,15 @@ pub fn decide(facts: &Facts) -> (Exit, String, bool) {
     if let Some(health) = &facts.health {
         let managed = pid == Some(health.pid);
         let ours = health.instance_id.is_some();
+        if let Some((keeper, job)) = displaced(facts) {
+            let how = if job.phase == Phase::Failed { format!("failed: {}", ended(job)) } else { "not running".into() };
+            let by = format!("port {} is served under {keeper}, by pid {}", health.port, health.pid);
+            return (Exit::NotRunning, format!("{how}; {by}{}", keeper.hint()), false);
+        }
         if managed || ours || health.gave_up.is_some() {
             let by = match facts.elsewhere {
                 _ if managed => String::new(),
-                Some(scope) => format!(", under the {scope} manager (add {})", scope.flag()),
+                Some(keeper) => format!(", under {keeper}{}", keeper.hint()),
                 None if facts.homebrew.is_some() => ", run by Homebrew (`brew services info mpm-monitor`)".to_owned(),
                 None if facts.manager_error.is_some() => ", but who runs it cannot be told".to_owned(),
                 None => ", but not managed: somebody ran it by hand".to_owned(),
@@ -214,6 +220,10 @@ pub fn decide(facts: &Facts) -> (Exit, String, bool) {
             };
             (Exit::NotRunning, format!("failed: {}{tries}{}", ended(job), taken()), false)
         }
+        _ if job.refused.is_some() => {
+            let why = job.refused.as_deref().unwrap_or_default();
+            (Exit::NotRunning, format!("cannot be started: {why}; `mpm-monitor doctor` names what repairs it"), false)
+        }
         _ if !job.loaded || (!facts.receipt && job.enabled == "disabled") => {
             (Exit::NotRunning, format!("not installed{}", taken()), false)
         }
@@ -224,10 +234,18 @@ pub fn decide(facts: &Facts) -> (Exit, String, bool) {
     }
 }
 
+/// The manager that serves the port in this one's place, and this one's job, which is installed and cannot run beside it.
+pub fn displaced(facts: &Facts) -> Option<(Keeper, &Job)> {
+    let (keeper, job) = (facts.elsewhere?, facts.service.as_ref()?);
+    let wanted = facts.receipt || job.enabled == "enabled" || job.phase == Phase::Failed;
+    (job.loaded && wanted && job.pid.is_none()).then_some((keeper, job))
+}
+
 /// The whole report.
 pub fn report(port: u16, scope: Scope, facts: Facts) -> Report {
     let (exit, summary, managed) = decide(&facts);
-    let health = facts.health.as_ref().filter(|h| managed || h.instance_id.is_some());
+    let served_here = displaced(&facts).is_none();
+    let health = facts.health.as_ref().filter(|h| served_here && (managed || h.instance_id.is_some()));
     let job_uptime =
         facts.service.as_ref().and_then(|j| j.started_usec).map(|t| facts.now_usec.saturating_sub(t) / 1_000_000);
     let process = match (health, facts.service.as_ref().and_then(|j| j.pid)) {
@@ -270,7 +288,7 @@ pub fn report(port: u16, scope: Scope, facts: Facts) -> Report {
         summary,
         managed,
         installed: facts.receipt,
-        manager: facts.service.filter(|j| j.loaded),
+        manager: facts.service.filter(|j| j.loaded || j.refused.is_some()),
         manager_error: facts.manager_error,
         socket: facts.socket.filter(|j| j.loaded && j.enabled != "disabled" || j.phase == Phase::Running),
         process,

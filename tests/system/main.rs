@@ -27,12 +27,15 @@ macro_rules! boot {
 mod activation;
 mod broken_off;
 mod compat;
+mod credential;
 mod doctor;
 mod faults;
 mod json;
 mod many;
 mod migrate;
 mod place;
+mod sabotages;
+mod scopes;
 mod story;
 mod tmux;
 mod traces;

@@ -4,7 +4,7 @@
 //! they are.
 
 use jsonc_parser::ParseOptions;
-use jsonc_parser::cst::{CstArray, CstInputValue, CstNode, CstObject, CstRootNode};
+use jsonc_parser::cst::{CstArray, CstInputValue, CstNode, CstObject, CstObjectProp, CstRootNode};
 
 /// The events of Claude Code that our hook is put in for, and the matcher where one is needed. Every version since 1.0.85
 /// knows them; one that does not know an event's name may refuse all of its settings.
@@ -216,8 +216,33 @@ fn commands(group: &CstNode) -> Vec<(CstNode, String)> {
     all.into_iter().filter_map(|hook| of(&hook).map(|command| (hook, command))).collect()
 }
 
+/// Whether Claude Code runs no hooks at all, as `disableAllHooks` in this file says. A file that cannot be read says nothing.
+pub fn disables_all(text: &str) -> bool {
+    let root = parse(text.trim_start_matches(MARK)).ok();
+    let object = root.and_then(|root| root.value()?.as_object());
+    let value = object.and_then(|object| member(&object, "disableAllHooks", "").ok()??);
+    value.is_some_and(|value| value.to_string().trim() == "true")
+}
+
+/// The variables that Claude Code gives to what it runs, as `env` in this file says.
+pub fn variables(text: &str) -> Vec<(String, String)> {
+    let root = parse(text.trim_start_matches(MARK)).ok();
+    let env = root.and_then(|root| root.value()?.as_object()?.get("env")?.value()?.as_object());
+    let one = |prop: &CstObjectProp| {
+        let value = prop.value()?.as_string_lit()?.decoded_value().ok()?;
+        Some((prop.decoded_name()?, value))
+    };
+    env.map(|env| env.properties().iter().filter_map(one).collect()).unwrap_or_default()
+}
+
 fn names(hooks: &CstObject) -> Vec<String> {
     hooks.properties().iter().filter_map(|prop| prop.decoded_name()).collect()
+}
+
+/// Whether Claude MPM put its mark on a hook: it may run anything.
+fn is_marked(hook: &CstNode) -> bool {
+    let mark = hook.as_object().and_then(|hook| hook.get("_mpm")?.value());
+    mark.is_some_and(|value| value.to_string().trim() == "true")
 }
 
 /// All hooks of a settings file, in order.
@@ -230,9 +255,9 @@ pub fn entries(text: &str) -> Result<Vec<Entry>, SettingsError> {
     let mut entries = Vec::new();
     for event in names(&hooks) {
         for group in groups(&hooks, &event)?.map(|g| g.elements()).unwrap_or_default() {
-            entries.extend(commands(&group).into_iter().map(|(_, command)| Entry {
+            entries.extend(commands(&group).into_iter().map(|(hook, command)| Entry {
                 event: event.clone(),
-                owner: owner(&command),
+                owner: if is_marked(&hook) { Owner::ClaudeMpm } else { owner(&command) },
                 command,
             }));
         }

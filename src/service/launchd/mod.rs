@@ -299,6 +299,7 @@ impl Manager for Launchd {
         let phase = printed.phase();
         Ok(Job {
             loaded: true,
+            refused: None,
             phase,
             state: format!("{} in {domain}", if printed.state.is_empty() { "unknown" } else { &printed.state }),
             result: result(&printed).to_owned(),
@@ -385,6 +386,7 @@ impl Manager for Launchd {
 fn unloaded(there: bool, enabled: &str) -> Job {
     Job {
         loaded: there,
+        refused: None,
         phase: Phase::Stopped,
         state: "not loaded".to_owned(),
         result: String::new(),

@@ -20,6 +20,11 @@ pub fn job(text: &str) -> Job {
     let status = get("ExecMainStatus").parse::<i32>().ok();
     Job {
         loaded: get("LoadState") == "loaded",
+        refused: match get("LoadState") {
+            "masked" => Some("its unit is masked".to_owned()),
+            state @ ("bad-setting" | "error") => Some(format!("the manager cannot load its unit ({state})")),
+            _ => None,
+        },
         phase: phase(active),
         state: if sub.is_empty() { active.to_owned() } else { format!("{active} ({sub})") },
         result: get("Result").to_owned(),
@@ -116,6 +121,14 @@ ExecMainCode=1\nExecMainStatus=69\nExecMainStartTimestampMonotonic=5\n");
         let absent = job("LoadState=not-found\nActiveState=inactive\nSubState=dead\n");
         assert!(!absent.loaded);
         assert_eq!(absent.phase, Phase::Stopped);
+    }
+
+    #[test]
+    fn a_masked_unit_is_refused_and_not_absent() {
+        let masked = job("LoadState=masked\nActiveState=inactive\nUnitFileState=masked\n");
+        assert_eq!((masked.loaded, masked.refused.as_deref()), (false, Some("its unit is masked")));
+        assert_eq!(job("LoadState=not-found\n").refused, None);
+        assert!(job("LoadState=bad-setting\n").refused.unwrap().contains("bad-setting"));
     }
 
     #[test]

@@ -1,0 +1,273 @@
+//! A unit as systemd merged it: its properties, the lines of the files that they come from, and what systemd itself says is
+//! wrong with these lines.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::Subject;
+use super::check::Looked;
+use crate::service::exec::{self, QUICK};
+use crate::service::{Kind, Scope, drift, files};
+
+/// One assignment in a unit file or drop-in.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Line {
+    /// The file.
+    pub file: PathBuf,
+    /// Its first line, counted from 1.
+    pub first: usize,
+    /// Its last one, where a backslash continues it.
+    pub last: usize,
+    /// The key.
+    pub key: String,
+    /// The value, without blanks around it.
+    pub value: String,
+}
+
+impl Line {
+    /// As a compiler would name it, with what stands there.
+    pub fn shown(&self) -> String {
+        format!("{}:{}: {}={}", self.file.display(), self.first, self.key, self.value)
+    }
+}
+
+/// Something that systemd does not understand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Complaint {
+    /// The file.
+    pub file: PathBuf,
+    /// The line, counted from 1.
+    pub line: usize,
+    /// Its words.
+    pub text: String,
+}
+
+/// A unit as systemd merged it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Merged {
+    /// The unit's name.
+    pub unit: String,
+    /// Its properties.
+    pub values: HashMap<String, String>,
+    /// What files that are not install's say, in the order in which systemd reads them.
+    pub lines: Vec<Line>,
+    /// The unit file.
+    pub fragment: Option<PathBuf>,
+    /// The drop-ins.
+    pub drop_ins: Vec<PathBuf>,
+    /// Those of the files that cannot be read.
+    pub unreadable: Vec<PathBuf>,
+    /// What systemd does not understand in them.
+    pub complaints: Vec<Complaint>,
+    /// What it says of the unit as a whole.
+    pub said: Vec<String>,
+}
+
+/// Asks the manager about a unit of the instance, and reads the unit's files.
+///
+/// # Errors
+/// What the manager or its tool said instead.
+pub fn look(subject: &Subject, unit: &str) -> Looked<Merged> {
+    if subject.paths.kind == Kind::Launchd {
+        return Ok(Merged::default());
+    }
+    let shown = exec::systemctl(subject.scope, &["show", "--", unit], QUICK).and_then(exec::Output::success);
+    let mut merged = Merged { unit: unit.to_owned(), ..of_properties(&shown.map_err(|e| e.to_string())?) };
+    let all: Vec<PathBuf> = merged.fragment.iter().chain(&merged.drop_ins).cloned().collect();
+    for path in &all {
+        match files::read(path) {
+            // What install wrote and nobody touched is judged by its own checks.
+            Ok(Some(text)) if drift::is_ours(&text) => {}
+            Ok(Some(text)) => merged.lines.extend(lines(path, &text)),
+            Ok(None) => {}
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => merged.unreadable.push(path.clone()),
+            Err(_) => {}
+        }
+    }
+    if matches!(merged.get("LoadState"), "loaded" | "bad-setting" | "error") {
+        let mut words = vec!["--user"];
+        words.retain(|_| subject.scope == Scope::User);
+        words.extend(["verify", "--man=no", unit]);
+        // It has nothing to say where it cannot be run.
+        let said = exec::tool("systemd-analyze", &words, QUICK).map(|o| format!("{}\n{}", o.stdout, o.stderr));
+        let said = said.unwrap_or_default();
+        // Of install's own files an older systemd does not know every key.
+        merged.complaints = complaints(&said, &all);
+        merged.complaints.retain(|c| merged.lines.iter().any(|l| l.file == c.file));
+        let of_unit = format!("{unit}: ");
+        merged.said = said.lines().filter_map(|l| l.strip_prefix(&of_unit)).map(str::to_owned).collect();
+    }
+    Ok(merged)
+}
+
+/// What `systemctl show` says.
+fn of_properties(text: &str) -> Merged {
+    let mut values: HashMap<String, String> = HashMap::new();
+    for (key, value) in text.lines().filter_map(|l| l.split_once('=')) {
+        let before = values.entry(key.to_owned()).or_default();
+        // A property of several values has a line for each.
+        if !before.is_empty() {
+            before.push('\n');
+        }
+        before.push_str(value);
+    }
+    let path = |key: &str| values.get(key).filter(|v| !v.is_empty()).map(PathBuf::from);
+    let fragment = path("FragmentPath");
+    let drop_ins = values.get("DropInPaths").map(|v| v.split_whitespace().map(PathBuf::from).collect());
+    Merged { fragment, drop_ins: drop_ins.unwrap_or_default(), values, ..Merged::default() }
+}
+
+/// The assignments of a unit file, continued lines joined, comments left out.
+fn lines(file: &Path, text: &str) -> Vec<Line> {
+    let mut found: Vec<Line> = Vec::new();
+    let mut continues = false;
+    for (at, line) in text.lines().enumerate() {
+        let (number, trimmed) = (at + 1, line.trim());
+        if trimmed.starts_with(['#', ';']) {
+            continue;
+        }
+        let (content, goes_on) = match trimmed.strip_suffix('\\') {
+            Some(content) => (content.trim_end(), true),
+            None => (trimmed, false),
+        };
+        match found.last_mut().filter(|_| continues) {
+            Some(before) => {
+                before.value = format!("{} {content}", before.value).trim().to_owned();
+                before.last = number;
+            }
+            None => {
+                if let Some((key, value)) = content.split_once('=') {
+                    let (key, value) = (key.trim().to_owned(), value.trim().to_owned());
+                    found.push(Line { file: file.to_owned(), first: number, last: number, key, value });
+                }
+            }
+        }
+        continues = goes_on;
+    }
+    found
+}
+
+/// The lines `FILE:LINE: text` about these files.
+fn complaints(said: &str, files: &[PathBuf]) -> Vec<Complaint> {
+    let one = |line: &str| {
+        let (file, rest) = line.split_once(':')?;
+        let (number, text) = rest.split_once(':')?;
+        let file = files.iter().find(|f| f.as_os_str() == file)?.clone();
+        Some(Complaint { file, line: number.trim().parse().ok()?, text: text.trim().to_owned() })
+    };
+    let mut all: Vec<Complaint> = said.lines().filter_map(one).collect();
+    all.dedup();
+    all
+}
+
+impl Merged {
+    /// One property; empty where there is none.
+    pub fn get(&self, key: &str) -> &str {
+        self.values.get(key).map_or("", String::as_str)
+    }
+
+    /// The lines, not of install, that set one of these keys.
+    pub fn setting(&self, keys: &[&str]) -> Vec<&Line> {
+        self.lines.iter().filter(|l| keys.contains(&l.key.as_str())).collect()
+    }
+
+    /// The lines, not of install, that give the process this variable.
+    pub fn variable(&self, name: &str) -> Vec<&Line> {
+        let sets = |line: &&&Line| {
+            let words = crate::hooks::claude::settings::words(&line.value);
+            words.iter().any(|w| w.split_once('=').is_some_and(|(n, _)| n == name))
+        };
+        self.setting(&["Environment"]).iter().filter(sets).copied().collect()
+    }
+
+    /// The environment that the unit gives to the process.
+    pub fn environment(&self) -> Vec<(String, String)> {
+        let words = crate::hooks::claude::settings::words(self.get("Environment"));
+        words.iter().filter_map(|w| w.split_once('=')).map(|(n, v)| (n.to_owned(), v.to_owned())).collect()
+    }
+
+    /// The command that makes comments of these lines and has the service run without them.
+    pub fn without(subject: &Subject, lines: &[(&Path, usize, usize)]) -> String {
+        let mut files: Vec<&Path> = lines.iter().map(|(file, ..)| *file).collect();
+        files.dedup();
+        let sudo = subject.sudo();
+        let edits = files.iter().map(|file| {
+            let of_file = lines.iter().filter(|(f, ..)| f == file);
+            let edits: Vec<String> = of_file
+                .map(|(_, first, last)| match first == last {
+                    true => format!("-e '{first}s/^/# /'"),
+                    false => format!("-e '{first},{last}s/^/# /'"),
+                })
+                .collect();
+            format!(
+                "{sudo}sed -i {} {}",
+                edits.join(" "),
+                crate::hooks::claude::settings::quoted(&file.to_string_lossy())
+            )
+        });
+        // A socket listens anew only when it starts anew.
+        let is_socket = files.iter().any(|f| f.to_string_lossy().contains(".socket"));
+        let again = match is_socket {
+            true => format!("{} && {}", subject.verb("stop"), subject.verb("start")),
+            false => subject.verb("restart"),
+        };
+        edits.chain([subject.reread(), again]).collect::<Vec<_>>().join(" && ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::subject;
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn lines_have_their_numbers_and_are_joined() {
+        let text = "# a\n[Service]\nExecStart=\nEnvironment=A=b \\\n  \"C=d e\"\n; no\nUser = x\n";
+        let all = lines(Path::new("/d"), text);
+        let short: Vec<_> = all.iter().map(|l| (l.first, l.last, l.key.as_str(), l.value.as_str())).collect();
+        assert_eq!(short, [(3, 3, "ExecStart", ""), (4, 5, "Environment", "A=b \"C=d e\""), (7, 7, "User", "x")]);
+        let merged = Merged { lines: all, ..Merged::default() };
+        assert_eq!(merged.variable("C")[0].first, 4);
+        assert_eq!(merged.variable("d"), Vec::<&Line>::new());
+    }
+
+    #[test]
+    fn properties_name_the_files_and_the_environment() {
+        let merged = of_properties(
+            "FragmentPath=/u/m@.service\nDropInPaths=/d/a.conf /d/b.conf\nEnvironment=A=b \"C=d e\"\nListen=a\nListen=b\n",
+        );
+        assert_eq!(merged.drop_ins, [PathBuf::from("/d/a.conf"), PathBuf::from("/d/b.conf")]);
+        assert_eq!(merged.environment(), [("A".into(), "b".into()), ("C".into(), "d e".into())]);
+        assert_eq!(merged.get("Listen"), "a\nb");
+        assert_eq!(merged.get("None"), "");
+    }
+
+    #[test]
+    fn complaints_are_those_about_the_units_own_files() {
+        let said = "/d/a.conf:2: Unknown key 'X' in section [Service], ignoring.\n/etc/other:7: no\nm: Command failed\n\
+/d/a.conf:2: Unknown key 'X' in section [Service], ignoring.\n";
+        let all = complaints(said, &["/d/a.conf".into()]);
+        assert_eq!(all.len(), 1);
+        assert_eq!((all[0].line, all[0].text.as_str()), (2, "Unknown key 'X' in section [Service], ignoring."));
+    }
+
+    #[test]
+    fn a_line_is_undone_as_a_comment() {
+        let (a, b) = (Path::new("/d/a.conf"), Path::new("/d/b c.conf"));
+        let command = Merged::without(&subject(), &[(a, 2, 2), (a, 4, 5), (b, 1, 1)]);
+        assert_eq!(
+            command,
+            "sed -i -e '2s/^/# /' -e '4,5s/^/# /' /d/a.conf && sed -i -e '1s/^/# /' '/d/b c.conf' && systemctl --user \
+daemon-reload && mpm-monitor restart --user --port 8765"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn no_unit_file_panics(text in any::<String>()) {
+            let _ = (lines(Path::new("/x"), &text), of_properties(&text), complaints(&text, &["/x".into()]));
+        }
+    }
+}

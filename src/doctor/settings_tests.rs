@@ -1,0 +1,89 @@
+use super::super::check::Outcome;
+use super::super::tests::subject;
+use super::*;
+
+fn seen() -> Seen {
+    Seen {
+        settings: Ok(crate::config::settings::defaults()),
+        unknown: vec![],
+        blocked: None,
+        token: None,
+        token_error: None,
+        token_blocked: None,
+        user: "mpm-monitor".into(),
+        group: "mpm-monitor".into(),
+    }
+}
+
+fn root() -> Subject {
+    Subject { scope: Scope::System, is_root: true, ..subject() }
+}
+
+fn all(subject: &Subject, seen: Seen, unit: Merged) -> [Check; 2] {
+    judge(subject, &Ok(seen), &Ok(unit), false)
+}
+
+#[test]
+fn token_that_others_can_read_is_taken_from_them() {
+    let token = Some((PathBuf::from("/t"), Some(0o644)));
+    let [_, check] =
+        all(&subject(), Seen { token, token_error: Some("others ...".into()), ..seen() }, Merged::default());
+    assert_eq!(check.fixes, [Fix::Tighten { path: "/t".into(), mode: 0o600 }]);
+    assert_eq!(check.evidence, ["/t has mode 0644"]);
+    assert_eq!(check.next.as_deref(), Some("chmod 600 /t && mpm-monitor restart --user --port 8765"));
+}
+
+#[test]
+fn token_of_root_is_given_to_the_services_user() {
+    let token = Some((PathBuf::from("/t"), Some(0o600)));
+    let of_root = Seen { token, token_blocked: Some("/t".into()), ..seen() };
+    let [_, check] = all(&root(), of_root, Merged::default());
+    assert_eq!(check.summary, "mpm-monitor cannot read the token: no start can succeed");
+    assert_eq!(check.next.as_deref(), Some("chown mpm-monitor /t && mpm-monitor restart --system --port 8765"));
+}
+
+#[test]
+fn configuration_closed_to_the_service_is_opened_to_its_group() {
+    let file = PathBuf::from("/nowhere/config.toml");
+    let [check, _] = all(&root(), Seen { blocked: Some((file.clone(), file)), ..seen() }, Merged::default());
+    let next = check.next.unwrap();
+    assert!(next.starts_with("chgrp mpm-monitor /nowhere/config.toml && chmod g+r /nowhere/config.toml && "), "{next}");
+}
+
+#[test]
+fn folder_of_others_is_not_opened_for_the_service() {
+    let (file, folder) = (PathBuf::from("/tmp/x/config.toml"), PathBuf::from("/tmp"));
+    let [check, _] = all(&root(), Seen { blocked: Some((file, folder)), ..seen() }, Merged::default());
+    assert_eq!((check.outcome, check.next), (Outcome::Failed, None));
+}
+
+#[test]
+fn wrong_variable_of_a_drop_in_is_named_with_its_line() {
+    let line = Line {
+        file: "/d/mine.conf".into(),
+        first: 2,
+        last: 2,
+        key: "Environment".into(),
+        value: "MPM_MONITOR_MAX_CLIENTS=many".into(),
+    };
+    let unit = Merged { lines: vec![line], ..Merged::default() };
+    let problem = Problem { origin: Origin::Variable("MPM_MONITOR_MAX_CLIENTS".into()), message: "no number".into() };
+    let [check, token] = all(&subject(), Seen { settings: Err(vec![problem]), ..seen() }, unit);
+    assert_eq!(check.evidence[1], "/d/mine.conf:2: Environment=MPM_MONITOR_MAX_CLIENTS=many");
+    assert!(check.next.unwrap().starts_with("sed -i -e '2s/^/# /' /d/mine.conf && "));
+    assert_eq!(token.outcome, Outcome::NotRun);
+}
+
+#[test]
+fn what_protects_is_not_taken_out_of_the_configuration() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("config.toml");
+    std::fs::write(&path, "x").unwrap();
+    let next = |message: &str| {
+        let problem = Problem { origin: Origin::File(path.clone(), 3), message: message.into() };
+        let [check, _] = all(&subject(), Seen { settings: Err(vec![problem]), ..seen() }, Merged::default());
+        check.next.unwrap()
+    };
+    assert!(next("server.max_clients: no number").starts_with("sed -i '3s/^/# /' "));
+    assert_eq!(next("access.token_file: no path"), "mpm-monitor config check");
+}
