@@ -52,7 +52,8 @@ pub(super) fn journal_share(limits: &Limits) -> u64 {
 }
 
 /// The number up to which events must not be in the database, nor come into it, because those in the journal alone fill
-/// the bounds. Up to `indexed` they are in the database, which takes `database` bytes. 0 if there is nothing of the kind.
+/// the bounds. Up to `indexed` they are in the database, which takes `database` bytes; the others take `journal` bytes. 0 if
+/// there is nothing of the kind.
 ///
 /// While the journal keeps to its share, what is too much leaves the database in pieces, see [`excess`]. Beyond that
 /// posts flood in faster than pieces can be removed, and all of the database goes.

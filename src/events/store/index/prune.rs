@@ -26,7 +26,8 @@ impl Indexer {
             self.limits = Some(limits);
         }
         let last = self.around.shared.last.load(Ordering::SeqCst);
-        let journal = self.around.shared.segments.bytes();
+        // What is in the database as well leaves the journal with its segment, and pushes nothing out.
+        let journal = self.around.shared.segments.bytes_after(self.indexed, last);
         let floor = retention::floor(&limits, last, self.indexed, self.bytes, journal);
         if floor > self.indexed || (floor == self.indexed && self.oldest <= self.indexed) {
             self.clear(floor)?;

@@ -76,6 +76,18 @@ impl Segments {
         self.lock().iter().map(|s| s.bytes).sum()
     }
 
+    /// What the records after `seq` take, of which `last` is the newest; of the segment that holds `seq` the part by their
+    /// number.
+    pub(super) fn bytes_after(&self, seq: u64, last: u64) -> u64 {
+        let all = self.lock();
+        let ends = all.iter().skip(1).map(|next| next.first - 1).chain([last]);
+        let part = |(segment, end): (&Segment, u64)| match (end + 1).saturating_sub(segment.first) {
+            0 => 0,
+            records => segment.bytes * end.saturating_sub(seq).min(records) / records,
+        };
+        all.iter().zip(ends).map(part).sum()
+    }
+
     /// The number of the oldest record that is still in the journal, if there is any.
     pub(super) fn first(&self) -> Option<u64> {
         self.lock().front().map(|s| s.first)
