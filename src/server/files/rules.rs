@@ -39,8 +39,8 @@ pub struct Rules {
 pub struct Secrets {
     /// The rules whose last name has no star, by that name: most of them.
     plain: HashMap<String, Vec<Vec<String>>>,
-    /// The others: the last name, and those before it.
-    starred: Vec<(Pattern, Vec<String>)>,
+    /// The others, by what the first or the last byte of a name must be to fit: a folder has many names.
+    starred: HashMap<Edge, Vec<(Pattern, Vec<String>)>>,
 }
 
 impl Secrets {
@@ -55,7 +55,7 @@ impl Secrets {
             let mut before: Vec<String> = rule.to_lowercase().split('/').map(str::to_owned).collect();
             let last = before.pop().unwrap_or_default();
             match Pattern::new(&last) {
-                Some(pattern) => secrets.starred.push((pattern, before)),
+                Some(pattern) => secrets.starred.entry(pattern.edge()).or_default().push((pattern, before)),
                 None => secrets.plain.entry(last).or_default().push(before),
             }
         }
@@ -76,8 +76,14 @@ impl Secrets {
     /// Whether one ends with this name in a folder of these. A copy is as secret as what it was made of.
     fn end_with(&self, folder: &[String], name: &str) -> bool {
         let is_secret = |name: &str| {
+            let (first, last) = (name.bytes().next().unwrap_or_default(), name.bytes().last().unwrap_or_default());
+            let edges = [Edge::First(first), Edge::Last(last), Edge::Any];
             self.plain.get(name).is_some_and(|rules| rules.iter().any(|before| are_in(folder, before)))
-                || self.starred.iter().any(|(last, before)| last.fits(name) && are_in(folder, before))
+                || edges
+                    .iter()
+                    .filter_map(|edge| self.starred.get(edge))
+                    .flatten()
+                    .any(|(last, before)| last.fits(name) && are_in(folder, before))
         };
         is_secret(name) || original(name).is_some_and(|original| is_secret(&original))
     }
@@ -166,6 +172,14 @@ fn original(name: &str) -> Option<String> {
     (!found.is_empty()).then_some(found)
 }
 
+/// What a name must begin or end with to fit a rule with stars.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Edge {
+    First(u8),
+    Last(u8),
+    Any,
+}
+
 /// A rule with stars, taken apart once: what a name begins with, what comes somewhere behind that in this order, and what it
 /// ends with.
 #[derive(Debug, Clone)]
@@ -182,6 +196,14 @@ impl Pattern {
         let (middle, tail) = rest.rsplit_once('*').unwrap_or(("", rest));
         let middle = middle.split('*').filter(|part| !part.is_empty()).map(str::to_owned).collect();
         Some(Self { head: head.to_owned(), middle, tail: tail.to_owned() })
+    }
+
+    fn edge(&self) -> Edge {
+        match (self.head.bytes().next(), self.tail.bytes().last()) {
+            (Some(first), _) => Edge::First(first),
+            (None, Some(last)) => Edge::Last(last),
+            (None, None) => Edge::Any,
+        }
     }
 
     fn fits(&self, name: &str) -> bool {
