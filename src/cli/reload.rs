@@ -5,6 +5,7 @@ use super::exit::{Exit, failed};
 use super::service::Context;
 use crate::service::manager::Phase;
 use crate::service::proof::{self, Before, Unproved};
+use crate::service::report::counted;
 
 /// Lets a running instance read its configuration again, and proves by its `config_generation` that it took it.
 ///
@@ -39,7 +40,7 @@ pub fn run(args: &Target) -> anyhow::Result<Exit> {
     context.allowed(said.as_deref())?;
     match proof::await_generation(manager, &context.paths, context.port, &before, context.timeout) {
         Ok(generation) => {
-            context.print_result(&format!("reloaded (configuration read {generation} times)"))?;
+            context.print_result(&format!("reloaded (configuration read {})", counted(generation, "time")))?;
             Ok(Exit::Ok)
         }
         Err(Unproved::Late { job, .. }) => {

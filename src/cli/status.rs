@@ -72,6 +72,7 @@ pub fn facts(context: &Context) -> Facts {
     if let Ok(observed) = observe::observe(port, paths, usable, &context.user) {
         facts.linger = observed.linger;
         facts.receipt = observed.receipt.is_some();
+        facts.unfinished = observed.receipt.as_ref().is_some_and(|receipt| receipt.unfinished);
         if let Some(unit) = desired::definition_of(port, paths, &observed.files) {
             facts.unit_version = drift::header(unit).map(|h| h.program);
             facts.program = desired::program_of(unit, paths.kind);

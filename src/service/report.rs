@@ -49,6 +49,8 @@ pub struct Facts {
     pub homebrew: Option<PathBuf>,
     /// Whether there is a receipt.
     pub receipt: bool,
+    /// Whether that receipt says that the installation was not proved yet.
+    pub unfinished: bool,
     /// Microseconds of the monotonic clock, now.
     pub now_usec: u64,
 }
@@ -74,6 +76,8 @@ pub struct Report {
     pub managed: bool,
     /// Whether there is a receipt of an installation.
     pub installed: bool,
+    /// Whether that installation was broken off half way, or is under way at this moment.
+    pub unfinished: bool,
     /// The service as the manager sees it.
     pub manager: Option<Job>,
     /// Why the manager did not answer, if it did not.
@@ -288,6 +292,7 @@ pub fn report(port: u16, scope: Scope, facts: Facts) -> Report {
         summary,
         managed,
         installed: facts.receipt,
+        unfinished: facts.unfinished,
         manager: facts.service.filter(|j| j.loaded || j.refused.is_some()),
         manager_error: facts.manager_error,
         socket: facts.socket.filter(|j| j.loaded && j.enabled != "disabled" || j.phase == Phase::Running),
@@ -326,8 +331,12 @@ impl Report {
     pub fn human(&self) -> String {
         let mut rows: Vec<(&str, String)> = vec![("", format!("mpm-monitor on port {}: {}", self.port, self.summary))];
         if let Some(job) = &self.manager {
-            let restarts = job.restarts.filter(|&n| n > 0).map_or(String::new(), |n| format!(", restarted {n} times"));
-            let runs = job.runs.filter(|&n| n > 1).map_or(String::new(), |n| format!(", started {n} times"));
+            let restarts = job
+                .restarts
+                .filter(|&n| n > 0)
+                .map_or(String::new(), |n| format!(", restarted {}", counted(n, "time")));
+            let runs =
+                job.runs.filter(|&n| n > 1).map_or(String::new(), |n| format!(", started {}", counted(n, "time")));
             rows.push(("manager", format!("{} manager: {}, {}{restarts}{runs}", self.scope, job.state, job.enabled)));
             // What it said last, while it says it.
             rows.extend(job.status_text.clone().filter(|_| job.pid.is_some()).map(|t| ("says", t)));
@@ -367,6 +376,9 @@ impl Report {
         }
         let weak = v.program_weak.as_ref().map(|weak| format!(" (root does not run it: {weak})")).unwrap_or_default();
         rows.extend(v.program.as_ref().map(|p| ("program", format!("{}{weak}", p.display()))));
+        if self.unfinished {
+            rows.push(("receipt", "the installation is unfinished (`mpm-monitor install` finishes it)".to_owned()));
+        }
         for file in self.files.iter().filter(|f| f.state != Drift::Clean) {
             let what = match file.state {
                 Drift::Absent => "is missing (`mpm-monitor install` writes it)",
