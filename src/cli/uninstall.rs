@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::args::Uninstall;
-use super::exit::{Exit, failed};
+use super::exit::{Exit, Failed, failed};
 use super::install::show;
 use super::service::Context;
 use crate::out;
@@ -42,6 +42,15 @@ pub fn run(args: &Uninstall) -> anyhow::Result<Exit> {
     result
 }
 
+/// The error of what did not go on, and what of it could not be taken back.
+fn taken_back(exit: Exit, error: &impl std::fmt::Display, left: &[String]) -> anyhow::Error {
+    let mut text = format!("{error}\nUninstall was taken back");
+    if !left.is_empty() {
+        text.push_str(&format!(", but not all of it: {}", left.join("; ")));
+    }
+    failed(exit, text)
+}
+
 fn uninstall(args: &Uninstall, context: &Context, manager: Option<&dyn Manager>) -> anyhow::Result<Exit> {
     let (port, paths) = (context.port, &context.paths);
     let observed = observe::observe(port, paths, manager, &context.user)?;
@@ -74,13 +83,14 @@ fn uninstall(args: &Uninstall, context: &Context, manager: Option<&dyn Manager>)
     // Nothing is removed from under a process that has not gone.
     let stops = plan.actions.iter().take_while(|a| matches!(a, Action::Stop { .. })).count();
     let rest = plan.actions.split_off(stops);
-    let stopped = apply::apply(&plan, &*context.manager, context.timeout)?;
+    let stopped =
+        apply::apply(&plan, &*context.manager, context.timeout).map_err(|e| taken_back(Exit::Failure, &e, &e.left))?;
     if stops > 0 {
         let gone = proof::await_gone(&*context.manager, paths, port, pid, instance.as_deref(), context.timeout);
         if let Err(error) = gone {
             let error = context.unproved("uninstall", &error, None);
-            stopped.rollback();
-            return Err(error);
+            let exit = error.downcast_ref::<Failed>().map_or(Exit::Failure, |f| f.exit);
+            return Err(taken_back(exit, &error, &stopped.rollback()));
         }
     }
     let rest = Plan { actions: rest, notes: plan.notes };
@@ -88,11 +98,7 @@ fn uninstall(args: &Uninstall, context: &Context, manager: Option<&dyn Manager>)
         Ok(applied) => applied,
         Err(error) => {
             let left: Vec<String> = error.left.iter().cloned().chain(stopped.rollback()).collect();
-            let mut text = format!("{error}\nUninstall was taken back");
-            if !left.is_empty() {
-                text.push_str(&format!(", but not all of it: {}", left.join("; ")));
-            }
-            return Err(failed(Exit::Failure, text));
+            return Err(taken_back(Exit::Failure, &error, &left));
         }
     };
     if !context.json {

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -49,15 +50,29 @@ pub struct ApplyError {
 }
 
 enum Undo {
-    Restore { path: PathBuf, content: Vec<u8>, mode: u32 },
+    Restore {
+        path: PathBuf,
+        content: Vec<u8>,
+        mode: u32,
+    },
     Remove(PathBuf),
-    Relink { path: PathBuf, target: PathBuf },
+    Relink {
+        path: PathBuf,
+        target: PathBuf,
+    },
     RemoveDir(PathBuf),
+    MakeDir {
+        path: PathBuf,
+        mode: u32,
+    },
     RemoveUser(String),
     Disable(Vec<String>),
+    Enable(Vec<String>),
     DisableLinger(String),
+    EnableLinger(String),
     Stop(Vec<String>),
-    RestartOld(String),
+    /// The unit, and the process that it had: where that one still runs, nothing of it has to come back.
+    RestartOld(String, Option<u32>),
     StartOld(Vec<String>),
     Reread,
 }
@@ -87,8 +102,11 @@ impl std::fmt::Debug for Applied<'_> {
 pub fn apply<'a>(plan: &Plan, manager: &'a dyn Manager, start: Duration) -> Result<Applied<'a>, ApplyError> {
     let mut applied =
         Applied { manager, undo: Vec::new(), notes: Vec::new(), start_error: None, linger_refused: false };
+    let mut lasts = false;
     for action in &plan.actions {
-        let heard = interrupt::caught().map_or(Ok(()), |signal| Err(StepError::Interrupted(signal)));
+        // What nobody can take back is not left half done either: a signal that comes then is obeyed at the end.
+        lasts |= matches!(action, Action::RemoveHistory { .. } | Action::RemoveUser { .. });
+        let heard = interrupt::caught().filter(|_| !lasts).map_or(Ok(()), |signal| Err(StepError::Interrupted(signal)));
         if let Err(cause) = heard.and_then(|()| applied.step(action, start)) {
             let left = applied.rollback();
             return Err(ApplyError { action: action.to_string(), cause, left });
@@ -156,12 +174,13 @@ impl Applied<'_> {
 
     fn take_all_back(mut self) -> Vec<String> {
         let mut left = Vec::new();
-        let (mut reread, mut old, mut stopped) = (false, Vec::new(), Vec::new());
+        let (mut reread, mut enabled, mut old, mut stopped) = (false, Vec::new(), Vec::new(), Vec::new());
         while let Some(undo) = self.undo.pop() {
             match undo {
                 // These need the old files back first.
                 Undo::Reread => reread = true,
-                Undo::RestartOld(unit) => old.push(unit),
+                Undo::Enable(units) => enabled.extend(units),
+                Undo::RestartOld(unit, pid) => old.push((unit, pid)),
                 Undo::StartOld(units) => stopped.extend(units),
                 undo => {
                     if let Err((what, error)) = self.take_back(undo) {
@@ -173,7 +192,16 @@ impl Applied<'_> {
         if reread && let Err(error) = self.manager.reread() {
             left.push(format!("daemon-reload: {error}"));
         }
-        for unit in old {
+        if !enabled.is_empty()
+            && let Err(error) = self.manager.set_enabled(&enabled, true)
+        {
+            left.push(format!("enable {}: {error}", enabled.join(", ")));
+        }
+        for (unit, pid) in old {
+            // The manager refused the restart, and ended nothing.
+            if pid.is_some() && self.manager.job(&unit).is_ok_and(|job| job.pid == pid && job.phase == Phase::Running) {
+                continue;
+            }
             let forgiven = forgive(self.manager, std::slice::from_ref(&unit));
             if let Err(error) = forgiven.and_then(|()| self.manager.restart(&unit, true, STOP)) {
                 left.push(format!("restart of the earlier {unit}: {error}"));
@@ -190,6 +218,8 @@ impl Applied<'_> {
     fn take_back(&self, undo: Undo) -> Result<(), (String, StepError)> {
         let said = |what: String| move |error: StepError| (what, error);
         match undo {
+            // It may not have been written in the first place, as the disk is full or read-only.
+            Undo::Restore { path, content, mode } if is_still(&path, &content, mode) => Ok(()),
             Undo::Restore { path, content, mode } => files::write(&path, &String::from_utf8_lossy(&content), mode)
                 .map_err(|e| said(format!("restore {}", path.display()))(e.into())),
             Undo::Remove(path) => remove(&path).map_err(|e| said(format!("remove {}", path.display()))(e.into())),
@@ -199,6 +229,8 @@ impl Applied<'_> {
                 files::remove_if_empty(&path);
                 Ok(())
             }
+            Undo::MakeDir { path, mode } => files::make_dir(&path, mode)
+                .map_err(|e| said(format!("make the directory {}", path.display()))(e.into())),
             Undo::RemoveUser(name) => remove_user(&name).map_err(said(format!("remove the user {name}"))),
             Undo::Disable(units) => self
                 .manager
@@ -207,13 +239,14 @@ impl Applied<'_> {
             Undo::DisableLinger(user) => {
                 set_linger(&user, false).map_err(said(format!("disable lingering for {user}")))
             }
+            Undo::EnableLinger(user) => set_linger(&user, true).map_err(said(format!("enable lingering for {user}"))),
             Undo::Stop(units) => {
                 let stopped = self.manager.bring_down(&units, STOP);
                 // A unit that failed is remembered by the manager until it is told to forget.
                 let forgotten = self.forget(&units);
                 stopped.and(forgotten).map_err(|e| said(format!("stop {}", units.join(", ")))(e.into()))
             }
-            Undo::Reread | Undo::RestartOld(_) | Undo::StartOld(_) => Ok(()),
+            Undo::Reread | Undo::Enable(_) | Undo::RestartOld(..) | Undo::StartOld(_) => Ok(()),
         }
     }
 
@@ -275,7 +308,10 @@ impl Applied<'_> {
                 remove(path)?;
             }
             Action::RemoveDir { path } => {
-                if !files::remove_if_empty(path) && path.to_string_lossy().ends_with(".service.d") {
+                let mode = fs::metadata(path).ok().map(|meta| meta.permissions().mode() & 0o7777);
+                if files::remove_if_empty(path) {
+                    self.undo.extend(mode.map(|mode| Undo::MakeDir { path: path.clone(), mode }));
+                } else if path.to_string_lossy().ends_with(".service.d") {
                     self.notes.push(format!("{} holds files of yours and stays", path.display()));
                 }
             }
@@ -316,7 +352,16 @@ impl Applied<'_> {
                 self.undo.push(Undo::Disable(units.clone()));
                 self.manager.set_enabled(units, true)?;
             }
-            Action::Disable { units } => self.manager.set_enabled(units, false)?,
+            Action::Disable { units } => {
+                let mut enabled = Vec::new();
+                for unit in units {
+                    if self.manager.job(unit)?.enabled == "enabled" {
+                        enabled.push(unit.clone());
+                    }
+                }
+                self.undo.push(Undo::Enable(enabled));
+                self.manager.set_enabled(units, false)?;
+            }
             Action::EnableLinger { user, required } => {
                 let done = set_linger(user, true).and_then(|()| match linger(user) {
                     Some(true) => Ok(()),
@@ -335,11 +380,12 @@ impl Applied<'_> {
                 }
             }
             // It hinders nobody, and the user may be gone: no reason to keep what is being uninstalled.
-            Action::DisableLinger { user } => {
-                if let Err(error) = set_linger(user, false) {
+            Action::DisableLinger { user } => match set_linger(user, false) {
+                Ok(()) => self.undo.push(Undo::EnableLinger(user.clone())),
+                Err(error) => {
                     self.notes.push(format!("cannot disable lingering for {user}: {error}; it stays as it is"));
                 }
-            }
+            },
             Action::ForgetFailure { units } => self.forget(units)?,
             Action::Stop { units } => self.stop(units)?,
             Action::Start { units } => {
@@ -349,7 +395,8 @@ impl Applied<'_> {
                 self.start_error = said.err().map(|e| e.to_string());
             }
             Action::Restart { unit, changed } => {
-                self.undo.push(Undo::RestartOld(unit.clone()));
+                let pid = self.manager.job(unit)?.pid;
+                self.undo.push(Undo::RestartOld(unit.clone(), pid));
                 forgive(self.manager, std::slice::from_ref(unit))?;
                 let said = exec::breakable(|| self.manager.restart(unit, *changed, start + STOP));
                 self.start_error = said.err().map(|e| e.to_string());
@@ -359,9 +406,15 @@ impl Applied<'_> {
     }
 }
 
+fn is_still(path: &Path, content: &[u8], mode: u32) -> bool {
+    fs::metadata(path).is_ok_and(|meta| meta.permissions().mode() & 0o7777 == mode)
+        && matches!(Guard::WRITTEN.bytes(path), Ok(Some(now)) if now == content)
+}
+
 fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        // A file system that is read-only refuses that before it looks whether there is anything.
+        Err(_) if fs::symlink_metadata(path).is_err_and(|e| e.kind() == io::ErrorKind::NotFound) => Ok(()),
         other => other,
     }
 }

@@ -55,6 +55,9 @@ pub enum Unproved {
         /// The job at the end.
         job: Box<Job>,
     },
+    /// The manager cannot start it, and what ran before runs on.
+    #[error("{0}, and the process from before runs on; `mpm-monitor doctor` names what repairs it")]
+    Refused(String),
     /// A signal came in between.
     #[error("{} came before it was proved", signal_name(*.0))]
     Interrupted(i32),
@@ -157,6 +160,7 @@ impl Unproved {
                 code.and_then(Exit::from_code).filter(|e| e.code() >= 69).unwrap_or(Exit::Failure)
             }
             Self::Late { .. } => Exit::NotReady,
+            Self::Refused(_) => Exit::Refused,
             Self::Interrupted(_) => Exit::Failure,
             Self::Manager(ManagerError::Unusable(_)) => Exit::NoManager,
             Self::Manager(_) => Exit::Failure,
@@ -169,6 +173,7 @@ impl Unproved {
 enum Verdict {
     Proved(Proof),
     Ended,
+    Refused(String),
     NotYet(&'static str),
 }
 
@@ -187,6 +192,9 @@ fn judge(job: &Job, health: Option<&Health>, before: Option<&str>, port: u16) ->
         return Verdict::NotYet("the port was answered by another process");
     }
     if before == Some(id.as_str()) {
+        if let Some(why) = &job.refused {
+            return Verdict::Refused(why.clone());
+        }
         return Verdict::NotYet("the process from before still answered");
     }
     if health.ready == Some(false) {
@@ -260,6 +268,7 @@ pub fn await_ready(
                 let gave_up = says.or_else(|| gave_up(&job, paths, port)).map(Box::new);
                 return Err(Unproved::Ended { job: Box::new(job), gave_up });
             }
+            Verdict::Refused(why) => return Err(Unproved::Refused(why)),
             Verdict::NotYet(reason) if started.elapsed() >= timeout => {
                 return Err(Unproved::Late { reason: reason.to_owned(), waited: timeout, job: Box::new(job) });
             }

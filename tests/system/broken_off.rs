@@ -9,6 +9,7 @@ for_both_scopes!(
     an_install_that_a_signal_ends_is_taken_back,
     an_install_over_another_is_taken_back_to_it,
     an_install_that_was_killed_is_found_and_finished,
+    an_uninstall_that_a_signal_ends_is_taken_back,
 );
 
 /// It hangs before it is ready, so that every moment up to then can be hit.
@@ -71,12 +72,39 @@ fn an_install_that_was_killed_is_found_and_finished(scope: Scope) {
     let receipt = checks.iter().find(|c| c["code"].as_str().is_some_and(|code| code.contains("receipt"))).unwrap();
     assert_eq!(receipt["outcome"], "failed", "{receipt}");
     assert!(receipt.to_string().contains("broken off"), "{receipt}");
+    let status = machine.verb("status", &[]);
+    assert!(status.stdout.contains("the installation is unfinished"), "{status}");
+    assert_eq!(machine.verb("status", &["--json"]).json()["unfinished"], true, "{status}");
     machine.install(&["--env", "MPM_MONITOR_FAILPOINT"]);
+    assert_eq!(machine.verb("status", &["--json"]).json()["unfinished"], false);
     let checks = machine.verb("doctor", &["--json", "--port", "8765"]).json().to_string();
     assert!(!checks.contains("broken off"), "{checks}");
     eventually(Duration::from_secs(30), "it to be ready", || match machine.health(PORT)["ready"] == true {
         true => Ok(()),
         false => Err(machine.journal(PORT)),
     });
+    machine.verb("uninstall", &["--purge"]).ok();
+}
+
+fn an_uninstall_that_a_signal_ends_is_taken_back(scope: Scope) {
+    let machine = boot!(scope);
+    // It runs a drop-in of its own, so that a directory goes, too.
+    machine.install(&["--env", "MPM_MONITOR_HISTORY_AGE=7days"]);
+    let before = machine.tree();
+    // The signal comes when the service is stopped and disabled, and its files are gone.
+    let ends =
+        "#!/bin/sh\ncase \"$*\" in *daemon-reload*) kill -INT $PPID;; esac\nexec /usr/bin/systemctl.real \"$@\"\n";
+    machine.root(&["mv", "/usr/bin/systemctl", "/usr/bin/systemctl.real"]).ok();
+    machine
+        .root(&["sh", "-c", "printf %s \"$1\" > /usr/bin/systemctl && chmod 755 /usr/bin/systemctl", "sh", ends])
+        .ok();
+    let ran = machine.verb("uninstall", &["--purge"]);
+    machine.root(&["mv", "-f", "/usr/bin/systemctl.real", "/usr/bin/systemctl"]).ok();
+    assert_ne!(ran.code, 0, "{ran}");
+    assert!(ran.stderr.trim_end().ends_with("Uninstall was taken back"), "{ran}");
+    let left = changed(&before, &machine);
+    assert!(left.is_empty(), "it left:\n{}", left.join("\n"));
+    assert_eq!(machine.property(PORT, "UnitFileState"), "enabled", "{ran}");
+    assert_eq!(machine.state(PORT), "active", "{ran}");
     machine.verb("uninstall", &["--purge"]).ok();
 }

@@ -11,6 +11,7 @@ for_both_scopes!(
     pain_9_a_taken_port_is_no_restart_loop,
     a_failed_install_leaves_nothing,
     a_reload_of_a_bad_configuration_keeps_serving,
+    install_over_a_broken_drop_in_is_refused_at_once,
 );
 
 const SOON: Duration = Duration::from_secs(30);
@@ -112,4 +113,27 @@ fn a_reload_of_a_bad_configuration_keeps_serving(scope: Scope) {
     machine.verb("reload", &[]).ok();
     assert_eq!(machine.health(PORT)["config_generation"], 2);
     assert_eq!(machine.property(PORT, "NRestarts"), "0");
+}
+
+fn install_over_a_broken_drop_in_is_refused_at_once(scope: Scope) {
+    let machine = boot!(scope);
+    machine.install(&[]);
+    let before = machine.health(PORT);
+    machine.drop_in(PORT, "[Service]\nExecStart=/bin/false\n");
+    let status = machine.verb("status", &[]).ok();
+    assert!(status.stdout.contains("active (running)"), "{status}");
+    let refused = machine.verb("install", &["--env", "MPM_MONITOR_HISTORY_AGE=7days", "--timeout", "60s"]).expect(8);
+    assert!(refused.took < Duration::from_secs(30), "it waited for what cannot come: {refused}");
+    assert!(refused.stderr.contains("the manager cannot load its unit"), "{refused}");
+    assert!(refused.stderr.contains("Install was taken back; what ran before is ready (pid "), "{refused}");
+    assert_eq!(machine.health(PORT)["instance_id"], before["instance_id"]);
+}
+
+#[test]
+fn install_on_a_read_only_disk_leaves_nothing() {
+    let machine = boot!(Scope::System);
+    machine.root(&["sh", "-c", "mount --bind /etc /etc && mount -o remount,ro,bind /etc"]).ok();
+    let refused = machine.verb("install", &[]).expect(73);
+    machine.root(&["umount", "/etc"]).ok();
+    assert!(refused.stderr.trim_end().ends_with("Install was taken back"), "{refused}");
 }
