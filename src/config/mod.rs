@@ -118,7 +118,16 @@ fn file(path: &Path, must_exist: bool) -> Layer {
     // A pipe or device in place of the file would block for ever, before anybody could say why.
     let text = Guard::WRITTEN.bytes(path).and_then(|bytes| {
         let bytes = bytes.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
-        String::from_utf8(bytes).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e.utf8_error()))
+        String::from_utf8(bytes).map_err(|e| {
+            let message = match e.as_bytes() {
+                // The mark that such a text begins with.
+                [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => {
+                    "it is UTF-16, as some editors save text; save it as UTF-8".to_owned()
+                }
+                _ => format!("it is not UTF-8: {}", e.utf8_error()),
+            };
+            io::Error::new(io::ErrorKind::InvalidData, message)
+        })
     });
     match text {
         Ok(text) => layers::from_toml(path, &text),

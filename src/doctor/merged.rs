@@ -52,6 +52,10 @@ pub struct Merged {
     pub values: HashMap<String, String>,
     /// What files that are not install's say, in the order in which systemd reads them.
     pub lines: Vec<Line>,
+    /// What the environment files say that the unit names.
+    pub variables: Vec<Line>,
+    /// The settings of ours that the manager gives to all that it starts, with their values.
+    pub given: Vec<(String, String)>,
     /// The unit file.
     pub fragment: Option<PathBuf>,
     /// The drop-ins.
@@ -85,6 +89,12 @@ pub fn look(subject: &Subject, unit: &str) -> Looked<Merged> {
             Err(_) => {}
         }
     }
+    // `PATH (ignore_errors=no)`, one in a line.
+    let named = merged.get("EnvironmentFiles").lines().filter_map(|l| l.rsplit_once(" (")).map(|(path, _)| path);
+    let read = named.filter_map(|path| Some(lines(Path::new(path), &files::read(Path::new(path)).ok()??)));
+    merged.variables = read.flatten().collect();
+    let given = exec::systemctl(subject.scope, &["show-environment"], QUICK).and_then(exec::Output::success);
+    merged.given = ours(&given.unwrap_or_default());
     if matches!(merged.get("LoadState"), "loaded" | "bad-setting" | "error") {
         let mut words = vec!["--user"];
         words.retain(|_| subject.scope == Scope::User);
@@ -99,6 +109,12 @@ pub fn look(subject: &Subject, unit: &str) -> Looked<Merged> {
         merged.said = said.lines().filter_map(|l| l.strip_prefix(&of_unit)).map(str::to_owned).collect();
     }
     Ok(merged)
+}
+
+/// Our settings in what `systemctl show-environment` says.
+fn ours(text: &str) -> Vec<(String, String)> {
+    let all = text.lines().filter_map(|l| l.split_once('=')).filter(|(name, _)| name.starts_with("MPM_MONITOR_"));
+    all.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
 /// What `systemctl show` says.
@@ -178,13 +194,17 @@ impl Merged {
             let words = crate::hooks::claude::settings::words(&line.value);
             words.iter().any(|w| w.split_once('=').is_some_and(|(n, _)| n == name))
         };
-        self.setting(&["Environment"]).iter().filter(sets).copied().collect()
+        let of_files = self.variables.iter().filter(|l| l.key == name);
+        self.setting(&["Environment"]).iter().filter(sets).copied().chain(of_files).collect()
     }
 
-    /// The environment that the unit gives to the process.
+    /// The environment that the manager and the unit give to the process; the later of two of a name is in force.
     pub fn environment(&self) -> Vec<(String, String)> {
         let words = crate::hooks::claude::settings::words(self.get("Environment"));
-        words.iter().filter_map(|w| w.split_once('=')).map(|(n, v)| (n.to_owned(), v.to_owned())).collect()
+        let of_unit = words.iter().filter_map(|w| w.split_once('=')).map(|(n, v)| (n.to_owned(), v.to_owned()));
+        let unquoted = |l: &Line| crate::hooks::claude::settings::words(&l.value).join(" ");
+        let of_files = self.variables.iter().map(|l| (l.key.clone(), unquoted(l)));
+        self.given.iter().cloned().chain(of_unit).chain(of_files).collect()
     }
 
     /// The command that makes comments of these lines and has the service run without them.
@@ -242,6 +262,17 @@ mod tests {
         assert_eq!(merged.environment(), [("A".into(), "b".into()), ("C".into(), "d e".into())]);
         assert_eq!(merged.get("Listen"), "a\nb");
         assert_eq!(merged.get("None"), "");
+    }
+
+    #[test]
+    fn environment_is_of_manager_unit_and_files_in_order() {
+        let mut merged = of_properties("Environment=MPM_MONITOR_LOG_LEVEL=warn\n");
+        merged.given = ours("PATH=/bin\nMPM_MONITOR_LOG_LEVEL=info\nMPM_MONITOR_PORT=1\n");
+        merged.variables = lines(Path::new("/e"), "# a\nMPM_MONITOR_LOG_LEVEL=\"debug\"\n");
+        let all = merged.environment();
+        let of = |name: &str| all.iter().rev().find(|(n, _)| n == name).map(|(_, v)| v.as_str());
+        assert_eq!((of("MPM_MONITOR_LOG_LEVEL"), of("MPM_MONITOR_PORT"), of("PATH")), (Some("debug"), Some("1"), None));
+        assert_eq!(merged.variable("MPM_MONITOR_LOG_LEVEL")[0].first, 2);
     }
 
     #[test]

@@ -142,7 +142,9 @@ pub fn examine(subject: &Subject, gather: impl FnOnce() -> Facts + Send + 'stati
     let known = facts.as_ref().ok();
     let pid = known.and_then(|f| f.service.as_ref()).and_then(|j| j.pid);
     let answers = known.and_then(|f| f.health.as_ref()).is_some_and(|h| h.instance_id.is_some());
-    let is_strange = known.and_then(|f| f.owner.as_ref()).is_some_and(|o| o.kind == ports::Kind::Foreign);
+    let owner = known.and_then(|f| f.owner.as_ref()).map(|o| &o.kind);
+    let is_strange = owner == Some(&ports::Kind::Foreign);
+    let is_unknown = matches!(owner, Some(ports::Kind::Foreign | ports::Kind::Silent));
     let loaded = known.and_then(|f| f.service.as_ref()).is_some_and(|j| j.loaded);
     let installed = unit::is_installed(subject, &facts, &unit);
     let program = known.and_then(|f| f.program.clone());
@@ -164,6 +166,7 @@ pub fn examine(subject: &Subject, gather: impl FnOnce() -> Facts + Send + 'stati
     let their_settings = settings.clone();
     let port_account = account.clone();
     let port = look::begin(LOOK, move || port::Seen {
+        sockets: if is_unknown { port::sockets(&for_port) } else { Vec::new() },
         orchestrator: is_strange && port::is_orchestrator(for_port.port, Duration::from_secs(1)),
         ..port::look(&for_port, their_settings.as_ref(), &port_account)
     });

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::Subject;
 use super::check::{Check, Code, Looked, Severity};
 use super::merged::{self, Line, Merged};
+use crate::config::directories::UserDirs;
 use crate::hooks::claude::settings::quoted;
 use crate::service::Scope;
 use crate::service::exec::{self, QUICK};
@@ -16,8 +17,8 @@ use crate::service::exec::{self, QUICK};
 pub struct Around {
     /// Why the unit's user or group cannot be had.
     pub no_account: Vec<(&'static str, String)>,
-    /// Files and folders that the unit names and that are not there.
-    pub absent: Vec<String>,
+    /// Files and folders that are not there, and the lines that name them.
+    pub absent: Vec<(String, Line)>,
     /// Units that it needs and that are not there, or masked.
     pub no_units: Vec<String>,
     /// The program that install's unit runs.
@@ -29,7 +30,7 @@ pub struct Around {
 /// A need that is not met.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lack {
-    /// The keys that can cause it.
+    /// The keys that can cause it; after `Environment` the variable.
     pub keys: &'static [&'static str],
     /// Why it matters.
     pub why: String,
@@ -48,13 +49,8 @@ pub fn look(subject: &Subject, unit: &Merged, program: Option<&Path>) -> Around 
             around.no_account.push((key, format!("there is {what}: {name}")));
         }
     }
+    around.absent = absent(subject, unit);
     let named = |key: &str| unit.setting(&[key]).into_iter().map(|l| l.value.clone()).collect::<Vec<_>>();
-    let mut paths = named("WorkingDirectory");
-    paths.extend(named("EnvironmentFile"));
-    paths.extend(named("LoadCredential").iter().filter_map(|v| Some(v.split_once(':')?.1.to_owned())));
-    // What begins with a minus may be missing.
-    paths.retain(|p| p.starts_with('/') && is_absent(Path::new(p)));
-    around.absent = paths;
     for name in named("Requires").iter().chain(&named("BindsTo")).chain(&named("Requisite")) {
         for name in name.split_whitespace().filter(|n| !n.contains('%')) {
             let state = exec::systemctl(subject.scope, &["show", "-p", "LoadState", "--value", "--", name], QUICK);
@@ -67,6 +63,54 @@ pub fn look(subject: &Subject, unit: &Merged, program: Option<&Path>) -> Around 
     let socket = subject.paths.socket_name(subject.port).and_then(|name| merged::look(subject, &name).ok());
     around.socket = socket.filter(|s| s.get("UnitFileState") == "enabled" || s.get("ActiveState") == "active");
     around
+}
+
+/// What lines of the unit name and is not there, and the lines. What begins with a minus may be missing.
+fn absent(subject: &Subject, unit: &Merged) -> Vec<(String, Line)> {
+    let mut all = Vec::new();
+    for key in ["WorkingDirectory", "EnvironmentFile", "LoadCredential", "ExecStart"] {
+        let lines = unit.setting(&[key]);
+        // An empty value takes back what stands before it.
+        let from = lines.iter().rposition(|l| l.value.is_empty()).map_or(0, |at| at + 1);
+        for line in lines.into_iter().skip(from) {
+            let named = match key {
+                "LoadCredential" => line.value.split_once(':').map_or("", |(_, path)| path),
+                "ExecStart" => {
+                    line.value.trim_start_matches(['@', ':', '+', '!']).split_whitespace().next().unwrap_or("")
+                }
+                _ => &line.value,
+            };
+            let path = expanded(subject, named).filter(|p| p.starts_with('/') && is_absent(Path::new(p)));
+            all.extend(path.map(|path| (path, line.clone())));
+        }
+    }
+    all
+}
+
+/// A path with its specifiers replaced, as systemd.unit(5) has them; `None` where one is not known here.
+fn expanded(subject: &Subject, path: &str) -> Option<String> {
+    let home = || Some(UserDirs::find()?.home.display().to_string());
+    let (mut text, mut chars) = (String::new(), path.chars());
+    while let Some(c) = chars.next() {
+        if c != '%' {
+            text.push(c);
+            continue;
+        }
+        let value = match (chars.next()?, subject.scope) {
+            ('%', _) => "%".to_owned(),
+            ('i' | 'I', _) => subject.port.to_string(),
+            ('n', _) => subject.unit(),
+            ('h', Scope::User) => home()?,
+            ('u', Scope::User) => subject.user.clone(),
+            ('h', Scope::System) => "/root".to_owned(),
+            ('t', Scope::System) => "/run".to_owned(),
+            ('E', Scope::System) => "/etc".to_owned(),
+            ('S', Scope::System) => "/var/lib".to_owned(),
+            _ => return None,
+        };
+        text.push_str(&value);
+    }
+    Some(text)
 }
 
 /// Whether it is certain that there is nothing: what may not be looked at may be there.
@@ -153,11 +197,15 @@ fn of_life(unit: &Merged, around: &Around) -> Vec<Lack> {
     if !start.is_empty() && !runs_it {
         all.push(error(&["ExecStart"], format!("it runs another program: `{command}`")));
     }
+    if span(unit.get("WatchdogUSec")).is_some_and(|d| !d.is_zero() && d < Duration::from_secs(1)) {
+        all.push(error(&["WatchdogSec"], "it is ended before a sign of life of it can come"));
+    }
     for name in &around.no_units {
         all.push(error(&["Requires", "BindsTo", "Requisite"], format!("it needs {name}, which there is not")));
     }
-    if unit.environment().iter().any(|(name, _)| name == "MPM_MONITOR_FAILPOINT") {
-        all.push(error(&["Environment"], "MPM_MONITOR_FAILPOINT makes it fail on purpose"));
+    let env = unit.environment();
+    if env.iter().any(|(name, _)| name == "MPM_MONITOR_FAILPOINT") {
+        all.push(error(&["Environment", "MPM_MONITOR_FAILPOINT"], "MPM_MONITOR_FAILPOINT makes it fail on purpose"));
     }
     all
 }
@@ -242,12 +290,23 @@ fn of_account(subject: &Subject, unit: &Merged, around: &Around) -> Vec<Lack> {
     all
 }
 
+/// The variables that say where a user's files are.
+const HOMES: [&[&str]; 4] = [
+    &["Environment", "HOME"],
+    &["Environment", "XDG_CONFIG_HOME"],
+    &["Environment", "XDG_RUNTIME_DIR"],
+    &["Environment", "XDG_STATE_HOME"],
+];
+
 /// The program and the folders that it needs.
 fn of_files(subject: &Subject, unit: &Merged, around: &Around) -> Vec<Lack> {
     let mut all = Vec::new();
-    for path in &around.absent {
-        let keys = &["WorkingDirectory", "EnvironmentFile", "LoadCredential"];
-        all.push(error(keys, format!("{path} is not there, and without it the start fails")));
+    let env = unit.environment();
+    for variable in HOMES.iter().filter(|_| subject.scope == Scope::User) {
+        if let Some((name, value)) = env.iter().rev().find(|(n, _)| n == variable[1]) {
+            let why = format!("with {name}={value} it looks for its files elsewhere than install and the doctor do");
+            all.push(error(variable, why));
+        }
     }
     let state = subject.paths.history(subject.port);
     let program = around.program.as_deref();
@@ -476,15 +535,17 @@ fn reasons(subject: &Subject, unit: &Merged, around: &Around) -> Vec<(String, Se
             told.push((why, Severity::Error, lines.into_iter().cloned().collect()));
         }
     }
+    for (path, line) in &around.absent {
+        let why = format!("{path} is not there, and without it the start fails");
+        // The empty one that took back install's has to go with the one that came in its place.
+        let lines = if line.key == "ExecStart" { unit.setting(&["ExecStart"]) } else { vec![line] };
+        told.push((why, Severity::Error, lines.into_iter().cloned().collect()));
+    }
     for lack in lacks(subject, unit, around) {
-        let mut found = match lack.keys {
-            ["Environment"] => unit.variable("MPM_MONITOR_FAILPOINT"),
+        let found = match lack.keys {
+            ["Environment", name] => unit.variable(name),
             keys => unit.setting(keys),
         };
-        // Of several files only the lines that name the one that is lost.
-        if let Some(path) = around.absent.iter().find(|p| lack.why.starts_with(p.as_str())) {
-            found.retain(|l| l.value.contains(path.as_str()));
-        }
         // The unit as install writes it has what it needs; without a line of others there is nothing to say here.
         if !found.is_empty() {
             told.push((lack.why, lack.severity, found.into_iter().cloned().collect()));

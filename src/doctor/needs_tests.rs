@@ -35,6 +35,8 @@ fn each_need_that_a_drop_in_takes_away_is_named() {
         ("Restart", "no", "Restart", "no"),
         ("NotifyAccess", "none", "NotifyAccess", "none"),
         ("TimeoutStartUSec", "1ms", "TimeoutStartSec", "1ms"),
+        ("WatchdogUSec", "10ms", "WatchdogSec", "10ms"),
+        ("Environment", "XDG_STATE_HOME=/mnt", "Environment", "XDG_STATE_HOME=/mnt"),
         ("RuntimeMaxUSec", "1h", "RuntimeMaxSec", "1h"),
         ("KillMode", "none", "KillMode", "none"),
         ("ExecStartPre", exec, "ExecStartPre", "/bin/false"),
@@ -107,7 +109,10 @@ fn failure_before_the_program_ran_names_the_lines_of_others() {
 #[test]
 fn files_units_and_accounts_that_are_not_there_are_named() {
     let around = Around {
-        absent: vec!["/etc/nowhere.env".into()],
+        absent: vec![(
+            "/etc/nowhere.env".into(),
+            unit(&[], &[("EnvironmentFile", "/etc/nowhere.env")]).lines.remove(0),
+        )],
         no_units: vec!["nosuch.service".into()],
         no_account: vec![("User", "there is no such user: nosuch".into())],
         ..Around::default()
@@ -129,6 +134,26 @@ fn files_units_and_accounts_that_are_not_there_are_named() {
         assert!(all.contains(text), "{text}: {check:#?}");
     }
     assert!(!all.contains("/etc/x"), "{check:#?}");
+}
+
+#[test]
+fn paths_of_lines_are_looked_at_as_systemd_expands_them() {
+    let lines = [
+        ("EnvironmentFile", "-/nonexistent/may-be-missing"),
+        ("WorkingDirectory", "/nonexistent/%i"),
+        ("LoadCredential", "token:/nonexistent/100%%"),
+        ("EnvironmentFile", "/nonexistent/%Z"),
+        ("ExecStart", "/nonexistent/before run"),
+        ("ExecStart", ""),
+        ("ExecStart", "@/nonexistent/%u/mpm-monitor run"),
+    ];
+    let found = absent(&subject(), &unit(&[], &lines));
+    let paths: Vec<&str> = found.iter().map(|(path, _)| path.as_str()).collect();
+    assert_eq!(paths, ["/nonexistent/8765", "/nonexistent/100%", "/nonexistent/ann/mpm-monitor"]);
+    let unit = unit(&[], &lines);
+    let next = check(unit, Around { absent: found, ..Around::default() }).next.unwrap();
+    assert!(next.contains("-e '6s/^/# /' -e '7s/^/# /' -e '8s/^/# /'"), "the empty one goes, too: {next}");
+    assert!(expanded(&subject(), "%h/x").is_none_or(|path| path.starts_with('/') && path.ends_with("/x")));
 }
 
 #[test]

@@ -17,6 +17,8 @@ use crate::hooks::claude::settings::quoted;
 use crate::probe;
 use crate::runtime::identity::start_time;
 use crate::runtime::{lock, ports};
+use crate::service::Scope;
+use crate::service::exec::{self, QUICK};
 use crate::service::report::Facts;
 use crate::service::users::name_of;
 
@@ -27,6 +29,8 @@ pub struct Seen {
     pub free: Option<u16>,
     /// Whether a stranger on the port answers as the dashboard of Claude Orchestrator MCP, which takes the same port.
     pub orchestrator: bool,
+    /// The socket units of others that listen on the port, each with the command that ends that.
+    pub sockets: Vec<(String, String)>,
     /// What is wrong with the instance's own lock file.
     pub lock: Option<(PathBuf, LockFault)>,
     /// Lock files that nobody holds.
@@ -88,6 +92,7 @@ pub fn look(subject: &Subject, settings: Option<&Settings>, account: &Account) -
     Seen {
         free: AUTO_PORTS.into_iter().find(|&p| TcpListener::bind((Ipv4Addr::LOCALHOST, p)).is_ok()),
         orchestrator: false,
+        sockets: Vec::new(),
         lock: lock_fault(&lock::path_of(&runtime, subject.port), account),
         locks: locks.filter(|p| lock::is_held(p) == Some(false)).collect(),
         pid_files: folders.iter().flat_map(|f| pid_files(&f.join(".claude-mpm"), subject.port)).collect(),
@@ -106,6 +111,32 @@ fn lock_fault(path: &Path, account: &Account) -> Option<(PathBuf, LockFault)> {
         Ok(_) => return None,
     };
     Some((path.to_owned(), fault))
+}
+
+/// The socket units, of this user's manager and the machine's, that listen on a port: then systemd itself has it, and what it
+/// started for them.
+pub fn sockets(subject: &Subject) -> Vec<(String, String)> {
+    let mut all = Vec::new();
+    for (scope, systemctl) in [(Scope::System, "systemctl"), (Scope::User, "systemctl --user")] {
+        let listed = exec::systemctl(scope, &["list-sockets", "--no-legend", "--plain"], QUICK);
+        let listed = listed.and_then(exec::Output::success).unwrap_or_default();
+        let sudo = if scope == Scope::System && !subject.is_root { "sudo " } else { "" };
+        all.extend(listening(&listed, subject.port).map(|(unit, starts)| {
+            let command = format!("{sudo}{systemctl} disable --now {unit} {starts}");
+            (unit.to_owned(), command.trim_end().to_owned())
+        }));
+    }
+    all
+}
+
+/// The units of others, and what they start, in the lines `ADDRESS UNIT ACTIVATES` of a port.
+fn listening(listed: &str, port: u16) -> impl Iterator<Item = (&str, &str)> {
+    listed.lines().filter_map(move |line| {
+        let mut words = line.split_whitespace();
+        let (address, unit) = (words.next()?, words.find(|w| w.ends_with(".socket"))?);
+        let of_port = address.rsplit(':').next()?.parse() == Ok(port);
+        (of_port && !unit.starts_with("mpm-monitor@")).then(|| (unit, words.next().unwrap_or_default()))
+    })
 }
 
 /// Whether who answers on the port is the other dashboard that takes 8765 by default.
@@ -200,6 +231,10 @@ fn owner(subject: &Subject, facts: &Facts, seen: Option<&Seen>) -> Vec<Check> {
         Some(free) => subject.on(free).verb("install"),
         None => format!("mpm-monitor install {} --port PORT", subject.scope.flag()),
     };
+    let from_sockets = |check: Check| {
+        let sockets = seen.into_iter().flat_map(|s| &s.sockets);
+        sockets.fold(check, |c, (unit, end)| c.seen(format!("systemd listens there for {unit}; `{end}` ends that")))
+    };
     let not_other = || Check::verified(Code::OtherMonitor, "what has the port is no monitor that is known");
     match &owner.kind {
         ports::Kind::ClaudeMpm { version } => vec![
@@ -215,13 +250,16 @@ fn owner(subject: &Subject, facts: &Facts, seen: Option<&Seen>) -> Vec<Check> {
                 .next(elsewhere()),
         ],
         ports::Kind::Silent => vec![
-            Check::failed(Code::PortOwner, format!("whoever has port {port} takes connections and does not answer"))
-                .seen(owner.to_string())
-                .next(elsewhere()),
+            from_sockets(Check::failed(
+                Code::PortOwner,
+                format!("whoever has port {port} takes connections and does not answer"),
+            ))
+            .seen(owner.to_string())
+            .next(elsewhere()),
             not_other(),
         ],
         _ => vec![
-            Check::failed(Code::PortOwner, format!("port {port} belongs to another program"))
+            from_sockets(Check::failed(Code::PortOwner, format!("port {port} belongs to another program")))
                 .seen(owner.to_string())
                 .seen("it is left alone; stop it yourself, or let the monitor have another port")
                 .next(elsewhere()),
@@ -364,6 +402,20 @@ mod tests {
         assert_eq!(seen.socket, Some((path, false)));
         let check = find(&all(None, seen), Code::DeadSocket).clone();
         assert!(check.outcome == Outcome::Failed && !check.is_error());
+    }
+
+    #[test]
+    fn port_of_a_socket_unit_names_the_unit() {
+        let listed = "127.0.0.1:8765 legacy.socket legacy.service\n[::]:87650 other.socket other.service\n\
+127.0.0.1:8765 mpm-monitor@8765.socket mpm-monitor@8765.service\n/run/x:8765/s x.socket\n";
+        assert_eq!(listening(listed, 8765).collect::<Vec<_>>(), [("legacy.socket", "legacy.service")]);
+        let sockets = vec![("legacy.socket".to_owned(), "systemctl disable --now legacy.socket".to_owned())];
+        for kind in [ports::Kind::Foreign, ports::Kind::Silent] {
+            let checks = all(owned(kind), Seen { sockets: sockets.clone(), free: Some(8766), ..Seen::default() });
+            let check = find(&checks, Code::PortOwner);
+            assert!(check.evidence[0].contains("legacy.socket") && check.is_error(), "{check:?}");
+            assert_eq!(check.next.as_deref(), Some("mpm-monitor install --user --port 8766"));
+        }
     }
 
     #[test]

@@ -53,7 +53,7 @@ pub fn judge(
         Err(why) => return none_of(&CODES, why),
     };
     let mut checks = vec![ready(subject, facts, installed, can_start)];
-    checks.push(identity(subject, facts));
+    checks.push(identity(subject, facts, seen, properties));
     checks.push(versions(subject, facts));
     checks.push(match seen {
         Err(why) => Check::not_run(Code::ProgramReplaced, why),
@@ -87,7 +87,7 @@ fn ready(subject: &Subject, facts: &Facts, installed: bool, can_start: bool) -> 
     }
 }
 
-fn identity(subject: &Subject, facts: &Facts) -> Check {
+fn identity(subject: &Subject, facts: &Facts, processes: &Looked<Seen>, properties: &Looked<Properties>) -> Check {
     let (Some(health), Some(job)) = (&facts.health, &facts.service) else {
         return Check::not_run(Code::Identity, "nobody answered, or the manager did not");
     };
@@ -106,6 +106,14 @@ fn identity(subject: &Subject, facts: &Facts) -> Check {
         return check
             .seen("both keep their events; the one that stays may be the other one, or one of them takes another port")
             .next(subject.verb("uninstall"));
+    }
+    if let (Ok(processes), Ok(properties)) = (processes, properties)
+        && properties.cgroup.is_some()
+        && processes.all.iter().any(|p| p.pid == health.pid && p.cgroup == properties.cgroup)
+    {
+        let text =
+            "what the unit runs is another program, which runs the monitor: the manager hears only its own process";
+        return properties.blame(subject, check(text.to_owned()), &["ExecStart"]);
     }
     match facts.elsewhere {
         Some(keeper) => Check::verified(Code::Identity, format!("pid {} is kept by {keeper}", health.pid)),

@@ -118,3 +118,16 @@ fn what_is_stopped_is_to_be_started_unless_something_stands_in_the_way() {
     let checks = judge(&subject(), &Ok(Facts::default()), &Ok(seen()), &Ok(properties()), false, true);
     assert_eq!(find(&checks, Code::Ready).outcome, Outcome::NotRun);
 }
+
+#[test]
+fn monitor_below_another_program_of_the_unit_is_not_killed() {
+    let child = Proc { pid: 8, cgroup: Some("/ours".into()), ..Proc::default() };
+    let facts = Facts { health: Some(health(8)), ..running() };
+    let checks = all(facts.clone(), Seen { all: vec![child], ..seen() }, properties());
+    let check = find(&checks, Code::Identity);
+    assert!(check.is_error() && check.summary.contains("another program"), "{check:?}");
+    assert_eq!(check.next.as_deref(), Some("systemctl --user edit mpm-monitor@8765"));
+    let stranger = Proc { pid: 8, cgroup: Some("/theirs".into()), ..Proc::default() };
+    let checks = all(facts, Seen { all: vec![stranger], ..seen() }, properties());
+    assert_eq!(find(&checks, Code::Identity).next.as_deref(), Some("kill -TERM 8"));
+}

@@ -14,6 +14,7 @@ use crate::config::token::{CREDENTIAL, TokenError};
 use crate::config::{self, Directories, EXPOSED, Provenance, Settings, Token};
 use crate::hooks::claude::settings::quoted;
 use crate::service::Scope;
+use crate::service::users::name_of;
 
 /// What was seen.
 #[derive(Debug, Clone)]
@@ -113,18 +114,29 @@ fn beyond(settings: &Settings, provenance: &Provenance, unit: &Merged, account: 
         let message = format!("bind: {address} is not a loopback address, and {EXPOSED}");
         problems.push(Problem { origin: origin("bind"), message });
     }
-    if let Some(folder) = settings.unix_socket.as_deref().and_then(Path::parent) {
+    for (name, path) in [("server.unix_socket", &settings.unix_socket), ("log.file", &settings.log_file)] {
+        let Some(folder) = path.as_deref().and_then(Path::parent) else { continue };
         let why = match super::needs::is_absent(folder) {
-            true => Some("is not there"),
-            false if account.may(Need::Write, folder) == Some(false) => Some("cannot be written by the service"),
-            false => None,
+            true => "is not there",
+            false if is_walled(unit, folder) => "is read-only for the service (ProtectSystem=strict)",
+            false if account.may(Need::Write, folder) == Some(false) => "cannot be written by the service",
+            false => continue,
         };
-        problems.extend(why.map(|why| Problem {
-            origin: origin("server.unix_socket"),
-            message: format!("server.unix_socket: {} {why}", folder.display()),
-        }));
+        let path = path.as_deref().unwrap_or(folder).display();
+        let message = format!("{name}: {path} cannot be made: {} {why}", folder.display());
+        problems.push(Problem { origin: origin(name), message });
     }
     problems
+}
+
+/// Whether the unit takes the right to write into a folder, whatever its permissions are.
+fn is_walled(unit: &Merged, folder: &Path) -> bool {
+    let of_unit = [("StateDirectory", "/var/lib"), ("RuntimeDirectory", "/run"), ("LogsDirectory", "/var/log")];
+    let given =
+        of_unit.iter().flat_map(|(key, base)| unit.get(key).split_whitespace().map(|d| Path::new(base).join(d)));
+    let opened = unit.get("ReadWritePaths").split_whitespace().map(|p| PathBuf::from(p.trim_start_matches(['-', '+'])));
+    let always = ["/dev", "/proc", "/sys", "/tmp", "/var/tmp"].map(PathBuf::from);
+    unit.get("ProtectSystem") == "strict" && !given.chain(opened).chain(always).any(|p| folder.starts_with(p))
 }
 
 /// Judges. `runs` says whether the service runs, in spite of all.
@@ -137,6 +149,15 @@ pub fn judge(subject: &Subject, seen: &Looked<Seen>, unit: &Looked<Merged>, runs
             [config(subject, seen, unit), token(subject, seen, unit, runs)]
         }
     }
+}
+
+/// What keeps the service's user out, with the permissions that do.
+fn closed(at: &Path) -> String {
+    let why = std::fs::metadata(at).map(|meta| {
+        let owner = name_of(meta.uid()).unwrap_or_else(|| meta.uid().to_string());
+        format!(": it belongs to {owner} and has mode {:04o}", meta.mode() & 0o7777)
+    });
+    format!("{} is closed to it{}", at.display(), why.unwrap_or_default())
 }
 
 /// What gives a group the right to read a file, or to pass a folder of ours. Whoever closed another folder had a reason.
@@ -153,7 +174,7 @@ fn config(subject: &Subject, seen: &Seen, unit: &Merged) -> Check {
     if let Some((file, at)) = &seen.blocked {
         let text = format!("{} cannot read the configuration: no start can succeed", seen.user);
         let check = Check::failed(Code::Config, text).seen(file.display().to_string());
-        let check = if at == file { check } else { check.seen(format!("{} is closed to it", at.display())) };
+        let check = check.seen(closed(at));
         return let_in(subject, check, &seen.group, at);
     }
     let problems = match &seen.settings {
@@ -167,7 +188,14 @@ fn config(subject: &Subject, seen: &Seen, unit: &Merged) -> Check {
         let lines = of_unit(problem, unit);
         check = check.seen(problem.to_string());
         check = lines.iter().fold(check, |c, l| c.seen(l.shown()));
-        next = next.or_else(|| cure(subject, problem, &lines));
+        let given = given(problem, unit).filter(|_| lines.is_empty());
+        check = given
+            .iter()
+            .fold(check, |c, name| c.seen(format!("no file of the unit says so: the manager itself gives it {name}")));
+        next = next.or_else(|| match given {
+            Some(name) => Some(taken_back(subject, name)),
+            None => cure(subject, problem, &lines),
+        });
     }
     check.next(next.unwrap_or_else(|| "mpm-monitor config check".to_owned()))
 }
@@ -193,6 +221,18 @@ fn of_unit<'a>(problem: &Problem, unit: &'a Merged) -> Vec<&'a Line> {
     }
 }
 
+/// The variable that a problem comes from, where the manager gives it to all that it starts.
+fn given<'a>(problem: &'a Problem, unit: &Merged) -> Option<&'a str> {
+    let Origin::Variable(name) = &problem.origin else { return None };
+    unit.given.iter().any(|(given, _)| given == name).then_some(name)
+}
+
+/// The command that takes a variable from the manager.
+fn taken_back(subject: &Subject, name: &str) -> String {
+    let user = if subject.scope == Scope::User { "--user " } else { "" };
+    format!("{}systemctl {user}unset-environment {name} && {}", subject.sudo(), subject.verb("restart"))
+}
+
 /// The command after which a problem is gone, where one can be known. A setting that protects something is not taken away.
 fn cure(subject: &Subject, problem: &Problem, lines: &[&Line]) -> Option<String> {
     if !lines.is_empty() {
@@ -206,6 +246,16 @@ fn cure(subject: &Subject, problem: &Problem, lines: &[&Line]) -> Option<String>
     }
     if problem.message.contains("Permission denied") {
         return Some(format!("chmod u+r {shown} && {restart}"));
+    }
+    if problem.message.contains("it is UTF-16") {
+        let to = format!("{}.utf8", path.display());
+        let to = quoted(&to);
+        return Some(format!(
+            "iconv -f UTF-16 -t UTF-8 {shown} | {sudo}tee {to} >/dev/null && {sudo}mv {to} {shown} && {restart}"
+        ));
+    }
+    if problem.message.contains("cannot read the file") {
+        return None;
     }
     let setting = problem.message.split(": ").next().unwrap_or_default();
     let protects = ["access", "files", "allow"].iter().any(|p| setting.contains(p));
@@ -248,7 +298,7 @@ fn token(subject: &Subject, seen: &Seen, unit: &Merged, runs: bool) -> Check {
             let at = seen.token_blocked.as_deref().unwrap_or(path);
             let text = format!("{} cannot read the token: no start can succeed", seen.user);
             let check = Check::failed(code, text).seen(shown.to_string());
-            let check = check.seen(format!("{} is closed to it", at.display()));
+            let check = check.seen(closed(at));
             match at == path.as_path() {
                 // Nobody but its owner may read it, so that must be the service's user.
                 true => check.next(format!("{sudo}chown {} {word} && {}", seen.user, subject.verb("restart"))),

@@ -87,3 +87,50 @@ fn what_protects_is_not_taken_out_of_the_configuration() {
     assert!(next("server.max_clients: no number").starts_with("sed -i '3s/^/# /' "));
     assert_eq!(next("access.token_file: no path"), "mpm-monitor config check");
 }
+
+#[test]
+fn variable_of_the_manager_is_taken_from_the_manager() {
+    let problem = || Problem { origin: Origin::Variable("MPM_MONITOR_HISTORY_AGE".into()), message: "no time".into() };
+    let unit = Merged { given: vec![("MPM_MONITOR_HISTORY_AGE".into(), "ever".into())], ..Merged::default() };
+    let [check, _] = all(&subject(), Seen { settings: Err(vec![problem()]), ..seen() }, unit);
+    assert!(check.evidence[1].contains("the manager itself"), "{check:?}");
+    let next = check.next.unwrap();
+    assert!(next.starts_with("systemctl --user unset-environment MPM_MONITOR_HISTORY_AGE && "), "{next}");
+    let line =
+        Line { file: "/e".into(), first: 3, last: 3, key: "MPM_MONITOR_HISTORY_AGE".into(), value: "ever".into() };
+    let unit = Merged { variables: vec![line], ..Merged::default() };
+    let [check, _] = all(&subject(), Seen { settings: Err(vec![problem()]), ..seen() }, unit);
+    assert_eq!(check.evidence[1], "/e:3: MPM_MONITOR_HISTORY_AGE=ever");
+    assert!(check.next.unwrap().starts_with("sed -i -e '3s/^/# /' /e && "));
+}
+
+#[test]
+fn text_of_another_encoding_is_converted_and_not_cut() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("config.toml");
+    std::fs::write(&path, b"\xff\xfep\0").unwrap();
+    let found = |message: &str| {
+        let origin = Origin::File(path.clone(), 1);
+        cure(&subject(), &Problem { origin, message: message.into() }, &[])
+    };
+    let next = found("cannot read the file: it is UTF-16, as some editors save text; save it as UTF-8").unwrap();
+    assert!(next.starts_with("iconv -f UTF-16 -t UTF-8 "), "{next}");
+    assert_eq!(found("cannot read the file: it is not UTF-8: invalid"), None);
+}
+
+#[test]
+fn files_outside_of_what_the_unit_may_write_are_told() {
+    let strict =
+        [("ProtectSystem", "strict"), ("StateDirectory", "mpm-monitor/8765"), ("ReadWritePaths", "-/srv/a /srv/b")];
+    let values = strict.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    let unit = Merged { values, ..Merged::default() };
+    for (folder, walled) in
+        [("/var/log", true), ("/srv/c", true), ("/srv/a/x", false), ("/var/lib/mpm-monitor/8765", false)]
+    {
+        assert_eq!(is_walled(&unit, Path::new(folder)), walled, "{folder}");
+        assert!(!is_walled(&Merged::default(), Path::new(folder)));
+    }
+    let settings = Settings { log_file: Some("/nonexistent/x.log".into()), ..crate::config::settings::defaults() };
+    let problems = beyond(&settings, &Provenance(BTreeMap::new()), &unit, &Account::Unknown);
+    assert_eq!(problems[0].message, "log.file: /nonexistent/x.log cannot be made: /nonexistent is not there");
+}

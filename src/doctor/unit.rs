@@ -1,6 +1,7 @@
 //! What is installed: receipt, files, program, settings.
 
 use std::io::ErrorKind::PermissionDenied;
+use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -26,6 +27,8 @@ pub struct Seen {
     pub program: Option<(PathBuf, Option<Obstacle>)>,
     /// The files of install that cannot be read.
     pub unreadable: Vec<PathBuf>,
+    /// A link in the place of the unit that leads to what is not there, and where it leads.
+    pub dangling: Option<(PathBuf, PathBuf)>,
 }
 
 /// Why a program cannot be run.
@@ -37,6 +40,8 @@ pub enum Obstacle {
     Mode(u32),
     /// The service's user may not pass this file or folder.
     Closed(PathBuf),
+    /// It is a script, and the interpreter that its first line names is not there.
+    Interpreter(String),
 }
 
 /// Why a receipt is no use.
@@ -70,7 +75,13 @@ pub fn look(subject: &Subject, unit: &Looked<Merged>) -> Seen {
         let obstacle = obstacle(&path, &account);
         (path, obstacle)
     });
-    Seen { receipt, writable: writable.collect(), program, unreadable }
+    let mut places = files.clone();
+    places.push(paths.service(port));
+    let dangling = places.into_iter().find_map(|path| {
+        let to = std::fs::read_link(&path).ok().filter(|_| needs::is_absent(&path))?;
+        Some((path, to))
+    });
+    Seen { receipt, writable: writable.collect(), program, unreadable, dangling }
 }
 
 fn obstacle(path: &Path, account: &Account) -> Option<Obstacle> {
@@ -78,8 +89,20 @@ fn obstacle(path: &Path, account: &Account) -> Option<Obstacle> {
         Err(e) if e.kind() == PermissionDenied => None,
         Err(_) => Some(Obstacle::Gone),
         Ok(meta) if !meta.is_file() || meta.mode() & 0o111 == 0 => Some(Obstacle::Mode(meta.mode() & 0o7777)),
-        Ok(_) => account.blocked(Need::Pass, path).map(Obstacle::Closed),
+        Ok(_) => {
+            let closed = account.blocked(Need::Pass, path).map(Obstacle::Closed);
+            closed.or_else(|| interpreter(path).filter(|i| needs::is_absent(Path::new(i))).map(Obstacle::Interpreter))
+        }
     }
+}
+
+/// The interpreter of a script, as the kernel reads its first line: a carriage return belongs to the name.
+fn interpreter(path: &Path) -> Option<String> {
+    let mut start = Vec::new();
+    std::fs::File::open(path).ok()?.take(256).read_to_end(&mut start).ok()?;
+    let line = start.strip_prefix(b"#!")?.split(|&b| b == b'\n').next()?;
+    let text = String::from_utf8_lossy(line);
+    Some(text.trim_start_matches([' ', '\t']).split([' ', '\t']).next()?.to_owned())
 }
 
 /// The checks that make sense only where something is installed.
@@ -121,7 +144,7 @@ pub fn judge(
         Ok((facts, seen)) => {
             checks.push(mode(subject, seen));
             checks.push(if is_loaded {
-                enabled(subject, facts)
+                enabled(subject, facts, unit)
             } else {
                 Check::not_run(Code::UnitEnabled, "the manager cannot load it at all")
             });
@@ -151,6 +174,12 @@ fn loads(subject: &Subject, seen: &Looked<Seen>, unit: &Looked<Merged>, installe
     }
     if !installed {
         return Check::not_run(code, "nothing is installed");
+    }
+    if let Some((path, to)) = seen.as_ref().ok().and_then(|s| s.dangling.as_ref()) {
+        let (sudo, shown) = (subject.sudo(), quoted(&path.to_string_lossy()));
+        return Check::failed(code, "a link stands in the place of the unit and leads nowhere")
+            .seen(format!("{} leads to {}, which is not there", path.display(), to.display()))
+            .next(format!("{sudo}rm {shown} && {} && {install}", subject.reread()));
     }
     if let Some(path) = seen.as_ref().ok().and_then(|s| s.unreadable.first()) {
         let shown = quoted(&path.to_string_lossy());
@@ -282,7 +311,11 @@ fn mode(subject: &Subject, seen: &Seen) -> Check {
     }
 }
 
-fn enabled(subject: &Subject, facts: &Facts) -> Check {
+/// The targets that every boot, or every start of a user's manager, reaches.
+const TARGETS: [&str; 5] =
+    ["default.target", "multi-user.target", "graphical.target", "basic.target", "sockets.target"];
+
+fn enabled(subject: &Subject, facts: &Facts, unit: &Looked<Merged>) -> Check {
     let Some(job) = &facts.service else {
         return Check::not_run(Code::UnitEnabled, "the manager did not answer");
     };
@@ -292,7 +325,24 @@ fn enabled(subject: &Subject, facts: &Facts) -> Check {
         Kind::Systemd => job.enabled != "enabled" && !socket,
     };
     if !off {
-        return Check::verified(Code::UnitEnabled, "it comes up by itself");
+        let target = if subject.scope == Scope::User { "default.target" } else { "multi-user.target" };
+        let wanted =
+            unit.as_ref().ok().filter(|u| u.get("LoadState") == "loaded" && job.enabled == "enabled" && !socket);
+        let by = wanted.map(|u| [u.get("WantedBy"), u.get("RequiredBy"), u.get("UpheldBy")].join(" "));
+        return match by.filter(|by| !by.split_whitespace().any(|t| TARGETS.contains(&t))) {
+            None => Check::verified(Code::UnitEnabled, "it comes up by itself"),
+            Some(by) => {
+                let (sudo, unit) = (subject.sudo(), subject.unit());
+                let user = if subject.scope == Scope::User { "--user " } else { "" };
+                let by = if by.trim().is_empty() { "no target that is loaded" } else { by.trim() };
+                Check::failed(
+                    Code::UnitEnabled,
+                    format!("it is enabled, but not for {target}: it does not come up by itself"),
+                )
+                .seen(format!("{unit} is wanted by {by}"))
+                .next(format!("{sudo}systemctl {user}enable {unit}"))
+            }
+        };
     }
     Check::failed(Code::UnitEnabled, "it does not come up by itself")
         .seen(job.enabled.clone())
@@ -327,6 +377,16 @@ fn program_checks(subject: &Subject, facts: &Facts, seen: &Seen) -> [Check; 2] {
             };
             let why = "is closed to others; the service runs as mpm-monitor or as its unit says";
             check.seen(format!("{} {why}", at.display())).next(next)
+        }
+        Some(Obstacle::Interpreter(name)) => {
+            let check = failed("the program that the unit names is a script whose interpreter is not there")
+                .seen(format!("the first line of {shown} names {name:?}"));
+            match name.ends_with('\r') {
+                true => check
+                    .seen("its lines end as those of Windows do, and the end belongs to the name")
+                    .next(format!("{sudo}sed -i 's/\\r$//' {word} && {restart}")),
+                false => check.next(subject.verb("install")),
+            }
         }
         None if facts.installed.is_none() && may_ask_version(subject, path) => {
             // This very program can be run, and has its place there.

@@ -1,4 +1,4 @@
-use super::super::tests::{find, subject};
+use super::super::tests::{find, job, subject};
 use super::*;
 
 fn seen() -> Seen {
@@ -7,6 +7,7 @@ fn seen() -> Seen {
         writable: vec![],
         program: Some(("/usr/local/bin/mpm-monitor".into(), None)),
         unreadable: vec![],
+        dangling: None,
     }
 }
 
@@ -117,4 +118,47 @@ fn a_damaged_receipt_is_not_taken_for_none() {
     assert!(check.is_error() && check.next.as_ref().unwrap().starts_with("rm "), "{check:?}");
     let hidden = all(installed(&[]), Seen { receipt: Err(Unreadable::Hidden), ..seen() });
     assert_eq!(find(&hidden, Code::Receipt).outcome, Outcome::NotRun);
+}
+
+#[test]
+fn script_without_its_interpreter_says_which() {
+    let there = |name: &str| {
+        let program = Some((PathBuf::from("/b/mpm-monitor"), Some(Obstacle::Interpreter(name.into()))));
+        find(&all(installed(&[]), Seen { program, ..seen() }), Code::ProgramThere).clone()
+    };
+    let windows = there("/bin/sh\r");
+    assert_eq!(windows.evidence[0], "the first line of /b/mpm-monitor names \"/bin/sh\\r\"");
+    assert!(windows.next.unwrap().starts_with("sed -i 's/\\r$//' /b/mpm-monitor && "));
+    assert_eq!(there("/opt/none").next.as_deref(), Some("mpm-monitor install --user --port 8765"));
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("mpm-monitor");
+    for (text, name) in
+        [("#! /bin/sh\r\n", Some("/bin/sh\r")), ("#!/usr/bin/env x\n", Some("/usr/bin/env")), ("x", None)]
+    {
+        std::fs::write(&path, text).unwrap();
+        assert_eq!(interpreter(&path).as_deref(), name, "{text:?}");
+    }
+}
+
+#[test]
+fn link_that_leads_nowhere_is_removed_and_not_installed_over() {
+    let dangling = Some((PathBuf::from("/u/m.service"), PathBuf::from("/srv/m.service")));
+    let checks = all(installed(&[]), Seen { dangling, ..seen() });
+    let check = find(&checks, Code::UnitLoads);
+    assert_eq!(check.evidence, ["/u/m.service leads to /srv/m.service, which is not there"]);
+    assert!(check.next.as_ref().unwrap().starts_with("rm /u/m.service && "), "{check:?}");
+}
+
+#[test]
+fn unit_enabled_for_another_target_does_not_come_up() {
+    let enabled = |by: &str| {
+        let facts = Facts { service: Some(job(7)), ..installed(&[]) };
+        let values = [("LoadState", "loaded"), ("WantedBy", by)].map(|(k, v)| (k.to_owned(), v.to_owned()));
+        let unit = Merged { values: values.into_iter().collect(), ..Merged::default() };
+        super::enabled(&subject(), &facts, &Ok(unit))
+    };
+    assert_eq!(enabled("default.target x.target").outcome, Outcome::Verified);
+    let check = enabled("graphical-session.target");
+    assert!(check.summary.contains("default.target"), "{check:?}");
+    assert_eq!(check.next.as_deref(), Some("systemctl --user enable mpm-monitor@8765.service"));
 }

@@ -147,13 +147,16 @@ pub fn forgive(manager: &dyn Manager, units: &[String]) -> Result<(), ManagerErr
     Ok(())
 }
 
+/// What loginctl says of a user whom logind does not know, and of one whom it forgot since it was asked for the name.
+const GONE: [&str; 2] = ["not logged in or lingering", "Unknown object"];
+
 /// Whether a user lingers; `None` if nobody can tell.
 pub fn linger(user: &str) -> Option<bool> {
     let output = exec::tool("loginctl", &["show-user", user, "-p", "Linger", "--value"], QUICK).ok()?;
     match output.code {
         Some(0) => Some(output.stdout.trim() == "yes"),
-        // logind knows only users who are there: one who is not does not linger.
-        Some(_) if output.stderr.contains("not logged in or lingering") => Some(false),
+        // logind knows only users who are there: one who is not does not linger, nor does one who goes between its two answers.
+        Some(_) if GONE.iter().any(|text| output.stderr.contains(text)) => Some(false),
         _ => None,
     }
 }

@@ -2,7 +2,7 @@
 //! and that what the doctor says to type repairs it. Every machine runs many of them, one after the other, and is put back
 //! into its healthy state in between.
 //!
-//! A representative dozen of each scope runs by default, all with `MPM_MONITOR_SABOTAGES=all`, those whose names contain a
+//! A representative dozen runs by default, all with `MPM_MONITOR_SABOTAGES=all`, those whose names contain a
 //! text with that text.
 
 use std::collections::BTreeSet;

@@ -190,6 +190,27 @@ fn what_is_no_settings_file_is_told_with_its_place() {
 }
 
 #[test]
+fn hooks_with_the_mark_of_claude_mpm_are_theirs() {
+    let hooks = [
+        (
+            r#"{"type": "command", "command": "python3 -m claude_mpm.hooks.claude_hooks.hook_handler", "_mpm": true}"#,
+            true,
+        ),
+        (r#"{"type": "command", "command": "/opt/wrapped/run.sh", "_mpm": true}"#, true),
+        (r#"{"type": "command", "command": "/opt/wrapped/run.sh", "_mpm": false}"#, false),
+        (r#"{"type": "command", "command": "/opt/wrapped/run.sh", "_mpm": "true"}"#, false),
+        (r#"{"type": "command", "command": "/opt/wrapped/run.sh"}"#, false),
+    ];
+    let all = hooks.map(|(hook, _)| hook).join(", ");
+    let text = format!(r#"{{"hooks": {{"Stop": [{{"hooks": [{all}]}}]}}}}"#);
+    let owners: Vec<Owner> = entries(&text).unwrap().into_iter().map(|e| e.owner).collect();
+    assert_eq!(owners, hooks.map(|(_, theirs)| if theirs { Owner::ClaudeMpm } else { Owner::Other }));
+    let with = with_ours(&text, COMMAND).unwrap();
+    assert_eq!((of(&with, Owner::ClaudeMpm).len(), of(&with, Owner::Other).len()), (2, 3));
+    assert_eq!(entries(&without_ours(&with).unwrap()).unwrap(), entries(&text).unwrap());
+}
+
+#[test]
 fn commands_are_known_by_their_program() {
     for ours in
         [COMMAND, "'/a b/mpm-monitor' hook", "/x/mpm-monitor-0.2 hook --port 9", "FOO=1 \"/x y/mpm-monitor\" hook"]
