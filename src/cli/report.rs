@@ -175,7 +175,7 @@ fn instance(target: &Target, subject: &Subject) -> Vec<Gathering> {
     let folder = format!("{}-{}", subject.scope, subject.port);
     let at = |name: &str| format!("{folder}/{name}");
     let this = || subject.clone();
-    let target = target.clone();
+    let (target, for_figures) = (target.clone(), target.clone());
     let (for_status, for_api, for_config, for_log) = (this(), this(), this(), this());
     let mut all = vec![
         Gathering::begin(at("status.json"), "what `status --json` says", move || {
@@ -183,7 +183,10 @@ fn instance(target: &Target, subject: &Subject) -> Vec<Gathering> {
             let report = status_report(for_status.port, for_status.scope, status::facts(&context));
             serde_json::to_string_pretty(&report).map_err(|e| e.to_string())
         }),
-        Gathering::begin(at("figures.json"), "what the process says at /api/status", move || figures(&for_api)),
+        Gathering::begin(at("figures.json"), "what the process says at /api/status", move || {
+            let context = Context::new(&for_figures, "report").map_err(|e| e.to_string())?;
+            if status::would_start(&context) { Err(status::NOT_ASKED.to_owned()) } else { figures(&for_api) }
+        }),
         Gathering::begin(at("config.toml"), "the settings with their origins", move || settings(&for_config)),
         Gathering::begin(at("log.txt"), "the last lines of the log", move || log(&for_log)),
     ];

@@ -34,9 +34,17 @@ pub fn run(args: &Target) -> anyhow::Result<Exit> {
     Ok(Exit::from_code(report.exit_code.into()).unwrap_or(Exit::Unknown))
 }
 
-/// Finds out what there is to know.
-pub fn facts(context: &Context) -> Facts {
-    let (port, paths, manager) = (context.port, &context.paths, &*context.manager);
+/// Why nothing is asked of the port where only a socket listens.
+pub const NOT_ASKED: &str = "not asked: that would start it";
+
+/// Whether a look at the port would start the instance.
+pub fn would_start(context: &Context) -> bool {
+    socket_only(&of_manager(context))
+}
+
+/// What the manager knows of the service and its socket.
+fn of_manager(context: &Context) -> Facts {
+    let (port, manager) = (context.port, &*context.manager);
     let mut facts = Facts { now_usec: monotonic_usec(), ..Facts::default() };
     match manager.usable().and_then(|()| manager.job(&manager.service_name(port))) {
         Ok(job) => facts.service = Some(job),
@@ -45,9 +53,16 @@ pub fn facts(context: &Context) -> Facts {
     if facts.service.is_some() {
         facts.socket = manager.socket_name(port).and_then(|name| manager.job(&name).ok());
     }
+    facts
+}
+
+/// Finds out what there is to know.
+pub fn facts(context: &Context) -> Facts {
+    let (port, paths, manager) = (context.port, &context.paths, &*context.manager);
+    let mut facts = of_manager(context);
     // A look at the port of a stopped instance would start it through its socket.
     if socket_only(&facts) {
-        facts.health_error = Some("not asked: that would start it".to_owned());
+        facts.health_error = Some(NOT_ASKED.to_owned());
     } else {
         match observe::health(port, paths) {
             Ok(health) => facts.health = Some(health),

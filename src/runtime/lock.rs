@@ -3,9 +3,9 @@
 //! The lock is the truth, never the file: the kernel releases it with the process, however that ends. The content is for
 //! people and for `list`.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -17,6 +17,9 @@ use crate::guarded::{Guard, Refusal, SMALL};
 
 /// How long somebody who only looks may keep a start waiting; looking takes microseconds.
 const LOOK: Duration = Duration::from_secs(2);
+
+/// Whoever can open the file, if only for reading, can lock it, and so keep the service from its port.
+const PRIVATE: u32 = 0o600;
 
 /// What the lock file says of its holder.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,13 +92,15 @@ impl InstanceLock {
                 .write(true)
                 .create(true)
                 .truncate(false)
-                .mode(0o644)
+                .mode(PRIVATE)
                 .custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed())
                 .open(&path)
                 .map_err(io)?;
             if !file.metadata().map_err(io)?.is_file() {
                 return Err(io(Refusal::Kind.into()));
             }
+            // One that an earlier version left may be open to others.
+            file.set_permissions(Permissions::from_mode(PRIVATE)).map_err(io)?;
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => {}
                 Err(e) if e == rustix::io::Errno::WOULDBLOCK => {
@@ -211,6 +216,19 @@ mod tests {
         lock.release().unwrap();
         assert!(!path.exists());
         InstanceLock::take(dir.path(), 8765).unwrap();
+    }
+
+    #[test]
+    fn others_cannot_open_the_lock_so_not_hold_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = path_of(dir.path(), 8766);
+        fs::write(&path, "").unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+        for port in [8765, 8766] {
+            let _held = InstanceLock::take(dir.path(), port).unwrap();
+            let mode = fs::metadata(path_of(dir.path(), port)).unwrap().mode();
+            assert_eq!(mode & 0o777, 0o600, "{port}");
+        }
     }
 
     /// Pain 7: a file left by a killed process means nothing.

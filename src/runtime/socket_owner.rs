@@ -28,6 +28,11 @@ pub fn client(pair: Pair) -> Option<u32> {
     table::client(pair)
 }
 
+/// Where processes listen on `port`, as far as the kernel tells everybody.
+pub fn listening(port: u16) -> Vec<SocketAddr> {
+    table::listening(port)
+}
+
 /// Makes sure that the server at the other end of `pair` runs as a user whom this process trusts with its token and its
 /// events, see [`is_trusted`]. Servers of other machines pass: their addresses were chosen by the user.
 ///
@@ -96,11 +101,18 @@ fn is_trusted(uid: u32, own: u32, port: u16, system_state: &Path) -> bool {
 
 #[cfg(target_os = "macos")]
 mod table {
+    use std::net::SocketAddr;
+
     use super::Pair;
     use crate::runtime::tcp_users;
 
     pub(super) fn client(pair: Pair) -> Option<u32> {
         tcp_users::of_client(&tcp_users::all().ok()?, pair.peer, pair.local).map(|socket| socket.uid)
+    }
+
+    pub(super) fn listening(port: u16) -> Vec<SocketAddr> {
+        let all = tcp_users::all().unwrap_or_default();
+        all.iter().filter(|s| s.remote.port() == 0 && s.local.port() == port).map(|s| s.local).collect()
     }
 
     /// A connection that nobody accepted yet is listed with the user of its listener.
@@ -115,7 +127,13 @@ mod table {
 /// Elsewhere the kernel tells such things only about one's own processes.
 #[cfg(not(any(target_os = "linux", target_os = "macos")))]
 mod table {
+    use std::net::SocketAddr;
+
     use super::Pair;
+
+    pub(super) fn listening(_port: u16) -> Vec<SocketAddr> {
+        Vec::new()
+    }
 
     pub(super) fn client(_pair: Pair) -> Option<u32> {
         Some(rustix::process::geteuid().as_raw())
@@ -183,6 +201,10 @@ mod table {
 
     pub(super) fn client(pair: Pair) -> Option<u32> {
         lines().find(|line| line.is(pair.peer, pair.local))?.user
+    }
+
+    pub(super) fn listening(port: u16) -> Vec<SocketAddr> {
+        lines().filter(|line| line.is_listening && line.local.port() == port).map(|line| line.local).collect()
     }
 
     /// The users who may read what is sent: of the process that accepted the connection or, until one has, of all who

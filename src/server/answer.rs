@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http_body_util::BodyExt;
 
 use super::room::Room;
@@ -131,27 +131,35 @@ where
     B: hyper::body::Body<Data = Bytes> + Unpin,
     B::Error: std::fmt::Display,
 {
-    let (mut first, mut rest, mut size) = (Bytes::new(), BytesMut::new(), 0_usize);
+    let (mut first, mut rest, mut size) = (Bytes::new(), Vec::new(), 0_usize);
     let (mut room, mut crowded) = (Room::default(), false);
     while let Some(frame) = body.frame().await {
         let frame = frame
             .map_err(|e| Refusal::new(StatusCode::BAD_REQUEST, "body_broken", format!("the body broke off: {e}")))?;
         let Ok(data) = frame.into_data() else { continue };
         size = size.saturating_add(data.len());
-        crowded |= size <= limit && !room.grow_for_body(size);
+        if size <= limit && !crowded {
+            if size == data.len() {
+                // Most bodies are one piece, and then nothing is copied.
+                first = data;
+            } else {
+                if rest.is_empty() {
+                    // The piece keeps the buffer alive that it was read into.
+                    rest.extend_from_slice(&std::mem::take(&mut first));
+                }
+                if rest.capacity() - rest.len() < data.len() {
+                    // By a quarter, not to twice as much, for what is held is the buffer.
+                    rest.reserve_exact(data.len().max(rest.len() / 4));
+                }
+                rest.extend_from_slice(&data);
+            }
+            crowded = !room.grow_for_body(size.max(rest.capacity()));
+        }
         if size > limit || crowded {
-            (first, rest, room) = (Bytes::new(), BytesMut::new(), Room::default());
+            (first, rest, room) = (Bytes::new(), Vec::new(), Room::default());
             if size > DISCARD.max(limit) {
                 break;
             }
-        } else if first.is_empty() {
-            // Most bodies are one piece, and then nothing is copied.
-            first = data;
-        } else {
-            if rest.is_empty() {
-                rest.extend_from_slice(&first);
-            }
-            rest.extend_from_slice(&data);
         }
     }
     if size > limit {
@@ -162,7 +170,8 @@ where
         let message = "other large bodies take all the memory that there is for them; try again";
         return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_bodies", message));
     }
-    Ok(if rest.is_empty() { room.held_by(first) } else { room.held_by(rest.freeze()) })
+    rest.shrink_to_fit();
+    Ok(if rest.is_empty() { room.held_by(first) } else { room.held_by(rest) })
 }
 
 #[cfg(test)]

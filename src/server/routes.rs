@@ -268,7 +268,10 @@ async fn page(app: &App, uri: &Uri) -> Result<Bytes, Refusal> {
         }
         Err(error) => return Err(error.into()),
     };
-    Ok(room.held_by(text.into_bytes()))
+    // Its room is that of its length.
+    let mut text = text.into_bytes();
+    text.shrink_to_fit();
+    Ok(room.held_by(text))
 }
 
 /// The page as far as the newest events go, which are in memory: better than none while the disk cannot be read.

@@ -15,7 +15,7 @@ use super::systemd::show;
 use super::{Kind, Scope, apply, desired, files, program};
 use crate::guarded::{Guard, Refusal};
 use crate::probe::{self, Health, ProbeError};
-use crate::runtime::lock;
+use crate::runtime::{lock, socket_owner};
 
 /// How long one look at `/health` may take; loopback answers in a millisecond.
 pub const LOOK: Duration = Duration::from_secs(1);
@@ -193,24 +193,24 @@ pub fn needs_directories(definition: &Definition, paths: &Paths, observed: &mut 
     }
 }
 
-/// The addresses to ask for an instance: where its lock file says it listens, else loopback in both families.
+/// The addresses to ask for an instance: where its lock file says it listens, and loopback in both families. To whom that file
+/// tells nothing, because it is another user's, the kernel tells where anybody listens on the port.
 pub fn addresses(port: u16, paths: &Paths) -> Vec<SocketAddr> {
     let holder = paths.locks(port).iter().find_map(|path| lock::read(path));
+    let others = if holder.is_none() { socket_owner::listening(port) } else { Vec::new() };
     let named = holder.map(|holder| holder.addresses).unwrap_or_default();
-    let mut all: Vec<SocketAddr> = named.iter().filter_map(|address| address.parse().ok()).collect();
-    for address in &mut all {
+    let named = named.iter().filter_map(|address| address.parse().ok());
+    let own = [IpAddr::from(Ipv4Addr::LOCALHOST), IpAddr::from(Ipv6Addr::LOCALHOST)];
+    let mut all: Vec<SocketAddr> = Vec::new();
+    for mut address in named.chain(own.map(|ip| SocketAddr::new(ip, port))).chain(others) {
         // 0.0.0.0 and [::] are places to listen on, not to call.
         if address.ip().is_unspecified() {
             address.set_ip(if address.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() });
         }
-    }
-    for ip in [IpAddr::from(Ipv4Addr::LOCALHOST), IpAddr::from(Ipv6Addr::LOCALHOST)] {
-        let address = SocketAddr::new(ip, port);
-        if !all.contains(&address) {
+        if address.port() == port && !all.contains(&address) {
             all.push(address);
         }
     }
-    all.retain(|a| a.port() == port);
     all
 }
 
@@ -249,5 +249,16 @@ mod tests {
         assert_eq!(first, ["127.0.0.1:9000".parse().unwrap(), "[::1]:9000".parse().unwrap()]);
         std::fs::write(paths.lock(9000), "not json").unwrap();
         assert_eq!(addresses(9000, &paths), first);
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn where_no_lock_file_tells_the_kernel_does() {
+        let root = tempfile::tempdir().unwrap();
+        let dirs = UserDirs { runtime: root.path().to_owned(), ..UserDirs::default() };
+        let listener = std::net::TcpListener::bind("127.0.0.7:0").unwrap();
+        let (port, there) = (listener.local_addr().unwrap().port(), listener.local_addr().unwrap());
+        let all = addresses(port, &Paths::user(Kind::Systemd, &dirs));
+        assert_eq!((all.len(), all[2]), (3, there), "after the usual ones: {all:?}");
     }
 }
