@@ -85,7 +85,7 @@ impl Secrets {
                     .flatten()
                     .any(|(last, before)| last.fits(name) && are_in(folder, before))
         };
-        is_secret(name) || original(name).is_some_and(|original| is_secret(&original))
+        is_secret(name) || std::iter::successors(original(name), |name| original(name)).any(|name| is_secret(&name))
     }
 }
 
@@ -123,29 +123,9 @@ fn names(path: &Path) -> Vec<String> {
 /// The name of the file of which one in lower case is a copy, as editors, people and package managers name them; `None` if it
 /// does not look like one. A copy may be one of a copy.
 fn original(name: &str) -> Option<String> {
-    const ENDINGS: [&str; 22] = [
-        "~",
-        ".bak",
-        ".bkp",
-        ".bk",
-        ".backup",
-        ".back",
-        ".old",
-        ".orig",
-        ".original",
-        ".save",
-        ".saved",
-        ".copy",
-        " copy",
-        "_copy",
-        "-copy",
-        ".tmp",
-        ".swp",
-        ".swo",
-        ".disabled",
-        ".dpkg-old",
-        ".rpmsave",
-        ".gpg",
+    const WORDS: [&str; 21] = [
+        "bak", "bkp", "bk", "backup", "back", "old", "orig", "original", "save", "saved", "copy", "tmp", "swp", "swo",
+        "disabled", "dpkg", "rpmsave", "rpmnew", "gpg", "dec", "new",
     ];
     let plain = |name: &str| -> Option<String> {
         if let Some(inner) = name.strip_prefix('#').and_then(|name| name.strip_suffix('#')) {
@@ -155,21 +135,19 @@ fn original(name: &str) -> Option<String> {
             // Vim's swap file of ".x" is "..x.swp", that of "x" is ".x.swp".
             return Some(swap.strip_prefix('.').unwrap_or(swap).to_owned());
         }
-        if let Some(stem) = ENDINGS.iter().find_map(|ending| name.strip_suffix(ending)) {
+        if let Some(stem) = name.strip_suffix('~').or_else(|| name.strip_prefix("copy of ")) {
             return Some(stem.to_owned());
         }
-        // "x.1", "x.2026-11-27", "x (1)".
-        let (stem, number) = name.rsplit_once(['.', ' '])?;
-        let is_number =
-            |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit() || b"-_()".contains(&b));
-        is_number(number).then(|| stem.to_owned())
+        // File managers put the word for "copy" in the user's language, or a number, into brackets.
+        if let Some((stem, _)) = name.strip_suffix(')').and_then(|name| name.rsplit_once('(')) {
+            return Some(stem.to_owned());
+        }
+        // "x.bak", "x copy", "x_old", "x.1", "x.2026-11-27", "x - copy", "x ".
+        let (stem, last) = name.rsplit_once(['.', ' ', '_', '-'])?;
+        let is_mark = last.bytes().all(|b| b.is_ascii_digit()) || WORDS.contains(&last);
+        is_mark.then(|| stem.to_owned())
     };
-    let mut found = plain(name)?;
-    // What is left is shorter each time.
-    while let Some(shorter) = plain(&found).filter(|shorter| !shorter.is_empty()) {
-        found = shorter;
-    }
-    (!found.is_empty()).then_some(found)
+    plain(name).filter(|original| !original.is_empty())
 }
 
 /// What a name must begin or end with to fit a rule with stars.
@@ -309,8 +287,15 @@ mod tests {
             ("x.2026-11-27", "x"),
             ("x.old.1", "x"),
             ("x (1)", "x"),
+            ("x (kopie)", "x"),
+            ("x - copy", "x"),
+            ("copy of x", "x"),
+            ("x backup", "x"),
+            ("x_old", "x"),
+            ("x ", "x"),
         ] {
-            assert_eq!(original(copy).as_deref(), Some(name), "{copy}");
+            let last = std::iter::successors(original(copy), |name| original(name)).last();
+            assert_eq!(last.as_deref(), Some(name), "{copy}");
         }
         for name in ["x", "~", ".bak", "#", "##", ".1", "x.rs", "1", "", ".", ".swp"] {
             assert_ne!(original(name).as_deref(), Some(""), "{name}");
