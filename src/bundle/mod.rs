@@ -1,5 +1,7 @@
 //! The bundle of `report`: parts that are redacted, bounded, and packed into one archive with a manifest.
 
+#[cfg(test)]
+mod corpus;
 pub mod redact;
 
 use std::fmt::Write as _;
@@ -35,8 +37,8 @@ pub struct File {
 /// Redacts and bounds all parts and writes the manifest, which comes first.
 pub fn assemble(parts: &[Part], known: &[String]) -> Vec<File> {
     let mut manifest = String::from(
-        "What is in this bundle of mpm-monitor. Redacted were: tokens, passwords, keys, Authorization and Cookie headers, user and\n\
-         password in URLs, values of names that sound secret, private keys. Not included at all: events and what is in them\n\
+        "What is in this bundle of mpm-monitor. Redacted were: values of environments, values of names that sound secret, user and\n\
+         password in URLs, arguments that are passwords, private keys, and words that look like keys. Not included at all: events and what is in them\n\
          (prompts, tool input and output), screens of terminals, the token file, the environment of other programs.\n\
          Names of users, hosts and paths are left as they are. Look through it before you send it.\n\n",
     );
@@ -103,13 +105,29 @@ mod tests {
 
     #[test]
     fn parts_are_redacted_and_counted_and_a_missing_one_says_why() {
-        let parts = [part("a.txt", Ok("API_TOKEN=abc known-secret")), part("b.txt", Err("no known-secret here"))];
+        let parts = [part("a.txt", Ok("API_TOKEN=abc\nknown-secret")), part("b.txt", Err("no known-secret here"))];
         let files = assemble(&parts, &["known-secret".to_owned()]);
         assert_eq!(files.iter().map(|f| f.name.as_str()).collect::<Vec<_>>(), ["MANIFEST.txt", "a.txt"]);
-        assert_eq!(files[1].text, "API_TOKEN=[redacted] [redacted]");
+        assert_eq!(files[1].text, "API_TOKEN=[redacted]\n[redacted]");
         let manifest = &files[0].text;
         assert!(manifest.contains("a.txt: a part (31 bytes, 2 redacted)"), "{manifest}");
         assert!(manifest.contains("b.txt: a part (could not be had: no [redacted] here)"), "{manifest}");
+    }
+
+    #[test]
+    fn bundle_of_the_corpus_holds_no_secret() {
+        for planted in corpus::planted(7) {
+            let place = match planted.kind {
+                "unit" => "user-8765/unit/x.service.d/override.conf",
+                "receipt" => "user-8765/receipt.json",
+                _ => "user-8765/log.txt",
+            };
+            let files = assemble(&[part(place, Ok(&planted.text)), part("gone", Err(&planted.text))], &[]);
+            for file in files {
+                let text = file.text.split_once("gone:").map_or(file.text.as_str(), |(_, line)| line);
+                assert_eq!(planted.leaked(text), None, "{}: {}\n{}", file.name, planted.text, file.text);
+            }
+        }
     }
 
     #[test]

@@ -140,8 +140,15 @@ fn gather(args: &ReportArgs) -> anyhow::Result<(Vec<Part>, Vec<String>)> {
     }
     // It has deadlines of its own.
     let mut parts = Vec::new();
+    let known: Vec<String> = known.into_iter().collect();
     match doctor::report(&doctor) {
-        Ok(report) => {
+        Ok(mut report) => {
+            // Before its lines are wrapped, which may part a name from its value.
+            for check in report.instances.iter_mut().flat_map(|i| &mut i.checks).chain(&mut report.user) {
+                for text in check.evidence.iter_mut().chain([&mut check.summary]).chain(&mut check.next) {
+                    *text = redact::redact(text, &known).0;
+                }
+            }
             let json = serde_json::to_string_pretty(&report).map_err(|e| e.to_string());
             let text = Ok(report.human(false, true));
             parts.push(Part { name: "doctor.txt".into(), about: "the doctor's table", text });
@@ -156,7 +163,7 @@ fn gather(args: &ReportArgs) -> anyhow::Result<(Vec<Part>, Vec<String>)> {
         }
     }
     parts.extend(gathering.into_iter().map(Gathering::end));
-    Ok((parts, known.into_iter().collect()))
+    Ok((parts, known))
 }
 
 /// The values of this instance that must not be in the bundle, wherever they stand.
@@ -164,7 +171,8 @@ fn secrets(subject: &Subject) -> Vec<String> {
     let receipt = Receipt::read(&subject.paths.receipt(subject.port)).ok().flatten();
     let env = receipt.map(|r| r.env).unwrap_or_default();
     let seen = settings::look(subject, &env, &Err("not asked".to_owned()));
-    let env = env.into_iter().filter(|(name, _)| redact::is_secret_name(name)).map(|(_, v)| v);
+    let env = env.into_iter().filter(|(name, v)| redact::is_secret_name(name) || redact::may_be_secret(v));
+    let env = env.map(|(_, v)| v);
     let bus = seen.settings.ok().and_then(|s| s.bus_password_file);
     let files = seen.token.map(|(path, _)| path).into_iter().chain(bus);
     let words = files.filter_map(|path| Guard::WRITTEN.text(&path).ok().flatten()).map(|t| t.trim().to_owned());

@@ -158,7 +158,9 @@ fn no_secret_that_was_planted_anywhere_is_in_the_bundle() {
     fs::write(config.join("config.toml"), settings).unwrap();
 
     let token = format!("UPSTREAM_API_KEY={}", secret(3));
-    launchd.verb("install", port, &["--env", &token, "--env", &format!("DSN=redis://ann:{}@db/0", secret(4))]).ok();
+    let dsn = format!("DSN=redis://ann:{}@db/0", secret(4));
+    let plain = format!("PLAIN={}", secret(15));
+    launchd.verb("install", port, &["--env", &token, "--env", &dsn, "--env", &plain]).ok();
     // An event with a prompt.
     let event = format!(
         r#"{{"event":"claude_event","data":{{"type":"hook","subtype":"user_prompt","data":{{"prompt":"{}"}}}}}}"#,
@@ -175,15 +177,22 @@ fn no_secret_that_was_planted_anywhere_is_in_the_bundle() {
         secret(8),
         secret(9)
     );
+    // Each text of the corpus is between lines that must stay. A key without an end hides all that follows.
+    let corpus = crate::corpus::planted(11);
+    let (endless, texts): (Vec<_>, Vec<_>) =
+        corpus.iter().partition(|p| p.text.contains("BEGIN ") && !p.text.contains("END "));
+    let texts: Vec<&str> = texts.into_iter().map(|p| p.text.as_str()).collect();
+    let all_planted = texts.join("\nstays as it is\n") + "\nthe last that stays\n" + &endless[0].text + "\n";
     for file in [format!("{port}.log"), format!("{port}.stderr.log")] {
-        let path = logs.join(file);
+        let path = logs.join(&file);
         let text = fs::read_to_string(&path).unwrap_or_default();
-        fs::write(&path, text + &line).unwrap();
+        let planted = if file.ends_with("stderr.log") { "" } else { &all_planted };
+        fs::write(&path, text + &line + planted).unwrap();
     }
     let state = launchd.path(&format!("home/.local/state/mpm-monitor/{port}/ledger.json"));
     let mut ledger: Value = serde_json::from_str(&fs::read_to_string(&state).unwrap()).unwrap();
     ledger["last_failure"] = serde_json::json!({
-        "reason": format!("cannot reach postgres://ann:{}@db: secret={}", secret(10), secret(11)),
+        "reason": format!("cannot reach postgres://ann:{}@db: secret={}\n{all_planted}", secret(10), secret(11)),
         "at": "2026-11-22T10:00:00Z", "was_ready": true,
     });
     ledger["consecutive_failures"] = 1.into();
@@ -222,6 +231,12 @@ fn no_secret_that_was_planted_anywhere_is_in_the_bundle() {
     let all: String = files.iter().map(|(n, t)| format!("--- {n}\n{t}\n")).collect();
     let leaks: Vec<&str> = all.lines().filter(|l| l.contains("PLANTED")).collect();
     assert!(leaks.is_empty(), "{leaks:#?}");
+    let around: String = corpus.iter().map(|p| p.around.as_str()).collect();
+    let planted: Vec<_> = corpus.iter().filter_map(|p| Some((p.leaked_by(&all, 12, &around)?, &p.text))).collect();
+    assert!(planted.is_empty(), "{planted:#?}\n{all}");
+    let kept = all.matches("stays as it is").count();
+    println!("redaction, whole bundle: leaked 0 of {} texts, {kept} lines between them kept", corpus.len());
+    assert!(kept > corpus.len() * 3 / 4 && all.contains("the last that stays"), "{kept} lines between them:\n{all}");
     assert!(all.matches("[redacted]").count() > 15, "too few were taken out to trust the test:\n{all}");
     // What is there stays, and the same goes to standard output.
     let again = launchd.verb("report", port, &["--output", path]).expect(73);

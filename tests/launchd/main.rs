@@ -18,6 +18,9 @@ mod verbs;
 #[path = "../harness/mod.rs"]
 mod harness;
 
+#[path = "../../src/bundle/corpus/mod.rs"]
+mod corpus;
+
 use harness::http::free_port;
 use harness::launchd::Launchd;
 use serde_json::Value;
