@@ -14,6 +14,7 @@ use crate::service::report::counted;
 pub fn run(args: &Target) -> anyhow::Result<Exit> {
     let context = Context::new(args, "reload")?;
     let job = context.need_installed()?;
+    context.need_loaded(&job, "reload")?;
     let manager = &*context.manager;
     let health = context.health(&job).filter(|h| Some(h.pid) == job.pid);
     if job.phase == Phase::Running && health.is_none() {

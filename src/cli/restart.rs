@@ -35,6 +35,7 @@ pub(super) fn perform(args: &Target) -> anyhow::Result<(Context, Proof)> {
 /// As [`run`].
 pub fn restart(context: &Context) -> anyhow::Result<Proof> {
     let job = context.need_installed()?;
+    context.need_loaded(&job, "restart")?;
     let manager = &*context.manager;
     let name = manager.service_name(context.port);
     if job.stale {

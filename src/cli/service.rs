@@ -133,19 +133,17 @@ impl Context {
     pub fn need_installed(&self) -> anyhow::Result<Job> {
         let manager = self.need_manager()?;
         let name = manager.service_name(self.port);
-        let job = manager.job(&name)?;
+        let mut job = manager.job(&name)?;
+        // What was repaired since the manager read it counts; without the right to ask for that, it stays as it is.
+        if job.refused.is_some() && manager.reread().is_ok() {
+            job = manager.job(&name)?;
+        }
         let receipt = self.paths.receipt(self.port).exists();
-        // Every port has a definition where a package has put its template.
-        if job.loaded && (receipt || job.enabled == "enabled" || job.phase != Phase::Stopped) {
+        // Every port has a definition where a package has put its template. What runs can be stopped, whatever became of that.
+        if (job.loaded || job.pid.is_some()) && (receipt || job.enabled == "enabled" || job.phase != Phase::Stopped) {
             return Ok(job);
         }
-        if let Some(why) = &job.refused {
-            let doctor = format!("`mpm-monitor doctor {} --port {}`", self.scope.flag(), self.port);
-            return Err(failed(
-                Exit::Refused,
-                format!("{name} cannot be started: {why}; {doctor} names what repairs it"),
-            ));
-        }
+        self.need_loaded(&job, "start")?;
         let other = if self.scope == Scope::User { Scope::System } else { Scope::User };
         let there = Paths::of(other).is_some_and(|p| p.labelled(self.port, None).is_installed(self.port));
         let next = if there {
@@ -157,6 +155,19 @@ impl Context {
             Exit::NotInstalled,
             format!("the {} manager has no instance on port {}; {next}", self.scope, self.port),
         ))
+    }
+
+    /// Fails at once where the manager cannot load the definition, and so does nothing with it but end what runs.
+    ///
+    /// # Errors
+    /// [`Exit::Refused`].
+    pub fn need_loaded(&self, job: &Job, verb: &str) -> anyhow::Result<()> {
+        let Some(why) = &job.refused else { return Ok(()) };
+        let name = self.manager.service_name(self.port);
+        let doctor = format!("`mpm-monitor doctor {} --port {}`", self.scope.flag(), self.port);
+        let goes_on = if job.pid.is_some() { "; what runs goes on" } else { "" };
+        let text = format!("cannot {verb} {name}: {why}{goes_on}; {doctor} names what repairs it");
+        Err(failed(Exit::Refused, text))
     }
 
     /// The units of the instance: with the socket where there is one.

@@ -286,6 +286,7 @@ fn files(subject: &Subject, facts: &Facts, seen: &Seen) -> Vec<Check> {
     }
     checks.push(match &facts.service {
         None => Check::not_run(Code::UnitReread, "the manager did not answer"),
+        Some(job) if job.refused.is_some() => Check::not_run(Code::UnitReread, "the manager cannot load it at all"),
         Some(job) if job.stale => Check::failed(Code::UnitReread, "the files changed since the manager read them")
             .next(subject.verb("restart"))
             .fix(Fix::Restart),

@@ -340,6 +340,9 @@ impl Report {
             rows.push(("manager", format!("{} manager: {}, {}{restarts}{runs}", self.scope, job.state, job.enabled)));
             // What it said last, while it says it.
             rows.extend(job.status_text.clone().filter(|_| job.pid.is_some()).map(|t| ("says", t)));
+            if let Some(why) = job.refused.as_ref().filter(|_| job.pid.is_some()) {
+                rows.push(("note", format!("{why}, so that the next start fails (`mpm-monitor doctor`)")));
+            }
             rows.extend(job.note.clone().map(|note| ("note", note)));
         } else if let Some(error) = &self.manager_error {
             rows.push(("manager", format!("the {} manager did not answer: {error}", self.scope)));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::harness::machine::{Machine, PORT, Scope};
+use crate::harness::machine::{Machine, PORT, Scope, unit};
 use crate::harness::{eventually, figure};
 
 for_both_scopes!(
@@ -127,6 +127,21 @@ fn install_over_a_broken_drop_in_is_refused_at_once(scope: Scope) {
     assert!(refused.stderr.contains("the manager cannot load its unit"), "{refused}");
     assert!(refused.stderr.contains("Install was taken back; what ran before is ready (pid "), "{refused}");
     assert_eq!(machine.health(PORT)["instance_id"], before["instance_id"]);
+
+    // Whatever wants a start of it is refused as well, and a stop is not.
+    for verb in ["restart", "reload"] {
+        let refused = machine.verb(verb, &[]).expect(8);
+        assert!(refused.stderr.contains("what runs goes on; `mpm-monitor doctor"), "{refused}");
+    }
+    let status = machine.verb("status", &[]).ok();
+    assert!(status.stdout.contains("so that the next"), "{status}");
+    machine.verb("stop", &[]).ok();
+    assert_eq!(machine.state(PORT), "inactive");
+    machine.verb("start", &[]).expect(8);
+    // Repaired; that the manager has to read it again is nobody's to know.
+    let mend = "rm -f /etc/systemd/system/$1.d/test.conf /home/boxuser/.config/systemd/user/$1.d/test.conf";
+    machine.run(&["sh", "-c", mend, "sh", &unit(PORT)]).ok();
+    machine.verb("start", &[]).ok();
 }
 
 #[test]
