@@ -57,8 +57,10 @@ fn uninstall(args: &Uninstall, context: &Context, manager: Option<&dyn Manager>)
     let mut plan = plan::uninstall(port, paths, args.purge, &observed);
     if plan.actions.is_empty() {
         let notes: String = plan.notes.iter().map(|n| format!("; {n}")).collect();
+        // A purge that takes nothing from under a process is refused; without an instance there is else nothing to do.
+        let exit = if args.purge && observed.by_hand.is_some() { Exit::Refused } else { Exit::NotInstalled };
         return Err(failed(
-            Exit::NotInstalled,
+            exit,
             format!(
                 "there is no instance on port {port} of the {} manager{notes}; `mpm-monitor list` shows what there is",
                 context.scope

@@ -158,7 +158,7 @@ fn a_purge_takes_no_history_from_under_a_process() {
         if ran.code == 0 { Ok(()) } else { Err(ran.to_string()) }
     });
     let refused = machine.verb("uninstall", &["--port", "9100", "--purge"]).expect(8);
-    assert!(refused.stderr.contains("which the manager does not run, writes it"), "{refused}");
+    assert!(refused.stderr.contains("a monitor that this manager does not run (pid "), "{refused}");
     machine.root(&["kill", &machine.health(9100)["pid"].to_string()]).ok();
     by_hand.end(std::time::Duration::from_secs(30));
     machine.verb("uninstall", &["--port", "9100", "--purge"]).ok();
