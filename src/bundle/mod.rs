@@ -9,6 +9,8 @@ use std::io::{self, Write};
 
 use jiff::Timestamp;
 
+use crate::out;
+
 /// The most bytes of one part; of a longer one the end is kept.
 const PART: usize = 512 * 1024;
 /// The most bytes of all parts.
@@ -34,7 +36,8 @@ pub struct File {
     pub text: String,
 }
 
-/// Redacts and bounds all parts and writes the manifest, which comes first.
+/// Redacts and bounds all parts and writes the manifest, which comes first. Whoever looks through it does so in a terminal, which
+/// no text of others may steer.
 pub fn assemble(parts: &[Part], known: &[String]) -> Vec<File> {
     let mut manifest = String::from(
         "What is in this bundle of mpm-monitor. Redacted were: values of environments, values of names that sound secret, user and\n\
@@ -45,11 +48,11 @@ pub fn assemble(parts: &[Part], known: &[String]) -> Vec<File> {
     let (mut files, mut left) = (Vec::new(), ALL);
     for part in parts {
         let line = match &part.text {
-            Err(why) => format!("could not be had: {}", redact::redact(why, known).0),
+            Err(why) => format!("could not be had: {}", out::escaped(&redact::redact(why, known).0)),
             Ok(text) => {
                 // Redacted before it is cut, so that no cut hides what a secret is.
                 let (text, count) = redact::redact(text, known);
-                let (text, cut) = last_bytes(text, PART.min(left));
+                let (text, cut) = last_bytes(out::escaped(&text).into_owned(), PART.min(left));
                 left = left.saturating_sub(text.len());
                 let mut line = format!("{} bytes, {count} redacted", text.len());
                 if cut > 0 {
@@ -115,6 +118,7 @@ mod tests {
     }
 
     #[test]
+
     fn bundle_of_the_corpus_holds_no_secret() {
         for planted in corpus::planted(7) {
             let place = match planted.kind {
@@ -128,6 +132,14 @@ mod tests {
                 assert_eq!(planted.leaked(text), None, "{}: {}\n{}", file.name, planted.text, file.text);
             }
         }
+    }
+
+    #[test]
+    fn what_steers_a_terminal_is_escaped_in_the_bundle() {
+        let hostile = "{\"version\":\"\u{1b}[2J\u{9b}2J\u{202e}\"}";
+        let files = assemble(&[part("a.json", Ok(hostile)), part("b.txt", Err("\u{1b}]0;x\u{7}"))], &[]);
+        assert_eq!(files[1].text, "{\"version\":\"\\u001b[2J\\u009b2J\\u202e\"}");
+        assert!(files[0].text.contains("could not be had: \\u001b]0;x\\u0007"), "{}", files[0].text);
     }
 
     #[test]
