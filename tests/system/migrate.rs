@@ -162,13 +162,20 @@ fn strangers_on_the_port_are_left_alone_and_a_daemon_that_does_not_end_is_killed
     assert_eq!(machine.health(PORT)["ready"], true);
 }
 
-/// `claude-mpm monitor restart` ends ours and starts its own; a second migration does not forget what the first one did.
+/// `claude-mpm monitor restart` ends ours, which systemd starts again; a second migration, after somebody stopped ours, does
+/// not forget what the first one did.
 #[test]
 fn second_migration_is_undone_with_the_first() {
     let Some(machine) = boot() else { return };
     assert!(claude_mpm(&machine, "monitor start").contains("started"));
     migrate(&machine, "").ok();
-    claude_mpm(&machine, "monitor restart");
+    let first = machine.health(PORT)["instance_id"].clone();
+    in_project(&machine, &format!("{THEIRS}/bin/python3 -m claude_mpm.cli monitor restart")).expect(1);
+    let ours = machine.health(PORT)["instance_id"].clone();
+    assert!(ours.is_string() && ours != first, "{first} {ours}: ended and started again");
+
+    machine.verb("stop", &[]).ok();
+    assert!(claude_mpm(&machine, "monitor start").contains("started"));
     let theirs = machine.health(PORT);
     assert_eq!(theirs.get("instance_id"), None, "{theirs}");
     let status = machine.verb("status", &[]).expect(3);
