@@ -10,7 +10,7 @@ use super::users::name_of;
 /// The manager that keeps a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 pub struct Keeper {
-    /// Whose manager.
+    /// The manager that the unit belongs to.
     pub scope: Scope,
     /// The user whose it is; `None` for the machine's.
     pub uid: Option<u32>,

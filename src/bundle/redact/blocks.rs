@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::text::{line_end, near_end, skip};
 
-/// Finds them.
+/// Adds to `found` where key blocks and lines with passwords stand in the text.
 pub fn find(text: &str, found: &mut Vec<Range<usize>>) {
     pem(text, found);
     putty(text, found);

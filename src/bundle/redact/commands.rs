@@ -56,7 +56,7 @@ const RULES: [(&[&str], &str, Is); 31] = [
     (&[], "--auth", Is::After(':')),
 ];
 
-/// Finds them.
+/// Adds to `found` where arguments that hold a secret stand in the text.
 pub fn find(text: &str, found: &mut Vec<Range<usize>>) {
     let mut start = 0;
     while start < text.len() {

@@ -7,7 +7,7 @@ use super::text::{bracket, line_end, line_start, quote, skip};
 /// Names of maps and lists of variables.
 const MAPS: [&str; 4] = ["env", "environment", "EnvironmentVariables", "Environment"];
 
-/// Finds the values.
+/// Adds to `found` where the values of environments stand in the text.
 pub fn find(text: &str, found: &mut Vec<Range<usize>>) {
     for map in MAPS {
         let mut done = 0;

@@ -43,7 +43,7 @@ fn is_of_name(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.')
 }
 
-/// Finds the values.
+/// Adds to `found` where the values of names that announce a secret stand in the text.
 pub fn find(text: &str, found: &mut Vec<Range<usize>>) {
     let mut at = 0;
     while let Some(start) = text[at..].find(is_of_name).map(|n| at + n) {

@@ -138,7 +138,7 @@ const SHORTEST: usize = 16;
 /// A hexadecimal number that nothing names is a key from this length on.
 const SHORTEST_HEX: usize = 24;
 
-/// Finds them.
+/// Adds to `found` where words in the shape of keys stand in the text.
 pub fn find(text: &str, found: &mut Vec<Range<usize>>) {
     let is_of_key = |c: char| c.is_ascii_alphanumeric() || "_-.+/=~%".contains(c);
     let mut at = 0;

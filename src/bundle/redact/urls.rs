@@ -26,7 +26,7 @@ const HOOKS: [&str; 15] = [
 /// How far a URL is looked at.
 const LONGEST: usize = 8192;
 
-/// Finds them.
+/// Adds to `found` where the secret parts of URLs stand in the text.
 pub fn find(text: &str, found: &mut Vec<Range<usize>>) {
     without_scheme(text, found);
     for (n, sign) in text.match_indices("://") {
