@@ -13,13 +13,13 @@ use crate::service::{Kind, Scope, drift, files};
 /// One assignment in a unit file or drop-in.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Line {
-    /// The file.
+    /// The unit or drop-in that has the line.
     pub file: PathBuf,
     /// Its first line, counted from 1.
     pub first: usize,
     /// Its last one, where a backslash continues it.
     pub last: usize,
-    /// The key.
+    /// The key, as the line names it.
     pub key: String,
     /// The value, without blanks around it.
     pub value: String,
@@ -35,20 +35,20 @@ impl Line {
 /// Something that systemd does not understand.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Complaint {
-    /// The file.
+    /// The unit or drop-in that has the line.
     pub file: PathBuf,
     /// The line, counted from 1.
     pub line: usize,
-    /// Its words.
+    /// The complaint in the words of `systemd-analyze`.
     pub text: String,
 }
 
 /// A unit as systemd merged it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Merged {
-    /// The unit's name.
+    /// The name of the unit that was asked about.
     pub unit: String,
-    /// Its properties.
+    /// The properties that `systemctl show` gave, by name.
     pub values: HashMap<String, String>,
     /// What files that are not install's say, in the order in which systemd reads them.
     pub lines: Vec<Line>,
@@ -56,9 +56,9 @@ pub struct Merged {
     pub variables: Vec<Line>,
     /// The settings of ours that the manager gives to all that it starts, with their values.
     pub given: Vec<(String, String)>,
-    /// The unit file.
+    /// The unit file that systemd reads, if there is one.
     pub fragment: Option<PathBuf>,
-    /// The drop-ins.
+    /// The drop-ins that systemd reads, in its order.
     pub drop_ins: Vec<PathBuf>,
     /// Those of the files that cannot be read.
     pub unreadable: Vec<PathBuf>,

@@ -16,11 +16,11 @@ const ANSWER: Duration = Duration::from_millis(500);
 /// The hooks of one file that post to one monitor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Post {
-    /// The file.
+    /// The settings file that has the hook.
     pub file: PathBuf,
     /// The monitor's address, for people.
     pub to: String,
-    /// Whether it answers.
+    /// Whether a monitor answers there.
     pub answers: bool,
 }
 

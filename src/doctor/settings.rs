@@ -33,7 +33,7 @@ pub struct Seen {
     pub token_blocked: Option<PathBuf>,
     /// The name of the service's user.
     pub user: String,
-    /// Its group.
+    /// The group that the service runs as.
     pub group: String,
 }
 

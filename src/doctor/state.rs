@@ -19,7 +19,7 @@ pub enum Place {
     /// The folder.
     #[default]
     Folder,
-    /// Nothing.
+    /// There is nothing at the path.
     Nothing,
     /// Something that is no folder.
     Other,
@@ -32,11 +32,11 @@ pub enum Place {
 /// What was seen.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Seen {
-    /// The folder.
+    /// The state directory of the instance.
     pub dir: PathBuf,
-    /// What stands there.
+    /// What is at the directory's path.
     pub place: Place,
-    /// The service's user.
+    /// The user that the service runs as.
     pub user: String,
     /// The folder or files in it that are another user's, with that user.
     pub strange: Vec<(PathBuf, String)>,
@@ -48,7 +48,7 @@ pub struct Seen {
     pub aside: Vec<PathBuf>,
 }
 
-/// Looks.
+/// Looks at the state directory with the rights of the account.
 pub fn look(subject: &Subject, dir: &Path, account: &Account) -> Seen {
     let mut seen = Seen { dir: dir.to_owned(), user: account.name(subject).to_owned(), ..Seen::default() };
     let denied = |e: &std::io::Error| e.kind() == std::io::ErrorKind::PermissionDenied;

@@ -151,6 +151,7 @@ mod table {
     use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
     use super::Pair;
+    use crate::runtime::tcp_users::canonical;
 
     /// The state of a listening socket in the table (`TCP_LISTEN` in the kernel's `tcp_states.h`).
     const LISTENING: &str = "0A";
@@ -220,10 +221,6 @@ mod table {
             Some(user) => Some(vec![user]),
             None => Some(listeners).filter(|users| !users.is_empty()),
         }
-    }
-
-    fn canonical(address: SocketAddr) -> SocketAddr {
-        SocketAddr::new(address.ip().to_canonical(), address.port())
     }
 
     /// `0100007F:1F90`: the address in 32-bit words as they are in memory, the port as a number.

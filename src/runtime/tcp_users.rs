@@ -42,7 +42,8 @@ pub fn of_listener(all: &[TcpUser], address: SocketAddr) -> Option<&TcpUser> {
     exact.or_else(|| all.iter().filter(listens).find(|socket| any(socket.local.ip())))
 }
 
-fn canonical(address: SocketAddr) -> SocketAddr {
+/// The address with an IPv4 one that is written as IPv6 turned back.
+pub(super) fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 

@@ -27,7 +27,7 @@ impl Tide {
         self.level.load(Ordering::Acquire)
     }
 
-    /// So much more.
+    /// Counts `by` more as taken.
     pub fn rise(&self, by: usize) {
         let level = self.level.fetch_add(by, Ordering::AcqRel) + by;
         self.high.fetch_max(level, Ordering::AcqRel);

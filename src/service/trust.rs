@@ -21,7 +21,7 @@ pub enum Weak {
     Owner {
         /// That part.
         path: PathBuf,
-        /// Whose it is.
+        /// The user it belongs to.
         uid: u32,
     },
     /// A part of the way may be written by others.
@@ -29,7 +29,7 @@ pub enum Weak {
     Writable {
         /// That part.
         path: PathBuf,
-        /// Its mode.
+        /// The permission bits of that part.
         mode: u32,
     },
     /// A part of the way cannot be looked at.

@@ -6,7 +6,7 @@
 pub struct Planted {
     /// What kind of text it is: `config`, `unit`, `log` and so on.
     pub kind: &'static str,
-    /// The text.
+    /// The text as a bundle could have it.
     pub text: String,
     /// The secrets in it.
     pub secrets: Vec<String>,
