@@ -24,10 +24,26 @@ pub const MARK: &str = "[redacted]";
 /// Shorter values than this are not looked for literally: they would be found everywhere.
 const SHORTEST: usize = 6;
 
+/// How often the rules are applied at most. Two passes do for all text that is well formed.
+const PASSES: usize = 8;
+
 pub use names::is_secret_name;
 
-/// A text without its secrets, and how many were taken out.
+/// A text without its secrets, and how many were taken out. What a mark leaves of a text with unbalanced brackets may read
+/// differently from the whole, so the rules are applied until they find nothing more.
 pub fn redact(text: &str, known: &[String]) -> (String, usize) {
+    let (mut out, count) = pass(text, known);
+    for _ in 1..PASSES {
+        let (next, _) = pass(&out, known);
+        if next == out {
+            break;
+        }
+        out = next;
+    }
+    (out, count)
+}
+
+fn pass(text: &str, known: &[String]) -> (String, usize) {
     let mut found: Vec<Range<usize>> = Vec::new();
     for secret in known.iter().filter(|k| k.len() >= SHORTEST) {
         for form in [secret.clone(), escaped(secret)] {

@@ -524,12 +524,14 @@ fn normal(text: &str) -> String {
             let is_id = word.len() >= 12 && digits > 2 && word.chars().all(|c| c.is_ascii_hexdigit());
             let is_number = !word.is_empty() && word.chars().all(|c| c.is_ascii_digit() || c == '.');
             let known =
-                ["8765", "8766", "0644", "600", "256", "100", "203", "1088", "16384", "0.1.0", "0.0.9", "6.5.83"];
+                ["8765", "8766", "0644", "600", "256", "100", "1088", "16384", "0.1.0", "0.0.9", "6.5.83"];
             // A place in the source has a line that moves.
             let place = word.split_once(".rs:").map(|(file, _)| format!("{file}.rs:N"));
             let scope = word.strip_prefix("tmux-").and_then(|rest| rest.strip_suffix(".scope"));
             let place = place.or(scope.map(|_| "tmux-N.scope".to_owned()));
-            out.push_str(match (is_time, is_id, is_number && !known.contains(&word)) {
+            // A process may have any number, also one that stays as it is elsewhere.
+            let varies = out.ends_with("pid ") || !known.contains(&word);
+            out.push_str(match (is_time, is_id, is_number && varies) {
                 (true, ..) => "TIME",
                 (_, true, _) => "ID",
                 (.., true) => "N",
