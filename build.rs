@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     let mut files = vec![PathBuf::from("Cargo.toml"), PathBuf::from("Cargo.lock")];
-    for dir in ["src", "systemd", "launchd", "dashboard"] {
+    for dir in ["src", "crates", "systemd", "launchd", "dashboard"] {
         println!("cargo:rerun-if-changed={dir}");
         collect(Path::new(dir), &mut files);
     }

@@ -20,7 +20,7 @@ scripts/setup.sh fuzz
 [ $# -gt 0 ] || set -- $(cargo fuzz list)
 
 # The coverage that libFuzzer steers by needs compiler flags that stable Rust keeps for itself; nothing else does, and
-# memory is looked after by the language (src/sys.rs has the only unsafe code, and no parser in it).
+# memory is looked after by the language (crates/daemon/src/sys.rs has the only unsafe code, and no parser in it).
 export RUSTC_BOOTSTRAP=1
 host=$(rustc -vV | sed -n 's/^host: //p')
 run() { # run TARGET: what was built, so that an edit in between does not make the rest wait for the compiler

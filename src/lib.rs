@@ -13,10 +13,7 @@
 //! - [`server`]: HTTP and Socket.IO on the listeners.
 //! - [`hooks`]: our own hook for Claude Code, its spool, and how it gets into Claude Code's settings.
 //! - [`doctor`]: is the plumbing of the service as it should be, and what to type where it is not.
-//! - [`guarded`]: reads small files that others may have made.
-//! - [`out`]: the only way to the terminal, where every text is escaped.
 //! - [`probe`]: asks a running monitor who it is, through its real socket.
-//! - [`sys`]: the only `unsafe` code.
 #![deny(clippy::print_stdout, clippy::print_stderr, clippy::dbg_macro, clippy::disallowed_methods)]
 
 pub mod bundle;
@@ -25,15 +22,12 @@ pub mod cli;
 pub mod config;
 pub mod doctor;
 pub mod events;
-pub mod guarded;
 pub mod hooks;
 pub mod migrate;
-pub mod out;
 pub mod probe;
 pub mod runtime;
 pub mod server;
 pub mod service;
-pub mod sys;
 
 /// Version and build of this program, as `--version`, `/health` and the unit's header say them.
 pub mod build {

@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use mpm_monitor::{cli, out};
+use mpm_monitor::cli;
 
 fn main() -> ExitCode {
     let began = std::time::Instant::now();
@@ -14,7 +14,7 @@ fn main() -> ExitCode {
     let typed = match cli::args::Cli::try_parse() {
         Ok(typed) => typed,
         Err(message) => {
-            out::usage(&message);
+            cli::usage(&message);
             return if message.use_stderr() { cli::exit::Exit::Usage.into() } else { ExitCode::SUCCESS };
         }
     };

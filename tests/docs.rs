@@ -24,6 +24,7 @@ fn files(dir: &Path, ending: &str, found: &mut Vec<PathBuf>) {
 fn code() -> String {
     let mut sources = Vec::new();
     files(&root().join("src"), "rs", &mut sources);
+    files(&root().join("crates"), "rs", &mut sources);
     files(&root().join("tests"), "rs", &mut sources);
     sources.iter().map(|p| fs::read_to_string(p).unwrap()).collect()
 }

@@ -9,7 +9,7 @@ use std::io::{self, Write};
 
 use jiff::Timestamp;
 
-use crate::out;
+use daemon::out;
 
 /// The most bytes of one part; of a longer one the end is kept.
 const PART: usize = 512 * 1024;

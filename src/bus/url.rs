@@ -5,7 +5,7 @@ use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use crate::guarded::Guard;
+use daemon::guarded::Guard;
 
 /// The port of a server that names none.
 const PORT: u16 = 6379;

@@ -12,6 +12,6 @@ use super::exit::Exit;
 pub fn run(shell: clap_complete::Shell) -> anyhow::Result<Exit> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "mpm-monitor", &mut script);
-    crate::out::print(&String::from_utf8_lossy(&script))?;
+    daemon::out::print(&String::from_utf8_lossy(&script))?;
     Ok(Exit::Ok)
 }

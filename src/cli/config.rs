@@ -4,8 +4,8 @@ use super::args::{ConfigArgs, ConfigVerb, Run};
 use super::exit::{Exit, failed};
 use crate::config::example::example;
 use crate::config::{self, Directories, Provenance, Settings};
-use crate::out;
 use crate::server::dashboard;
+use daemon::out;
 
 /// Shows or checks.
 ///

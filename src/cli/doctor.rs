@@ -16,10 +16,10 @@ use crate::doctor::fix::{self, Repair};
 use crate::doctor::look::{self, Look};
 use crate::doctor::show::{Instance, Report};
 use crate::doctor::{self, Check, Fix, Outcome, Subject};
-use crate::out;
 use crate::service::manager::Phase;
 use crate::service::receipt::Receipt;
 use crate::service::{Kind, Scope, apply, program};
+use daemon::out;
 
 /// How long a repair may take to be proved.
 const PROOF: Duration = Duration::from_secs(30);

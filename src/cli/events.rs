@@ -16,8 +16,8 @@ use jiff::Zoned;
 use self::pages::{Item, LIMIT, Page, PageError, Pages, Wanted};
 use super::exit::{Exit, failed};
 use crate::hooks::place::{Machine, Place, Said};
-use crate::out;
 use crate::service::journal::since;
+use daemon::out;
 
 /// How often a monitor without news is asked.
 const POLL: Duration = Duration::from_millis(300);

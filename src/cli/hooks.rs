@@ -12,9 +12,9 @@ use crate::hooks::claude::file::{FileError, Settings};
 use crate::hooks::claude::settings;
 use crate::hooks::place::{Machine, Said};
 use crate::hooks::status::{self, Files};
-use crate::out;
 use crate::service::Scope;
 use crate::service::program;
+use daemon::out;
 
 /// `hooks`.
 #[derive(Debug, Args)]
@@ -192,7 +192,7 @@ fn change(place: &Where, machine: &Machine, wish: &Wish, dry_run: bool, json: bo
     let name = file.display();
     let text = Settings::read(&file).ok().and_then(|s| s.text).unwrap_or_default();
     if matches!(wish, Wish::In(_)) && settings::disables_all(&text) {
-        crate::out::tell(&format!("note: {name} has disableAllHooks: true, so Claude Code runs no hook; take it out"));
+        daemon::out::tell(&format!("note: {name} has disableAllHooks: true, so Claude Code runs no hook; take it out"));
     }
     print_text(&match what {
         "is there already" => format!("our hook is in {name} already; nothing to do\n"),

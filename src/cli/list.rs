@@ -11,8 +11,6 @@ use super::exit::Exit;
 use super::service::{Context, is_root, print_json, print_text};
 use super::status;
 use crate::config::settings::DEFAULT_PORT;
-use crate::guarded::Guard;
-use crate::out;
 use crate::probe;
 use crate::runtime::identity::Manager;
 use crate::runtime::lock;
@@ -21,6 +19,8 @@ use crate::service::keeper::Keeper;
 use crate::service::receipt::Receipt;
 use crate::service::report::{displaced, report};
 use crate::service::users::name_of;
+use daemon::guarded::Guard;
+use daemon::out;
 
 /// How long an instance of another user may take to answer.
 const LOOK: Duration = Duration::from_millis(500);

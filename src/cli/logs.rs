@@ -9,9 +9,9 @@ use jiff::tz::TimeZone;
 use super::args::{Logs, Target};
 use super::exit::{Exit, failed};
 use super::service::Context;
-use crate::out;
 use crate::service::journal::{self, Emptiness, since};
 use crate::service::logfile;
+use daemon::out;
 
 /// Shows the log of an instance.
 ///

@@ -21,7 +21,7 @@ pub fn run(dir: Option<&Path>) -> anyhow::Result<Exit> {
     let mut command = Cli::command();
     command.build();
     let Some(dir) = dir else {
-        crate::out::print(&String::from_utf8_lossy(&page(&command, true)?))?;
+        daemon::out::print(&String::from_utf8_lossy(&page(&command, true)?))?;
         return Ok(Exit::Ok);
     };
     let write_in = |section: u8, name: &str, page: Vec<u8>| {

@@ -27,10 +27,27 @@ pub mod stop;
 pub mod uninstall;
 pub mod upgrade;
 
+use std::borrow::Cow;
+
 use args::{Cli, Verb};
 use exit::{Exit, Failed};
 
-use crate::out;
+use daemon::out;
+
+/// Prints what the parser of the command line has to say: help and versions with their colours, and so an error, unless what
+/// was typed or set would steer the terminal.
+pub fn usage(message: &clap::Error) {
+    let text = message.render().to_string();
+    // Nobody is left to be told that it cannot be written.
+    let _ = match out::escaped(&text) {
+        Cow::Borrowed(_) => message.print(),
+        Cow::Owned(safe) if message.use_stderr() => {
+            out::tell(safe.trim_end());
+            Ok(())
+        }
+        Cow::Owned(safe) => out::print(&safe),
+    };
+}
 
 /// Does what the command line asks.
 ///

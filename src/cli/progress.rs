@@ -4,7 +4,7 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::out;
+use daemon::out;
 
 /// What takes less is not worth a line.
 const PATIENCE: Duration = Duration::from_millis(300);

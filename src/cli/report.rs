@@ -20,13 +20,13 @@ use super::status;
 use crate::bundle::{self, Part, redact};
 use crate::doctor::look::{self, Look};
 use crate::doctor::{Subject, settings};
-use crate::guarded::Guard;
-use crate::out;
 use crate::probe;
 use crate::service::exec::{self, QUICK};
 use crate::service::receipt::Receipt;
 use crate::service::report::report as status_report;
 use crate::service::{Kind, desired, journal, logfile, observe};
+use daemon::guarded::Guard;
+use daemon::out;
 
 /// How many of the last log lines.
 const LINES: usize = 2000;

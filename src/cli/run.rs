@@ -5,19 +5,19 @@ use std::path::PathBuf;
 use super::args::Run;
 use super::exit::{Exit, failed};
 use crate::config::{self, Directories};
-use crate::out;
 use crate::runtime::identity::Manager;
 use crate::runtime::life;
 use crate::runtime::logging;
 use crate::runtime::sockets;
 use crate::runtime::standby::Standby;
+use daemon::out;
 
 /// Serves until it is told to stop.
 ///
 /// # Errors
 /// When it cannot start; the error has the exit code that the manager acts on.
 pub fn run(flags: Run) -> anyhow::Result<Exit> {
-    crate::sys::keep_large_blocks_apart();
+    daemon::sys::keep_large_blocks_apart();
     let variables = config::variables();
     let directories = Directories::of_this_user();
     let (settings, provenance) = match config::load(&flags, &variables, &directories) {

@@ -7,7 +7,6 @@ use jiff::Timestamp;
 use super::args::{ScopeArgs, Target};
 use super::exit::{Exit, failed};
 use super::progress::{self, Waiting};
-use crate::out;
 use crate::probe::Health;
 use crate::runtime::ports;
 use crate::service::manager::{self, Job, LastExit, Manager, ManagerError, Phase};
@@ -17,6 +16,7 @@ use crate::service::proof::{Proof, Unproved};
 use crate::service::receipt::Receipt;
 use crate::service::users::{behind_sudo, user_name};
 use crate::service::{Kind, Scope, journal, logfile};
+use daemon::out;
 
 /// How many of the last log lines a failure shows.
 const TAIL: usize = 10;
@@ -344,7 +344,7 @@ pub fn manager_failed(error: ManagerError) -> anyhow::Error {
 /// # Errors
 /// When standard output fails.
 pub fn print_text(text: &str) -> anyhow::Result<()> {
-    Ok(crate::out::print(text)?)
+    Ok(daemon::out::print(text)?)
 }
 
 /// Prints one JSON object.

@@ -7,7 +7,6 @@ use super::args::Target;
 use super::exit::Exit;
 use super::homebrew;
 use super::service::{Context, print_json, print_text};
-use crate::guarded::Guard;
 use crate::runtime::ledger::{FILE, Ledger};
 use crate::runtime::ports;
 use crate::service::definition::Definition;
@@ -18,6 +17,7 @@ use crate::service::receipt::Receipt;
 use crate::service::report::{Facts, report};
 use crate::service::{Kind, Scope};
 use crate::service::{desired, drift, observe, program, trust};
+use daemon::guarded::Guard;
 
 /// Tells how an instance is.
 ///

@@ -6,7 +6,6 @@ use super::args::Uninstall;
 use super::exit::{Exit, Failed, failed};
 use super::install::show;
 use super::service::Context;
-use crate::out;
 use crate::runtime::lock;
 use crate::service::apply;
 use crate::service::files::{self, Lock};
@@ -15,6 +14,7 @@ use crate::service::manager::Manager;
 use crate::service::observe;
 use crate::service::plan::{self, Action, Plan};
 use crate::service::proof;
+use daemon::out;
 
 /// How long to wait for other installs to be done.
 const TURN: Duration = Duration::from_secs(120);

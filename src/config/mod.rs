@@ -16,7 +16,7 @@ use std::path::Path;
 
 use crate::bus::url::Password;
 use crate::cli::args::Run;
-use crate::guarded::Guard;
+use daemon::guarded::Guard;
 pub use directories::Directories;
 use keys::Raw;
 use layers::{Layer, Origin, Problem};

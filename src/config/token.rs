@@ -8,7 +8,7 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
-use crate::guarded::{Guard, Refusal};
+use daemon::guarded::{Guard, Refusal};
 
 /// The name of the credential (`LoadCredential=token:PATH`) that is used where no file is named.
 pub const CREDENTIAL: &str = "token";

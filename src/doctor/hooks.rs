@@ -11,13 +11,13 @@ use super::check::{Check, Code, Looked, Severity, none_of};
 use super::posts::{self, Post};
 use super::properties::find_in;
 use crate::config::directories::UserDirs;
-use crate::guarded::Guard;
 use crate::hooks::ask::{Asker, NoAnswer};
 use crate::hooks::claude::settings::{self, Owner, quoted};
 use crate::hooks::place::Machine;
 use crate::hooks::spool::{Spool, Waiting};
 use crate::hooks::status::{self, Files};
 use crate::service::report::counted;
+use daemon::guarded::Guard;
 
 /// How long an event may wait: the monitor looks every few seconds.
 const WAITS: SignedDuration = SignedDuration::from_secs(30);

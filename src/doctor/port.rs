@@ -12,7 +12,6 @@ use super::rights::{Account, Need};
 use super::{Fix, Subject};
 use crate::config::Settings;
 use crate::config::settings::AUTO_PORTS;
-use crate::guarded::Guard;
 use crate::hooks::claude::settings::quoted;
 use crate::probe;
 use crate::runtime::identity::start_time;
@@ -21,6 +20,7 @@ use crate::service::Scope;
 use crate::service::exec::{self, QUICK};
 use crate::service::report::Facts;
 use crate::service::users::name_of;
+use daemon::guarded::Guard;
 
 /// What was seen.
 #[derive(Debug, Clone, Default)]

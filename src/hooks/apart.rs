@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 
 use rustix::process::{Pid, WaitOptions, waitpid};
 
-use crate::sys;
+use daemon::sys;
 
 /// Does `work` in a copy of this process, and gives back what it says. Where no copy can be made it is done here.
 ///

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use crate::guarded::Guard;
+use daemon::guarded::Guard;
 
 /// How many folders up a repository may begin.
 const UP: usize = 40;

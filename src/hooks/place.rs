@@ -12,9 +12,9 @@ use crate::config::directories::UserDirs;
 use crate::config::keys::Value;
 use crate::config::layers::{self, Merged};
 use crate::config::settings::{DEFAULT_PORT, PortChoice};
-use crate::guarded::Guard;
 use crate::probe::Target;
 use crate::runtime::lock;
+use daemon::guarded::Guard;
 
 /// The longest token that is read.
 const TOKEN: usize = 4096;

@@ -16,7 +16,7 @@ use super::place::{Machine, Place, Said};
 use super::spool::{Kept, Spool, State};
 use super::wire::{Client, Sent};
 use super::{apart, branch, key};
-use crate::out;
+use daemon::out;
 
 /// How long a hook may take in all, unless it is told otherwise.
 pub const DEADLINE: Duration = Duration::from_millis(250);

@@ -13,10 +13,10 @@ use super::claude::file::{FileError, Settings};
 use super::claude::settings::{self, EVENTS, Entry, Owner};
 use super::place::{Machine, Place, Said};
 use super::spool::{Spool, Waiting};
-use crate::guarded::Guard;
 use crate::probe;
 use crate::service::report::counted;
 use crate::service::{exec, program};
+use daemon::guarded::Guard;
 
 /// How long the monitor may take to answer.
 const HEALTH: Duration = Duration::from_secs(1);

@@ -32,10 +32,10 @@ use crate::cli::exit::Exit;
 use crate::config::{PortChoice, Provenance, Settings};
 use crate::events::hub::{self, Hub};
 use crate::events::store::Store;
-use crate::out;
 use crate::probe::Target;
 use crate::server::dashboard::{self, Dashboard};
 use crate::server::{Context, Instance, Server};
+use daemon::out;
 
 /// How long the store may take for its last commit and checkpoint.
 const STORE_CLOSE: Duration = Duration::from_secs(2);
@@ -399,7 +399,7 @@ impl Life {
             ready_ms = u64::try_from(self.identity.since.elapsed().as_millis()).unwrap_or(u64::MAX),
             "ready: serving {urls}"
         );
-        crate::sys::forget_code();
+        daemon::sys::forget_code();
         if Failpoint::PanicAfterReady.is_wanted() {
             tokio::spawn(async { panic!("asked for by MPM_MONITOR_FAILPOINT") });
         }

@@ -13,7 +13,7 @@ use rustix::fs::{FlockOperation, OFlags, flock};
 use serde::{Deserialize, Serialize};
 
 use super::identity::{Identity, Manager};
-use crate::guarded::{Guard, Refusal, SMALL};
+use daemon::guarded::{Guard, Refusal, SMALL};
 
 /// How long somebody who only looks may keep a start waiting; looking takes microseconds.
 const LOOK: Duration = Duration::from_secs(2);

@@ -12,7 +12,7 @@ use tracing_subscriber::{Layer, Registry, reload};
 
 use super::logfile::LogFile;
 use crate::config::{LogFormat, Settings};
-use crate::out;
+use daemon::out;
 
 /// Changes the level of the running process.
 #[derive(Debug, Clone)]

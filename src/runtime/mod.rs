@@ -6,7 +6,6 @@
 //! when asked to (`reload`); [`shutdown`] reports how each part ended.
 
 pub mod boot;
-pub mod clock;
 pub mod components;
 pub mod failpoint;
 pub mod fatal;

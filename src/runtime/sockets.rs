@@ -110,7 +110,7 @@ pub fn passed() -> Result<Option<Listeners>, SocketError> {
     all_inherited()?;
     let fds = sd_notify::listen_fds_with_names().map_err(|e| SocketError::Passed(e.to_string()))?;
     for (fd, name) in fds {
-        let Some(fd) = crate::sys::adopt_passed_fd(fd) else {
+        let Some(fd) = daemon::sys::adopt_passed_fd(fd) else {
             return Err(SocketError::Passed(format!("descriptor {fd}, named {name:?} by LISTEN_FDS, is not open")));
         };
         if name == NAME {
@@ -130,7 +130,7 @@ pub fn passed() -> Result<Option<Listeners>, SocketError> {
 #[cfg(target_os = "macos")]
 fn of_launchd() -> Result<Vec<Listener>, SocketError> {
     use rustix::io::Errno;
-    match crate::sys::launchd_sockets(c"http") {
+    match daemon::sys::launchd_sockets(c"http") {
         Ok(fds) => fds.into_iter().map(|fd| checked(fd).map_err(SocketError::Passed)).collect(),
         // No job of launchd's, or one without such a socket.
         Err(e) if [Errno::SRCH, Errno::NOENT].iter().any(|errno| e.raw_os_error() == Some(errno.raw_os_error())) => {
@@ -164,7 +164,7 @@ fn all_inherited() -> Result<(), SocketError> {
     }
     let named = (3..=std::os::fd::RawFd::MAX).take(number("LISTEN_FDS").unwrap_or(0) as usize);
     // The first that is not open ends it; sd-notify has the words for that.
-    for (fd, closes) in named.map_while(|fd| Some((fd, crate::sys::closes_on_exec(fd)?))) {
+    for (fd, closes) in named.map_while(|fd| Some((fd, daemon::sys::closes_on_exec(fd)?))) {
         if closes {
             return Err(SocketError::Passed(format!("descriptor {fd}, counted by LISTEN_FDS, was not passed")));
         }

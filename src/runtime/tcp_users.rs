@@ -24,7 +24,7 @@ pub struct TcpUser {
 /// What the kernel says.
 #[cfg(target_os = "macos")]
 pub fn all() -> std::io::Result<Vec<TcpUser>> {
-    crate::sys::sysctl(c"net.inet.tcp.pcblist_n").map(|bytes| parse(&bytes))
+    daemon::sys::sysctl(c"net.inet.tcp.pcblist_n").map(|bytes| parse(&bytes))
 }
 
 /// The socket at the client's end of a connection that `client` made to `server`.

@@ -9,10 +9,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use super::clock::Moment;
 use super::identity::Manager;
 use super::notify::Notifier;
 use super::pulse::Pulse;
+use daemon::clock::Moment;
 
 /// How many rounds of questions fit into the limit.
 const ROUNDS: u32 = 3;

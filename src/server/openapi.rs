@@ -96,7 +96,8 @@ mod tests {
         let codes = document["components"]["schemas"]["Refusal"]["properties"]["code"]["enum"].as_array().unwrap();
         let known: BTreeSet<&str> = codes.iter().filter_map(Value::as_str).collect();
         let mut said = BTreeSet::new();
-        for entry in walk(std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src"))) {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+        for entry in ["src", "crates"].iter().flat_map(|dir| walk(&root.join(dir))) {
             let text = std::fs::read_to_string(entry).unwrap();
             let code = text.split("#[cfg(test)]").next().unwrap_or_default();
             for rest in code.split("Refusal::new(").skip(1) {

@@ -36,7 +36,7 @@ impl Tide {
     /// So much less, to be told once its memory is freed.
     pub fn fall(&self, by: usize) {
         if self.is_over(by) {
-            crate::sys::give_back_memory();
+            daemon::sys::give_back_memory();
         }
     }
 

@@ -12,7 +12,7 @@ use super::manager::{Manager, ManagerError, Phase};
 use super::observe::is_written;
 use super::plan::{Action, Plan};
 use super::{files, interrupt, proof};
-use crate::guarded::{Guard, Refusal};
+use daemon::guarded::{Guard, Refusal};
 
 /// How long a stop may take: the unit's TimeoutStopSec= and what follows it.
 pub const STOP: Duration = Duration::from_secs(25);

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{FlockOperation, flock};
 
 use super::interrupt;
-use crate::guarded::Guard;
+use daemon::guarded::Guard;
 
 /// Writes a file beside its place, syncs it and renames it into place.
 ///

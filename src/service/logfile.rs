@@ -12,8 +12,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::paths::Paths;
-use crate::guarded::Guard;
 use crate::runtime::logfile::older;
+use daemon::guarded::Guard;
 
 /// The most rotated files that are looked for; `log.older_files` allows no more.
 const ROTATED: usize = 100;
@@ -70,7 +70,7 @@ pub type Sink<'a> = &'a mut dyn FnMut(&Line) -> io::Result<ControlFlow<()>>;
 impl Line {
     /// For people: as it stands in the file, but for what would steer a terminal; and where it is not from the log, says so.
     pub fn human(&self) -> String {
-        let text = crate::out::escaped(&self.text);
+        let text = daemon::out::escaped(&self.text);
         match self.source {
             Source::Log => text.into_owned(),
             Source::Stderr => format!("stderr: {text}"),

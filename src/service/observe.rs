@@ -13,9 +13,9 @@ use super::plan::Observed;
 use super::receipt::{Receipt, ReceiptError};
 use super::systemd::show;
 use super::{Kind, Scope, apply, desired, files, program};
-use crate::guarded::{Guard, Refusal};
 use crate::probe::{self, Health, ProbeError};
 use crate::runtime::{lock, socket_owner};
+use daemon::guarded::{Guard, Refusal};
 
 /// How long one look at `/health` may take; loopback answers in a millisecond.
 pub const LOOK: Duration = Duration::from_secs(1);

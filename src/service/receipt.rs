@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Scope;
 use super::definition::{is_env_name, is_env_value};
-use crate::guarded::Guard;
+use daemon::guarded::Guard;
 
 /// One instance's receipt. It holds no time, so that the same installation leaves the same bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -523,8 +523,7 @@ fn normal(text: &str) -> String {
             let is_time = word.len() >= 19 && word.contains('T') && word.ends_with('Z');
             let is_id = word.len() >= 12 && digits > 2 && word.chars().all(|c| c.is_ascii_hexdigit());
             let is_number = !word.is_empty() && word.chars().all(|c| c.is_ascii_digit() || c == '.');
-            let known =
-                ["8765", "8766", "0644", "600", "256", "100", "1088", "16384", "0.1.0", "0.0.9", "6.5.83"];
+            let known = ["8765", "8766", "0644", "600", "256", "100", "1088", "16384", "0.1.0", "0.0.9", "6.5.83"];
             // A place in the source has a line that moves.
             let place = word.split_once(".rs:").map(|(file, _)| format!("{file}.rs:N"));
             let scope = word.strip_prefix("tmux-").and_then(|rest| rest.strip_suffix(".scope"));

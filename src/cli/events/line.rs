@@ -85,7 +85,7 @@ fn tame(text: &str) -> String {
 
 /// The width of the terminal, or 80 columns.
 pub fn width() -> usize {
-    let size = crate::out::columns();
+    let size = daemon::out::columns();
     size.filter(|columns| *columns >= 40).unwrap_or(80)
 }
 

@@ -16,10 +16,10 @@ use crate::migrate::find::{self, Found};
 use crate::migrate::plan::{Daemon, Plan};
 use crate::migrate::process;
 use crate::migrate::record::{Record, Removed};
-use crate::out;
 use crate::service::exec;
 use crate::service::receipt::Receipt;
 use crate::service::{Scope, observe};
+use daemon::out;
 
 /// What a killed process, and a port that it had, may take.
 const AT_ONCE: Duration = Duration::from_secs(5);

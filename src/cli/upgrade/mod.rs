@@ -14,7 +14,6 @@ use self::instances::Instance;
 use super::args::ScopeArgs;
 use super::exit::{Exit, Failed, failed};
 use super::service::{is_root, print_json, print_text, scope};
-use crate::out;
 use crate::service::files::{self, Lock};
 use crate::service::packaged;
 use crate::service::program;
@@ -22,6 +21,7 @@ use crate::service::swap;
 use crate::service::trust::{self, Weak};
 use crate::service::version::Relation;
 use crate::service::{Scope, interrupt};
+use daemon::out;
 
 /// How long to wait for another upgrade to be done.
 const TURN: Duration = Duration::from_secs(120);

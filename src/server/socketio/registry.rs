@@ -93,7 +93,7 @@ impl Registry {
         if sessions.capacity() > 64 && sessions.len() * 4 < sessions.capacity() {
             sessions.shrink_to_fit();
             drop(sessions);
-            crate::sys::give_back_memory();
+            daemon::sys::give_back_memory();
         }
     }
 

@@ -130,7 +130,7 @@ impl Entry {
             _ => "",
         };
         let message = self.field("MESSAGE").unwrap_or("");
-        crate::out::escaped(&format!("{time} {name}{pid}: {level}{message}")).into_owned()
+        daemon::out::escaped(&format!("{time} {name}{pid}: {level}{message}")).into_owned()
     }
 
     /// One JSON object in one line, with the journal's own field names.

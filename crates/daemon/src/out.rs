@@ -100,18 +100,6 @@ pub fn progress(text: Option<&str>) {
     let _ = write(io::stderr().lock(), &("\r\u{1b}[K".to_owned() + &escaped(text.unwrap_or_default())));
 }
 
-/// Prints what the parser of the command line has to say: help and versions with their colours, and so an error, unless what
-/// was typed or set would steer the terminal.
-pub fn usage(message: &clap::Error) {
-    let text = message.render().to_string();
-    // Nobody is left to be told that it cannot be written.
-    let _ = match escaped(&text) {
-        Cow::Borrowed(_) => message.print(),
-        Cow::Owned(safe) if message.use_stderr() => write(io::stderr().lock(), &safe),
-        Cow::Owned(safe) => write(io::stdout().lock(), &safe),
-    };
-}
-
 fn write(mut to: impl Write, text: &str) -> io::Result<()> {
     to.write_all(text.as_bytes()).and_then(|()| to.flush())
 }

@@ -1,0 +1,12 @@
+//! Primitives of a process that the operating system runs.
+//!
+//! - [`clock`]: how long the machine slept.
+//! - [`guarded`]: reads small files that others may have made.
+//! - [`out`]: the only way to the terminal, where every text is escaped.
+//! - [`sys`]: the only `unsafe` code.
+#![deny(clippy::print_stdout, clippy::print_stderr, clippy::dbg_macro, clippy::disallowed_methods)]
+
+pub mod clock;
+pub mod guarded;
+pub mod out;
+pub mod sys;
