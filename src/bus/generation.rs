@@ -84,6 +84,18 @@ fn failed(path: &Path, error: &dyn std::fmt::Display) -> Trouble {
 mod tests {
     use super::*;
 
+    /// The other formats on the disk have their fixtures in `tests/formats/`.
+    #[tokio::test]
+    async fn file_of_an_earlier_build_reads_and_writes_the_same() {
+        let frozen = include_str!("../../tests/formats/fixtures/bus.json");
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("bus.json"), frozen).unwrap();
+        let expected = Generation { epoch: "5eed5eed".to_owned(), generation: 2, after: 4711 };
+        assert_eq!(Generation::load(dir.path(), "5eed5eed").await.unwrap(), expected);
+        expected.keep(dir.path()).await.unwrap();
+        assert_eq!(std::fs::read_to_string(dir.path().join("bus.json")).unwrap(), frozen);
+    }
+
     #[tokio::test]
     async fn a_generation_is_kept_for_its_store_alone() {
         let dir = tempfile::tempdir().unwrap();

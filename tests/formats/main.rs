@@ -1,0 +1,38 @@
+//! Every format that the program keeps on the disk, as files that an earlier build wrote. Each test reads one with the
+//! program's own reader and asserts what it means, and asserts that today's writer writes the same bytes.
+//!
+//! A fixture is never written anew: installations have such files. A format that changes gets a fixture of its own beside
+//! the old one. `bus.json` is tested in `src/bus/generation.rs`.
+
+mod hooks;
+mod records;
+mod spool;
+mod store;
+mod units;
+
+use std::path::PathBuf;
+
+/// A fixture's path.
+fn fixture(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/formats/fixtures").join(name)
+}
+
+/// A copy of a fixture in a folder of this user's: readers refuse files of others.
+fn copied(name: &str) -> (tempfile::TempDir, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join(name);
+    std::fs::copy(fixture(name), &path).unwrap_or_else(|e| panic!("{name}: {e}"));
+    (dir, path)
+}
+
+/// A fixture's text.
+#[track_caller]
+fn text(name: &str) -> String {
+    std::fs::read_to_string(fixture(name)).unwrap_or_else(|e| panic!("{name}: {e}"))
+}
+
+/// Asserts that `written` is what the fixture holds.
+#[track_caller]
+fn assert_frozen(name: &str, written: &str) {
+    assert_eq!(written, text(name), "today's writer does not write {name}");
+}
