@@ -11,6 +11,7 @@ pub mod http;
 pub mod launchd;
 pub mod machine;
 pub mod notify;
+pub mod shown;
 pub mod sse;
 pub mod tree;
 pub mod wire;

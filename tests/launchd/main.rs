@@ -12,6 +12,7 @@ mod faults;
 mod install;
 mod logs;
 mod script;
+mod snapshots;
 mod upgrade;
 mod verbs;
 

@@ -6,6 +6,7 @@ mod cli;
 mod compat;
 #[cfg(target_os = "linux")]
 mod faults;
+mod help;
 mod hostile;
 mod launchd;
 mod life;

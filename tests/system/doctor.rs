@@ -106,7 +106,7 @@ fn human(report: &Value) -> String {
 }
 
 /// The same, but for what depends on the machine that the test runs on: where its tools are, and whether it sets its clock.
-fn of_any_machine(mut report: Value) -> Value {
+pub fn of_any_machine(mut report: Value) -> Value {
     for check in report["instances"][0]["checks"].as_array_mut().unwrap() {
         let fixed = match check["code"].as_str().unwrap() {
             "clock" => "synchronized",
@@ -513,7 +513,7 @@ fn documented(said: &[(String, String)], mark: &str) {
 }
 
 /// Numbers that differ from run to run become `N`, hexadecimal names `ID`, times `TIME`.
-fn normal(text: &str) -> String {
+pub fn normal(text: &str) -> String {
     let words = |line: &str| -> String {
         let mut out = String::new();
         for part in line.split_inclusive(|c: char| !c.is_ascii_alphanumeric() && !matches!(c, '.' | ':' | '-')) {

@@ -36,6 +36,7 @@ mod migrate;
 mod place;
 mod sabotages;
 mod scopes;
+mod snapshots;
 mod story;
 mod tmux;
 mod traces;
