@@ -3,6 +3,7 @@
 
 pub mod hub;
 pub mod ingest;
+pub mod key;
 pub mod model;
 pub mod shown;
 pub mod store;

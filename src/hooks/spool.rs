@@ -250,7 +250,7 @@ impl Spool {
 
 /// When the event of a record was made: its key says so.
 fn made(line: &[u8]) -> Option<Timestamp> {
-    let made = key::time(key::parse(std::str::from_utf8(line.get(1..37)?).ok()?)?);
+    let made = key::time(std::str::from_utf8(line.get(1..37)?).ok()?)?;
     Timestamp::from_millisecond(i64::try_from(made.as_millis()).ok()?).ok()
 }
 

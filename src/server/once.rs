@@ -10,11 +10,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use axum::http::{HeaderMap, HeaderName, StatusCode};
 
 use super::answer::Refusal;
+use crate::events::key::Key;
 use crate::events::model::Draft;
 use crate::events::store::{Store, StoreError};
-use crate::hooks::key;
 
-/// The header with the key: a UUID, as [`key::fresh`] makes them.
+/// The header with the key: a UUID, as our hook makes them.
 pub const KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// The header that says that the key was sent before.
 pub const RETRY: HeaderName = HeaderName::from_static("idempotency-retry");
@@ -33,14 +33,14 @@ enum Known {
 /// The keys of the posts to this process; takes no memory until the first one.
 #[derive(Debug, Default)]
 pub struct Once {
-    keys: Mutex<(HashMap<u128, Known>, VecDeque<u128>)>,
+    keys: Mutex<(HashMap<Key, Known>, VecDeque<Key>)>,
 }
 
 /// An event that is to be stored once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Keyed {
     /// Its key.
-    pub key: u128,
+    pub key: Key,
     /// Whether it may have been stored by an earlier process.
     pub again: bool,
 }
@@ -52,7 +52,7 @@ impl Keyed {
     /// 400 `bad_key`.
     pub fn of(headers: &HeaderMap) -> Result<Option<Self>, Refusal> {
         let Some(said) = headers.get(KEY) else { return Ok(None) };
-        let key = said.to_str().ok().and_then(key::parse).ok_or_else(|| {
+        let key = said.to_str().ok().and_then(Key::parse).ok_or_else(|| {
             let message = "an Idempotency-Key here is a UUID in lower case, new for each event; or leave it out";
             Refusal::new(StatusCode::BAD_REQUEST, "bad_key", message)
         })?;
@@ -95,7 +95,7 @@ impl Once {
     }
 
     /// What is known of a key; one that is not known is pending from then on.
-    fn begin(&self, key: u128) -> Option<Known> {
+    fn begin(&self, key: Key) -> Option<Known> {
         let (keys, order) = &mut *self.keys.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = keys.get(&key) {
             return Some(*known);
@@ -110,7 +110,7 @@ impl Once {
         None
     }
 
-    fn end(&self, key: u128, stored: bool) {
+    fn end(&self, key: Key, stored: bool) {
         let (keys, order) = &mut *self.keys.lock().unwrap_or_else(PoisonError::into_inner);
         if stored {
             // It may have been forgotten by now.
@@ -129,16 +129,16 @@ mod tests {
 
     #[test]
     fn keys_are_known_within_a_bound() {
-        let once = Once::default();
-        assert_eq!((once.begin(1), once.begin(1)), (None, Some(Known::Pending)));
-        once.end(1, true);
-        assert_eq!(once.begin(1), Some(Known::Stored));
-        assert_eq!(once.begin(2), None);
-        once.end(2, false);
-        assert_eq!(once.begin(2), None, "what was refused can be sent again");
-        (10..10 + REMEMBERED as u128).for_each(|key| assert_eq!(once.begin(key), None));
+        let (once, [one, two]) = (Once::default(), [1, 2].map(Key::from_u128));
+        assert_eq!((once.begin(one), once.begin(one)), (None, Some(Known::Pending)));
+        once.end(one, true);
+        assert_eq!(once.begin(one), Some(Known::Stored));
+        assert_eq!(once.begin(two), None);
+        once.end(two, false);
+        assert_eq!(once.begin(two), None, "what was refused can be sent again");
+        (10..10 + REMEMBERED as u128).for_each(|n| assert_eq!(once.begin(Key::from_u128(n)), None));
         assert_eq!(once.keys.lock().unwrap().1.len(), REMEMBERED);
-        assert_eq!(once.begin(1), None, "the oldest is forgotten");
+        assert_eq!(once.begin(one), None, "the oldest is forgotten");
     }
 
     #[test]
@@ -149,8 +149,8 @@ mod tests {
             headers.insert(RETRY, "true".parse().unwrap());
             Keyed::of(&headers).map_err(|r| r.code)
         };
-        let key = key::fresh();
-        assert_eq!(of(&key), Ok(Some(Keyed { key: key::parse(&key).unwrap(), again: true })));
+        let key = "6f1c2d3e-4b5a-4678-9abc-def012345678";
+        assert_eq!(of(key), Ok(Some(Keyed { key: Key::parse(key).unwrap(), again: true })));
         assert_eq!((of("x"), of("")), (Err("bad_key"), Err("bad_key")));
         assert_eq!(Keyed::of(&HeaderMap::new()).map_err(|r| r.code), Ok(None));
     }

@@ -11,7 +11,7 @@ use super::counters::{Path, category};
 use super::once::Keyed;
 use super::routes::App;
 use crate::events::ingest;
-use crate::hooks::key;
+use crate::events::key::Key;
 use crate::hooks::spool::{Delivery, Record, Spool, State};
 
 /// How often it looks.
@@ -114,7 +114,7 @@ async fn one(app: &Arc<App>, record: &Record) -> std::io::Result<bool> {
         }
     };
     let category = category(&draft.name);
-    let is_new = match key::parse(&record.key) {
+    let is_new = match Key::parse(&record.key) {
         Some(key) => {
             let keyed = Keyed { key, again: record.state == State::Maybe };
             app.once.store(&app.context.store, keyed, draft).await.map_err(|r| std::io::Error::other(r.message))?

@@ -7,20 +7,20 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::{Store, StoreError, blocking};
+use crate::events::key::Key;
 use crate::events::model::Draft;
 
 /// The keys of events that are not in the database yet, in the order of their numbers.
 #[derive(Debug, Default)]
-pub(super) struct Recent(Mutex<VecDeque<(u64, [u8; 16])>>);
+pub(super) struct Recent(Mutex<VecDeque<(u64, Key)>>);
 
 impl Recent {
     /// The event of this number has this key.
-    pub(super) fn note(&self, seq: u64, key: u128) {
-        self.lock().push_back((seq, key.to_be_bytes()));
+    pub(super) fn note(&self, seq: u64, key: Key) {
+        self.lock().push_back((seq, key));
     }
 
-    fn has(&self, key: u128) -> bool {
-        let key = key.to_be_bytes();
+    fn has(&self, key: Key) -> bool {
         self.lock().iter().any(|(_, known)| *known == key)
     }
 
@@ -34,7 +34,7 @@ impl Recent {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, VecDeque<(u64, [u8; 16])>> {
+    fn lock(&self) -> MutexGuard<'_, VecDeque<(u64, Key)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -44,7 +44,7 @@ impl Store {
     ///
     /// # Errors
     /// As [`Store::append`].
-    pub async fn append_keyed(&self, draft: Draft, key: u128) -> Result<u64, StoreError> {
+    pub async fn append_keyed(&self, draft: Draft, key: Key) -> Result<u64, StoreError> {
         self.append_as(draft, None, Some(key)).await
     }
 
@@ -52,7 +52,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Read`] or [`StoreError::Closed`].
-    pub async fn has_key(&self, key: u128) -> Result<bool, StoreError> {
+    pub async fn has_key(&self, key: Key) -> Result<bool, StoreError> {
         let (shared, reader) = (self.shared.clone(), self.reader.clone());
         // Memory first: what leaves it from now on is in the database when that is asked.
         self.met(blocking(move || Ok(shared.keys.has(key) || reader.has_key(key)?)).await)

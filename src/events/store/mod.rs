@@ -45,6 +45,7 @@ use self::queue::{Queue, Request};
 pub use self::reader::{Filter, Page, Place};
 use self::reader::{Portion, Reader};
 use self::retention::Limits;
+use super::key::Key;
 use super::model::{Draft, Event, Origin};
 use crate::runtime::components::Components;
 use crate::runtime::pulse::{Probe, Pulse};
@@ -254,7 +255,7 @@ impl Store {
         &self,
         draft: Draft,
         arrival: Option<(Arc<Origin>, u64)>,
-        key: Option<u128>,
+        key: Option<Key>,
     ) -> Result<u64, StoreError> {
         let Some(writer) = &self.writer else {
             return Err(StoreError::ReadOnly { path: self.lock.clone() });

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::StoreError;
+use crate::events::key::Key;
 use crate::events::model::{Draft, Origin};
 
 /// The most events in one group.
@@ -29,7 +30,7 @@ pub(super) struct Request {
     /// Of an event of another node: where it comes from, and [`Arrival::after`](super::Arrival::after).
     pub arrival: Option<(Arc<Origin>, u64)>,
     /// The idempotency key it was posted with.
-    pub key: Option<u128>,
+    pub key: Option<Key>,
     /// Its place in the queue, free again when it was dealt with.
     pub _room: OwnedSemaphorePermit,
 }

@@ -11,6 +11,7 @@ use rusqlite::{Connection, OpenFlags, Row, ToSql};
 use super::damaged::Damaged;
 use super::journal::{Record, Snapshot};
 use super::{StoreError, schema};
+use crate::events::key::Key;
 use crate::events::model::{Draft, Event, Origin};
 
 /// The most bytes of events read at once; a single larger event is still read.
@@ -140,13 +141,13 @@ impl Reader {
     }
 
     /// Whether the database knows this idempotency key.
-    pub(super) fn has_key(&self, key: u128) -> Result<bool, StoreError> {
+    pub(super) fn has_key(&self, key: Key) -> Result<bool, StoreError> {
         let guard = self.lock()?;
         let conn = guard.as_ref().ok_or(StoreError::Closed)?;
         if !schema::has_keys(conn)? {
             return Ok(false);
         }
-        Ok(conn.prepare_cached("SELECT 1 FROM keys WHERE key = ?1")?.exists([key.to_be_bytes()])?)
+        Ok(conn.prepare_cached("SELECT 1 FROM keys WHERE key = ?1")?.exists([key.to_bytes()])?)
     }
 
     /// Lets go of the database while `replace` puts another in its place, and reads that one from then on. Closing a

@@ -11,7 +11,7 @@ use rusqlite::types::Type;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, TransactionBehavior};
 
 use super::{StoreConfig, StoreError};
-use crate::hooks::key;
+use crate::events::key::Key;
 
 /// Says in the file's header whose database it is: "mpmM".
 const APPLICATION_ID: i64 = 0x6d70_6d4d;
@@ -278,8 +278,8 @@ pub(super) fn has_keys(conn: &Connection) -> rusqlite::Result<bool> {
 }
 
 /// Notes the key of an event.
-pub(super) fn put_key(conn: &Connection, seq: i64, key: u128) -> rusqlite::Result<()> {
-    conn.prepare_cached("INSERT OR REPLACE INTO keys VALUES (?1, ?2)")?.execute((seq, key.to_be_bytes())).map(drop)
+pub(super) fn put_key(conn: &Connection, seq: i64, key: Key) -> rusqlite::Result<()> {
+    conn.prepare_cached("INSERT OR REPLACE INTO keys VALUES (?1, ?2)")?.execute((seq, key.to_bytes())).map(drop)
 }
 
 /// Fills a fresh index of keys, see [`KEYS_FROM`].
@@ -288,7 +288,7 @@ fn find_keys(conn: &Connection) -> rusqlite::Result<()> {
     let mut rows = newest.query([KEYS_FROM])?;
     while let Some(row) = rows.next()? {
         let said = row.get_ref(1)?.as_str().ok().and_then(|payload| payload.split_once("\"event_id\":\""));
-        if let Some(key) = said.and_then(|(_, rest)| key::parse(rest.get(..36)?)) {
+        if let Some(key) = said.and_then(|(_, rest)| Key::parse(rest.get(..36)?)) {
             put_key(conn, row.get(0)?, key)?;
         }
     }

@@ -26,6 +26,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use crate::events::key::Key;
 use crate::events::model::{Draft, Event, Origin};
 
 /// What a record begins with.
@@ -55,7 +56,7 @@ pub struct Record<'a> {
     /// When it was accepted.
     pub accepted: Timestamp,
     /// The idempotency key it was posted with.
-    pub key: Option<u128>,
+    pub key: Option<Key>,
     /// Node, epoch and number where it was accepted first, if not here.
     pub origin: Option<(&'a str, &'a str, u64)>,
     /// See [`Draft`].
@@ -115,7 +116,7 @@ pub fn parse(bytes: &[u8]) -> Result<(Record<'_>, usize), Fault> {
 }
 
 /// The key that `bytes` begin with, and how many bytes it takes: none and 0 where a record begins at once.
-fn key(bytes: &[u8]) -> Result<(Option<u128>, usize), Fault> {
+fn key(bytes: &[u8]) -> Result<(Option<Key>, usize), Fault> {
     if !bytes.starts_with(&KEYED) {
         return Ok((None, 0));
     }
@@ -125,7 +126,7 @@ fn key(bytes: &[u8]) -> Result<(Option<u128>, usize), Fault> {
     if u32_at(whole, 4) != crc32fast::hash(&key) {
         return Err(Fault::Damaged);
     }
-    Ok((Some(u128::from_le_bytes(key)), KEY))
+    Ok((Some(Key::from_u128(u128::from_le_bytes(key))), KEY))
 }
 
 /// How many bytes the record takes that `bytes` begin with, its key included; `Short` until that can be told.
@@ -147,8 +148,8 @@ fn without_key(bytes: &[u8]) -> Result<usize, Fault> {
 }
 
 /// Appends the key of the event whose record is appended next.
-pub fn encode_key(out: &mut Vec<u8>, key: u128) {
-    let key = key.to_le_bytes();
+pub fn encode_key(out: &mut Vec<u8>, key: Key) {
+    let key = key.as_u128().to_le_bytes();
     out.extend_from_slice(&KEYED);
     out.extend_from_slice(&crc32fast::hash(&key).to_le_bytes());
     out.extend_from_slice(&key);
@@ -253,7 +254,11 @@ mod tests {
         }
     }
 
-    fn bytes(event: &Event, key: Option<u128>) -> Vec<u8> {
+    fn keys() -> impl Strategy<Value = Option<Key>> {
+        any::<Option<u128>>().prop_map(|key| key.map(Key::from_u128))
+    }
+
+    fn bytes(event: &Event, key: Option<Key>) -> Vec<u8> {
         let mut out = Vec::new();
         key.into_iter().for_each(|key| encode_key(&mut out, key));
         encode(&mut out, event.seq, event.accepted, event.origin.as_deref(), &event.draft).unwrap();
@@ -264,7 +269,7 @@ mod tests {
         #[test]
         fn what_is_written_is_read_whatever_follows(
             event in events(),
-            key in any::<Option<u128>>(),
+            key in keys(),
             after in proptest::collection::vec(any::<u8>(), 0..50),
         ) {
             let mut whole = bytes(&event, key);
@@ -275,7 +280,7 @@ mod tests {
         }
 
         #[test]
-        fn no_piece_of_a_record_is_one(event in events(), key in any::<Option<u128>>()) {
+        fn no_piece_of_a_record_is_one(event in events(), key in keys()) {
             let whole = bytes(&event, key);
             for end in 0..whole.len() {
                 prop_assert_eq!(parse(&whole[..end]), Err(Fault::Short));
@@ -285,7 +290,7 @@ mod tests {
         #[test]
         fn no_flipped_bit_goes_unseen(
             event in events(),
-            key in any::<Option<u128>>(),
+            key in keys(),
             at in any::<proptest::sample::Index>(),
             bit in 0..8_u32,
         ) {

@@ -3,12 +3,13 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 
 use super::*;
+use crate::events::key::Key;
 
 const PATH: &str = "MPM_MONITOR_TEST_APPEND_TO";
 
 /// A key of its own for each token.
-fn key(token: &str) -> u128 {
-    token.bytes().fold(0, |key, byte| key.wrapping_mul(257).wrapping_add(byte.into()))
+fn key(token: &str) -> Key {
+    Key::from_u128(token.bytes().fold(0, |key, byte| key.wrapping_mul(257).wrapping_add(byte.into())))
 }
 
 /// Appends from eight threads and prints each number once it is promised, until it is killed.
