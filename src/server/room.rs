@@ -4,8 +4,8 @@
 //! has, and it costs a client nothing: it asks for a page of the history and does not read it, or it sends all of a body
 //! but the last byte. What is small needs no room, so that events are taken and questions answered whoever misbehaves.
 //!
-//! Who is sent the past piece by piece, over Socket.IO or as a stream, has a room of its own: it waits there for its turn as
-//! long as that takes, and those who ask once need not wait behind it.
+//! Who is sent the past, over Socket.IO or as a stream, has a room of its own: it waits there for its turn as long as that
+//! takes, and those who ask once over HTTP need not wait behind it.
 
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use bytes::Bytes;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::answer::Refusal;
+use super::socketio::outgoing::Outgoing;
 use super::tide::Tide;
 
 /// What is counted, bytes.
@@ -23,7 +24,7 @@ const ROOM: usize = (64 << 20) / UNIT;
 /// All large pieces of the past together, in units.
 const PAST_ROOM: usize = (32 << 20) / UNIT;
 /// What has at most so many bytes needs no room.
-const SMALL: usize = 64 << 10;
+pub const SMALL: usize = 64 << 10;
 /// What a large piece of the past takes until it is encoded, for each byte of its events: an event may go out under two names.
 const TIMES: usize = 2;
 /// What is set aside for an answer before its size is known, in units: as much as one page of the store holds.
@@ -108,6 +109,17 @@ impl Share {
         let permit = PAST.free.acquire_many(u32::try_from(units).unwrap_or(u32::MAX)).await;
         // It is never closed.
         Self { bytes, room: permit.map_or_else(|_| Room::default(), |permit| PAST.room(permit)) }
+    }
+}
+
+impl Share {
+    /// The packets, with the room that they need until every client has taken them.
+    pub fn sent_in(mut self, packets: Outgoing) -> Outgoing {
+        if self.room.held.is_none() {
+            return packets;
+        }
+        self.room.shrink_to(packets.size());
+        packets.holding(self.room)
     }
 }
 

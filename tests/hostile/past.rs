@@ -90,3 +90,58 @@ fn who_reads_gets_all_of_the_past_behind_those_that_do_not() {
     figure("past_behind_the_stalled", format!("{:.1}", began.elapsed().as_secs_f64()), "s until all was read");
     drop((stalled, client));
 }
+
+/// A client that asks for all that memory has, over and over, and reads none of it.
+fn ask(port: u16, question: &str) -> Sio {
+    let mut client = Sio::join(narrow(port).unwrap()).unwrap();
+    for _ in 0..8 {
+        client.send(question).unwrap();
+    }
+    client
+}
+
+#[test]
+fn answers_about_the_past_share_one_room() {
+    attack("unread_hook_history", victim(), |port| ask(port, r#"42["hook:history:get",{"limit":-1}]"#));
+}
+
+#[test]
+fn older_answers_about_the_past_share_one_room() {
+    attack("unread_history", victim(), |port| ask(port, r#"42["get_history",{}]"#));
+}
+
+/// Each client comes to another newest event, so that no two have the same greeting.
+#[test]
+fn greetings_that_nobody_reads_share_one_room() {
+    let victim = Victim::new(&[]);
+    let port = victim.port;
+    let mut poster = Poster::new(port).unwrap();
+    let event = format!(r#"{{"event":"claude_event","data":{{"pad":"{}"}}}}"#, "x".repeat(40_000));
+    for _ in 0..50 {
+        assert_eq!(poster.post(&event).unwrap(), 204);
+    }
+    let poster = std::cell::RefCell::new(poster);
+    attack("unread_greetings", victim, |port| {
+        assert_eq!(poster.borrow_mut().post(&event).unwrap(), 204);
+        let mut client = Sio::open(narrow(port).unwrap()).unwrap();
+        client.send("40").unwrap();
+        client
+    });
+}
+
+/// Who reads gets the whole answer and then what is new.
+#[test]
+fn who_reads_is_answered_behind_those_that_do_not() {
+    let victim = victim();
+    let stalled: Vec<Sio> = (0..40).map(|_| ask(victim.port, r#"42["hook:history:get",{"limit":-1}]"#)).collect();
+    let socket = connect(victim.port).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let began = Instant::now();
+    let mut client = Sio::join(socket).unwrap();
+    client.send(r#"420["hook:history:get",{"limit":-1}]"#).unwrap();
+    let answer = client.until("hook:history:response").unwrap();
+    assert!(answer.len() > LARGE && answer.contains("\"total\":1"), "{}", answer.len());
+    client.until("430[").unwrap();
+    figure("answer_behind_the_stalled", format!("{:.1}", began.elapsed().as_secs_f64()), "s until it was there");
+    drop(stalled);
+}

@@ -13,7 +13,9 @@ use serde_json::{Map, Value, json};
 use super::Parts;
 use crate::events::hub::{HISTORY_BYTES, Shown};
 use crate::events::model::{Draft, Event};
+use crate::server::room::{SMALL, Share};
 use crate::server::socketio::namespace::{Handled, Handler, Incoming, Socket};
+use crate::server::socketio::outgoing::Arguments;
 
 /// How many events an answer holds unless the request says.
 const DEFAULT_LIMIT: usize = 100;
@@ -29,19 +31,14 @@ impl Handler for Past {
         match event.name {
             "hook:history:get" => {
                 let Some(asked) = event.object() else { return Handled::No };
-                let found = self.select(&self.parts.hub.kept(), &Wanted::of_hooks(&asked));
-                let tail = json!({"total": found.len(), "filters": filters(&asked)});
-                socket.emit_json("hook:history:response", &answer(&found, &tail));
-                Handled::done()
+                let filters = filters(&asked);
+                let tail = move |count, _| json!({"total": count, "filters": filters});
+                self.tell(socket, "hook:history:response", Wanted::of_hooks(&asked), tail)
             }
             "get_history" | "request_history" => {
                 let asked = event.object().unwrap_or_default();
-                let all = self.parts.hub.kept();
-                let available = all.len();
-                let found = self.select(&all, &Wanted::of_older(&asked));
-                let tail = json!({"count": found.len(), "total_available": available});
-                socket.emit_json("history", &answer(&found, &tail));
-                Handled::done()
+                let tail = |count, available| json!({"count": count, "total_available": available});
+                self.tell(socket, "history", Wanted::of_older(&asked), tail)
             }
             _ => Handled::No,
         }
@@ -49,8 +46,34 @@ impl Handler for Past {
 }
 
 impl Past {
-    fn select(&self, all: &[Arc<Event>], wanted: &Wanted) -> Vec<Shown> {
-        select(all, wanted, |event| self.parts.hub.show(Arc::clone(event)))
+    /// Answers with what is wanted; `tail` makes the rest of the answer, of how many events it has and how many there are. A
+    /// large answer waits for its share of the memory for the past.
+    fn tell(
+        &self,
+        socket: Socket<'_>,
+        name: &'static str,
+        wanted: Wanted,
+        tail: impl FnOnce(usize, usize) -> Value + Send + 'static,
+    ) -> Handled {
+        let hub = Arc::clone(&self.parts.hub);
+        let size = size(&select(&hub.kept(), &wanted, HISTORY_BYTES));
+        let send = move |socket: Socket<'_>, share: Share| {
+            let all = hub.kept();
+            let found = select(&all, &wanted, share.bytes);
+            let found: Vec<Shown> = found.into_iter().map(|event| hub.show(Arc::clone(event))).collect();
+            let arguments = Arguments::default().json(&answer(&found, &tail(found.len(), all.len())));
+            socket.emit_packets(&share.sent_in(socket.packets(name, &arguments)));
+        };
+        if size <= SMALL {
+            send(socket, Share::default());
+            return Handled::done();
+        }
+        let kept = socket.keep();
+        Handled::Later(Box::pin(async move {
+            let share = Share::of(size).await;
+            send(kept.socket(), share);
+            Some(Arguments::default())
+        }))
     }
 }
 
@@ -115,19 +138,22 @@ fn type_of(payload: &str) -> Option<String> {
     found
 }
 
-/// The newest that fit, oldest first: no more than are wanted, and no more than [`HISTORY_BYTES`], but one in any case. Only
-/// these are encoded.
-fn select(all: &[Arc<Event>], wanted: &Wanted, show: impl Fn(&Arc<Event>) -> Shown) -> Vec<Shown> {
+/// The newest that fit, oldest first: no more than are wanted, and no more than so many bytes, but one in any case.
+fn select<'a>(all: &'a [Arc<Event>], wanted: &Wanted, most: usize) -> Vec<&'a Arc<Event>> {
     let (mut found, mut bytes) = (Vec::new(), 0);
     for event in all.iter().rev().filter(|event| wanted.fits(&event.draft)).take(wanted.limit) {
         bytes += event.draft.payload.len();
-        if bytes > HISTORY_BYTES && !found.is_empty() {
+        if bytes > most && !found.is_empty() {
             break;
         }
-        found.push(show(event));
+        found.push(event);
     }
     found.reverse();
     found
+}
+
+fn size(events: &[&Arc<Event>]) -> usize {
+    events.iter().map(|event| event.draft.payload.len()).sum()
 }
 
 fn filters(asked: &Map<String, Value>) -> Value {
@@ -164,7 +190,8 @@ mod tests {
             event(4, None, "[1]"),
             event(5, Some("a"), r#"{"n":1,"type":"hook","type2":0}"#),
         ];
-        select(&all, &Wanted::of_hooks(asked.as_object().unwrap()), shown).iter().map(|s| s.seq).collect()
+        let wanted = Wanted::of_hooks(asked.as_object().unwrap());
+        select(&all, &wanted, HISTORY_BYTES).iter().map(|e| e.seq).collect()
     }
 
     #[test]
@@ -194,7 +221,8 @@ mod tests {
         let large = format!("{{\"pad\":\"{}\"}}", "x".repeat(HISTORY_BYTES / 2));
         let all: Vec<_> = (1..=4).map(|seq| event(seq, None, &large)).collect();
         let seqs = |all: &[Arc<Event>]| {
-            select(all, &Wanted::of_hooks(&Map::new()), shown).iter().map(|s| s.seq).collect::<Vec<_>>()
+            let found = select(all, &Wanted::of_hooks(&Map::new()), HISTORY_BYTES);
+            found.iter().map(|e| e.seq).collect::<Vec<_>>()
         };
         assert_eq!(seqs(&all), [4]);
         let small = [&all[..], &[event(5, None, "{}"), event(6, None, "{}")]].concat();

@@ -18,6 +18,7 @@ use super::sid::Sid;
 use super::{SocketIo, namespace};
 use crate::events::hub::{History, Hub, Outlet, Shown};
 use crate::events::store::Store;
+use crate::server::room::Share;
 
 /// Every room of the feed begins like this, which no other room should.
 const PREFIX: &str = "feed ";
@@ -28,8 +29,8 @@ pub struct Source {
     pub hub: Arc<Hub>,
     /// All that are kept.
     pub store: Arc<Store>,
-    /// The encoded history; clients that come back together after a restart share it.
-    past: Mutex<Option<(History, [Piece; 2])>>,
+    /// The encoded history; clients that come back together after a restart share it, and the room that it takes.
+    past: Mutex<Option<(History, Outgoing)>>,
     /// The number of the next task that sends a client what it missed.
     next_task: AtomicU64,
 }
@@ -40,11 +41,22 @@ impl Source {
         Self { hub, store, past: Mutex::new(None), next_task: AtomicU64::new(0) }
     }
 
-    fn past(&self, history: &History) -> [Piece; 2] {
+    /// Calls `send` with the encoded history; gives its size where it is not encoded yet and needs more than this share.
+    fn with_past<R>(
+        &self,
+        history: &History,
+        share: &mut Share,
+        send: impl FnOnce(&Outgoing) -> R,
+    ) -> Result<R, usize> {
         let mut past = self.past.lock().unwrap_or_else(PoisonError::into_inner);
         match &*past {
-            Some((known, packets)) if known.json.as_ptr() == history.json.as_ptr() => packets.clone(),
-            _ => past.insert((history.clone(), namespace::history(&history.json))).1.clone(),
+            Some((known, packets)) if known.json.as_ptr() == history.json.as_ptr() => Ok(send(packets)),
+            _ if history.json.len() > share.bytes => Err(history.json.len()),
+            _ => {
+                let packets = Outgoing::packets(namespace::history(&history.json).into());
+                let packets = std::mem::take(share).sent_in(packets);
+                Ok(send(&past.insert((history.clone(), packets)).1))
+            }
         }
     }
 }
@@ -61,26 +73,49 @@ impl SocketIo {
     pub(super) fn enter_feed(
         self: &Arc<Self>,
         session: &Arc<Session>,
-        mut greeting: Vec<Piece>,
+        greeting: Vec<Piece>,
         version: u64,
         auth: &Map<String, Value>,
     ) -> Result<bool, End> {
         let place = (DEFAULT, session.socket_sid);
+        let task = self.source.next_task.fetch_add(1, Ordering::Relaxed);
+        let waits = session.enter(place, Feed::Past(task), &Outgoing::packets(greeting), version, Instant::now())?;
         if let Some(wish) = Resume::of(auth) {
-            let task = self.source.next_task.fetch_add(1, Ordering::Relaxed);
-            let entered = session.enter(place, Feed::Past(task), &Outgoing::packets(greeting), version, Instant::now());
-            if entered.is_ok() {
-                tokio::spawn(resume::run(Arc::clone(self), Arc::clone(session), task, wish));
-            }
-            return entered;
+            tokio::spawn(resume::run(Arc::clone(self), Arc::clone(session), task, wish));
+            return Ok(waits);
         }
+        match self.newest(session, task, &mut Share::default()) {
+            Ok(pushed) => pushed.unwrap_or(Ok(false)).map(|more| waits || more),
+            Err(size) => {
+                tokio::spawn(Arc::clone(self).newest_in_turn(Arc::clone(session), task, size));
+                Ok(waits)
+            }
+        }
+    }
+
+    /// Sends the newest events and makes the client a live one; gives the size that the share is too small for. `None` when
+    /// the client left meanwhile.
+    fn newest(&self, session: &Session, task: u64, share: &mut Share) -> Result<Option<Result<bool, End>>, usize> {
         let limit = self.settings().history_on_connect;
         // Within this the hub passes nothing on, so the client gets each event either in its history or live.
         self.source.hub.subscribe(limit, |history| {
-            greeting.extend(self.source.past(history));
             let feed = Feed::After(history.last_seq);
-            session.enter(place, feed, &Outgoing::packets(greeting), version, Instant::now())
+            self.source.with_past(history, share, |out| session.push_past(task, out, feed, Instant::now()))
         })
+    }
+
+    /// The same, once there is room for that much, or for what it has become meanwhile.
+    async fn newest_in_turn(self: Arc<Self>, session: Arc<Session>, task: u64, mut size: usize) {
+        loop {
+            let mut share = tokio::select! {
+                share = Share::of(size) => share,
+                () = session.is_over_for(task) => return,
+            };
+            match self.newest(&session, task, &mut share) {
+                Ok(pushed) => return pushed.map_or((), |result| self.sent(&session, result)),
+                Err(more) => size = more,
+            }
+        }
     }
 
     /// See [`super::socket::Socket::narrow`].

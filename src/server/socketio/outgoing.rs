@@ -1,7 +1,10 @@
 //! What is sent to many clients is encoded once for each kind of transport, and all packets of one send travel in one
 //! write: the system call is what a delivery costs, hardly its bytes.
 
+use std::any::Any;
 use std::cell::OnceCell;
+use std::fmt;
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -78,11 +81,12 @@ impl Arguments {
 }
 
 /// Engine.IO packets for one or many clients, encoded on demand and then shared.
-#[derive(Debug)]
 pub struct Outgoing {
     packets: Vec<Piece>,
     socket: OnceCell<Bytes>,
     polling: OnceCell<Bytes>,
+    /// Dropped once every client has taken the packets.
+    held: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 /// The start of an event in the default namespace: Engine.IO message, Socket.IO event.
@@ -96,7 +100,26 @@ impl Outgoing {
 
     /// Several packets.
     pub fn packets(packets: Vec<Piece>) -> Self {
-        Self { packets, socket: OnceCell::new(), polling: OnceCell::new() }
+        Self { packets, socket: OnceCell::new(), polling: OnceCell::new(), held: None }
+    }
+
+    /// Ties something to the packets, as a share of a memory budget: it is dropped once the last client has taken them or is
+    /// gone.
+    #[must_use]
+    pub fn holding(self, held: impl Any + Send + Sync) -> Self {
+        Self { held: Some(Arc::new(held)), ..self }
+    }
+
+    /// The bytes of all packets, without what a transport puts around them.
+    pub fn size(&self) -> usize {
+        self.packets.iter().map(Piece::len).sum()
+    }
+
+    fn encoded(&self, bytes: BytesMut) -> Bytes {
+        match &self.held {
+            None => bytes.freeze(),
+            Some(held) => Bytes::from_owner(Held { bytes: bytes.freeze(), _held: Arc::clone(held) }),
+        }
     }
 
     /// Whether there is nothing to send.
@@ -163,7 +186,7 @@ impl Outgoing {
                     }
                 }
             }
-            out.freeze()
+            self.encoded(out)
         })
     }
 
@@ -186,8 +209,26 @@ impl Outgoing {
                     }
                 }
             }
-            out.freeze()
+            self.encoded(out)
         })
+    }
+}
+
+impl fmt::Debug for Outgoing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Outgoing").field("packets", &self.packets).finish_non_exhaustive()
+    }
+}
+
+/// In this order: the bytes are freed before what they hold.
+struct Held {
+    bytes: Bytes,
+    _held: Arc<dyn Any + Send + Sync>,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
     }
 }
 
@@ -202,6 +243,18 @@ mod tests {
         assert_eq!(out.polling(), &b"40{}\x1e42[\"a\\\"b\",{\"n\":1}]"[..]);
         assert_eq!(out.socket(), &b"\x81\x0440{}\x81\x1242[\"a\\\"b\",{\"n\":1}]"[..]);
         assert_eq!(out.socket().as_ptr(), out.socket().as_ptr());
+    }
+
+    #[test]
+    fn what_is_held_goes_with_the_last_of_the_bytes() {
+        let held = Arc::new(());
+        let out = Outgoing::packet("4x").holding(Arc::clone(&held));
+        let (one, mut two) = (out.socket().clone(), out.polling().clone());
+        drop((out, one));
+        assert_eq!(two.split_to(1), &b"4"[..]);
+        assert_eq!(Arc::strong_count(&held), 2);
+        drop(two);
+        assert_eq!(Arc::strong_count(&held), 1);
     }
 
     #[test]

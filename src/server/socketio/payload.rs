@@ -54,11 +54,20 @@ pub fn join(mut packets: Vec<Bytes>) -> Bytes {
 /// The most packets of one body: the Python client refuses a body with more, ends its session, and comes back to the same.
 pub const MOST: usize = 16;
 
-/// Takes the packets of the next body from what waits in line: all of them, or the first [`MOST`]. How many bytes of the line
-/// they were, with the separators that were left out.
+/// A part of the line that is larger than this is a body by itself, which is not copied: what its bytes hold on to goes with
+/// them.
+const LARGE: usize = 64 << 10;
+
+/// Takes the packets of the next body from what waits in line: all of them, or the first [`MOST`], or those before or in a
+/// large part. How many bytes of the line they were, with the separators that were left out.
 pub fn next(line: &mut VecDeque<Bytes>) -> (Bytes, usize) {
     let (mut packets, mut room, mut taken) = (Vec::with_capacity(line.len().min(MOST)), MOST, 0);
     while let Some(mut joined) = line.pop_front() {
+        let is_large = joined.len() > LARGE;
+        if is_large && !packets.is_empty() {
+            line.push_front(joined);
+            break;
+        }
         // Of a part with as many packets as there is room for, no separator ends the last one.
         let end = memchr::memchr_iter(SEPARATOR, &joined).nth(room - 1);
         if let Some(end) = end {
@@ -71,7 +80,7 @@ pub fn next(line: &mut VecDeque<Bytes>) -> (Bytes, usize) {
         room -= memchr::memchr_iter(SEPARATOR, &joined).count() + 1;
         taken += joined.len();
         packets.push(joined);
-        if room == 0 {
+        if room == 0 || is_large {
             break;
         }
     }
@@ -100,6 +109,17 @@ pub fn to_frame(packet: &[u8]) -> Bytes {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn next_large_part_goes_alone_and_uncopied() {
+        let large = Bytes::from(vec![b'4'; LARGE + 1]);
+        let mut line: VecDeque<Bytes> = ["4a".into(), "4b".into(), large.clone(), "4c".into()].into();
+        let mut bodies = std::iter::from_fn(|| (!line.is_empty()).then(|| next(&mut line)));
+        assert_eq!(bodies.next(), Some(("4a\u{1e}4b".into(), 4)));
+        let (body, taken) = bodies.next().unwrap();
+        assert_eq!((body.as_ptr(), taken), (large.as_ptr(), LARGE + 1));
+        assert_eq!(bodies.next(), Some(("4c".into(), 2)));
+    }
 
     #[test]
     fn a_body_has_at_most_as_many_packets_as_the_python_client_takes() {

@@ -153,8 +153,8 @@ fn from_memory(sio: &Arc<SocketIo>, session: &Arc<Session>, task: u64, at: &mut 
         } else {
             Feed::Past(task)
         };
-        let Share { room, .. } = std::mem::take(share);
-        match session.push_past(task, &Outgoing::packets(out), room, then, Instant::now()) {
+        let out = std::mem::take(share).sent_in(Outgoing::packets(out));
+        match session.push_past(task, &out, then, Instant::now()) {
             None => return Step::Over,
             Some(result) => sio.sent(session, result),
         }
@@ -176,9 +176,8 @@ async fn from_store(
         return false;
     }
     at.sent(events);
-    let out = sio.chosen(session, events.iter());
-    let Share { room, .. } = std::mem::take(share);
-    match session.push_past(task, &out, room, Feed::Past(task), Instant::now()) {
+    let out = std::mem::take(share).sent_in(sio.chosen(session, events.iter()));
+    match session.push_past(task, &out, Feed::Past(task), Instant::now()) {
         None => return false,
         Some(result) => sio.sent(session, result),
     }

@@ -36,7 +36,6 @@ use super::{frame, packet};
 use crate::config::Settings;
 use crate::server::access::Access;
 use crate::server::peer::Asker;
-use crate::server::room::Room;
 use crate::server::stream::Stream;
 
 /// A client that takes nothing for so long, although something waits for it, is cut off.
@@ -98,8 +97,6 @@ struct Inner {
     access: Access,
     /// Whoever waits until nothing waits for the client.
     drained: Option<Waker>,
-    /// For a large piece of the past, as long as it waits.
-    room: Room,
 }
 
 impl Session {
@@ -145,7 +142,6 @@ impl Session {
                 bucket: Bucket::new(now),
                 access,
                 drained: None,
-                room: Room::default(),
             }),
             _slot: slot,
         })
@@ -228,7 +224,6 @@ impl Session {
         inner.end = Some(end);
         inner.queue.clear();
         inner.queued = 0;
-        inner.room = Room::default();
         inner.partial = None;
         let asks = inner.asks.take();
         if let Link::Socket(stream) = std::mem::replace(&mut inner.link, Link::Polling)

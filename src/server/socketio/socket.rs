@@ -43,8 +43,17 @@ impl<'a> Socket<'a> {
 
     /// Sends an event with any number of arguments, binary ones too.
     pub fn emit_with(&self, name: &str, arguments: &Arguments) {
-        let out = self.sio.event(self.namespace, name, arguments, None);
-        self.sio.sent(self.session, self.session.push_in(self.namespace, &out, Instant::now()));
+        self.emit_packets(&self.packets(name, arguments));
+    }
+
+    /// The packets of an event for the clients of this namespace.
+    pub fn packets(&self, name: &str, arguments: &Arguments) -> Outgoing {
+        self.sio.event(self.namespace, name, arguments, None)
+    }
+
+    /// Sends what [`Socket::packets`] made.
+    pub fn emit_packets(&self, out: &Outgoing) {
+        self.sio.sent(self.session, self.session.push_in(self.namespace, out, Instant::now()));
     }
 
     /// Sends an event and gives the client's acknowledgement, once it is there. The event is sent at once, not when the

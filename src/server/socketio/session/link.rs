@@ -9,7 +9,6 @@ use std::time::Instant;
 use bytes::{Buf, Bytes};
 
 use super::{End, Inner, Session};
-use crate::server::room::Room;
 use crate::server::socketio::outgoing::Outgoing;
 use crate::server::socketio::payload;
 use crate::server::stream::Stream;
@@ -109,15 +108,13 @@ impl Session {
     pub fn poll_packets(&self, cx: &mut Context<'_>, now: Instant) -> Poll<Polled> {
         let mut inner = self.lock();
         if !inner.queue.is_empty() {
-            let (mut packets, taken) = payload::next(&mut inner.queue);
+            let (packets, taken) = payload::next(&mut inner.queue);
             inner.queued -= taken;
             inner.progress = now;
-            if inner.queue.is_empty() {
-                // The answer may wait for its client to read it.
-                packets = std::mem::take(&mut inner.room).held_by(packets);
-                if let Some(waker) = inner.drained.take() {
-                    waker.wake();
-                }
+            if inner.queue.is_empty()
+                && let Some(waker) = inner.drained.take()
+            {
+                waker.wake();
             }
             return Poll::Ready(Polled::Payload(packets));
         }
@@ -265,7 +262,6 @@ impl Inner {
         }
         // A burst may have made it large; most of the time it stays empty.
         self.queue.shrink_to(8);
-        self.room = Room::default();
         if let Some(waker) = self.drained.take() {
             waker.wake();
         }

@@ -3,7 +3,6 @@
 use std::time::Instant;
 
 use super::{CONNECT_DEADLINE, End, Inner, Session};
-use crate::server::room::Room;
 use crate::server::socketio::outgoing::Outgoing;
 use crate::server::socketio::registry::Counted;
 use crate::server::socketio::sid::Sid;
@@ -174,27 +173,15 @@ impl Session {
         }
     }
 
-    /// Sends a piece of the past for the task of that number, and goes on as `then` says; the room for it is held as long as it
-    /// waits. `None` when the client has left the namespace, or has entered it anew, since the task began.
-    pub fn push_past(
-        &self,
-        task: u64,
-        out: &Outgoing,
-        mut room: Room,
-        then: Feed,
-        now: Instant,
-    ) -> Option<Result<bool, End>> {
+    /// Sends a piece of the past for the task of that number, and goes on as `then` says. `None` when the client has left the
+    /// namespace, or has entered it anew, since the task began.
+    pub fn push_past(&self, task: u64, out: &Outgoing, then: Feed, now: Instant) -> Option<Result<bool, End>> {
         let mut inner = self.lock();
         if inner.members.feed != Feed::Past(task) || inner.end.is_some() || inner.closing {
             return None;
         }
         inner.members.feed = then;
-        let pushed = inner.push(self, out, now);
-        if !inner.queue.is_empty() {
-            room.shrink_to(inner.queued);
-            inner.room = room;
-        }
-        Some(pushed)
+        Some(inner.push(self, out, now))
     }
 
     /// Whether the client gets only the events of its rooms.

@@ -133,12 +133,12 @@ fn the_past_goes_to_the_stay_that_asked_for_it_alone() {
     let (session, piece) = (polling(1000, now), Outgoing::packet("4past"));
     let enter = |task| session.enter((0, session.socket_sid), Feed::Past(task), &Outgoing::packet("40"), 0, now);
     enter(1).unwrap();
-    assert_eq!(session.push_past(1, &piece, Room::default(), Feed::Past(1), now), Some(Ok(false)));
+    assert_eq!(session.push_past(1, &piece, Feed::Past(1), now), Some(Ok(false)));
     session.leave(0, now);
     enter(2).unwrap();
-    assert_eq!(session.push_past(1, &piece, Room::default(), Feed::After(9), now), None);
-    assert_eq!(session.push_past(2, &piece, Room::default(), Feed::After(9), now), Some(Ok(false)));
-    assert_eq!(session.push_past(2, &piece, Room::default(), Feed::After(9), now), None, "it is live");
+    assert_eq!(session.push_past(1, &piece, Feed::After(9), now), None);
+    assert_eq!(session.push_past(2, &piece, Feed::After(9), now), Some(Ok(false)));
+    assert_eq!(session.push_past(2, &piece, Feed::After(9), now), None, "it is live");
 }
 
 #[test]
