@@ -96,7 +96,7 @@ async fn a_clients_event_is_stored_once_and_goes_to_all_under_both_names() {
     let mut unnamed = payload.clone();
     unnamed.as_object_mut().unwrap().remove("id");
     assert_eq!(late.event("history").await["events"][0], unnamed, "it is in the history");
-    let ingest = rig.server().counters().ingest();
+    let ingest = rig.events.intake.counts();
     assert_eq!(ingest.accepted.values().sum::<u64>(), 2);
 }
 
@@ -136,10 +136,7 @@ async fn an_event_that_the_store_refuses_is_not_acknowledged() {
     assert!(error["error"].as_str().unwrap().contains("the store is closed"), "{error}");
     ws.send(r#"422["dashboard:ping",{}]"#).await;
     assert_eq!(names(&up_to_ack(&mut ws, 2).await), ["dashboard:pong"]);
-    assert_eq!(
-        rig.server().counters().ingest().rejected.into_keys().map(|k| k.1).collect::<Vec<_>>(),
-        ["store_closed"]
-    );
+    assert_eq!(rig.events.intake.counts().refused.into_keys().map(|k| k.1).collect::<Vec<_>>(), ["store_closed"]);
 }
 
 #[tokio::test]

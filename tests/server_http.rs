@@ -195,7 +195,7 @@ async fn refusals_have_a_status_and_a_stable_code() {
     let second = start_in(settings(), Arc::clone(&rig.events.dir));
     let kept_nowhere = second.post("{}").await;
     assert_eq!((status(&kept_nowhere), code(&kept_nowhere).as_str()), (503, "store_read_only"));
-    assert!(rig.server().counters().ingest().rejected.values().sum::<u64>() >= 4);
+    assert!(rig.events.intake.counts().refused.values().sum::<u64>() >= 4);
 }
 
 #[tokio::test]

@@ -28,7 +28,7 @@ async fn busy() -> (Rig, Ws) {
     ws.event("hook:event").await;
     ws.send(r#"42["claude_event",1]"#).await;
     ws.event("hook:error").await;
-    let accepted = || rig.server().counters().ingest().accepted.len() == 2;
+    let accepted = || rig.events.intake.counts().accepted.len() == 2;
     until("both events are counted", accepted).await;
     (rig, ws)
 }

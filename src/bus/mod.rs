@@ -30,6 +30,7 @@ use tokio::task::JoinHandle;
 pub use self::figures::Figures;
 pub use self::url::BusUrl;
 use crate::events::hub::{Hub, Outlet, Shown};
+use crate::events::intake::Intake;
 use crate::events::store::Store;
 use crate::runtime::components::{Components, State};
 
@@ -89,8 +90,10 @@ pub struct Around {
     pub dir: PathBuf,
     /// Where new events come from.
     pub hub: Arc<Hub>,
-    /// What is published, and where the events of others go.
+    /// What is published.
     pub store: Arc<Store>,
+    /// Where the events of others go.
+    pub intake: Arc<Intake>,
     /// Where the state is told.
     pub components: Components,
     /// The largest body of a post.

@@ -5,11 +5,8 @@
 //! asked, and nothing of it is taken until the answer is there or `bus.gap_wait` has passed: then the gap is told, as an event.
 
 use std::collections::{BTreeMap, HashMap};
-use std::future::poll_fn;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use redis::streams::StreamId;
@@ -21,7 +18,8 @@ use super::link::{Link, Trouble};
 use super::plan::{Plan, Source};
 use super::streams::{Stream, Streams};
 use super::{Core, Figures, pause};
-use crate::events::store::{Arrival, Store, StoreError, Stored};
+use crate::events::intake::Brought;
+use crate::events::store::Arrival;
 
 /// How long a read waits for entries.
 const BLOCK: Duration = Duration::from_millis(500);
@@ -226,40 +224,11 @@ async fn bring(core: &Core, node: &str, arrivals: Vec<Arrival>) -> Result<(), Tr
     if arrivals.is_empty() {
         return Ok(());
     }
-    let (mut new, mut failed) = (0, None);
-    for result in append_all(&core.around.store, arrivals).await {
-        match result {
-            Ok(Stored::Now(_)) => new += 1,
-            Ok(Stored::Before) => Figures::add(&core.figures.duplicates, 1),
-            // The first reason is the one that counts; what comes after it was refused for want of it.
-            Err(error) => failed = failed.or(Some(error)),
-        }
-    }
+    let Brought { new, known, failed } = core.around.intake.bring(arrivals).await;
+    Figures::add(&core.figures.duplicates, known);
     Figures::add(&core.figures.received, new);
     core.figures.of_node(node, |f| f.received += new);
-    core.around.hub.has_room().await;
     failed.map_or(Ok(()), |error| Err(error.into()))
-}
-
-/// Appends all at once, so that they are committed together; the store keeps their order, or takes none after the first that
-/// fails.
-async fn append_all(store: &Store, arrivals: Vec<Arrival>) -> Vec<Result<Stored, StoreError>> {
-    let mut results: Vec<Option<Result<Stored, StoreError>>> = arrivals.iter().map(|_| None).collect();
-    let mut appends: Vec<Option<Pin<Box<dyn Future<Output = _> + Send + '_>>>> =
-        arrivals.into_iter().map(|a| Some(Box::pin(store.append_remote(a)) as _)).collect();
-    poll_fn(|context| {
-        let mut waits = false;
-        for (append, result) in appends.iter_mut().zip(&mut results) {
-            let Some(future) = append else { continue };
-            match future.as_mut().poll(context) {
-                Poll::Ready(done) => (*result, *append) = (Some(done), None),
-                Poll::Pending => waits = true,
-            }
-        }
-        if waits { Poll::Pending } else { Poll::Ready(()) }
-    })
-    .await;
-    results.into_iter().flatten().collect()
 }
 
 #[cfg(test)]

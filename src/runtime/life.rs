@@ -31,6 +31,7 @@ use crate::bus::{self, Bus};
 use crate::cli::exit::Exit;
 use crate::config::{PortChoice, Provenance, Settings};
 use crate::events::hub::{self, Hub};
+use crate::events::intake::Intake;
 use crate::events::store::Store;
 use crate::probe::Target;
 use crate::server::dashboard::{self, Dashboard};
@@ -313,6 +314,7 @@ impl Life {
         let hub_task = hub.start(&self.pulse);
         drop(hub_latch);
 
+        let intake = Intake::new(Arc::clone(&store), Arc::clone(&hub));
         let port = listeners.port;
         let bus = settings.bus_url.clone().map(|url| {
             let around = bus::Around {
@@ -321,6 +323,7 @@ impl Life {
                 dir: dir.to_owned(),
                 hub: Arc::clone(&hub),
                 store: Arc::clone(&store),
+                intake: Arc::clone(&intake),
                 components: self.components.clone(),
                 max_body: settings.max_body,
             };
@@ -333,6 +336,7 @@ impl Life {
             components: self.components.clone(),
             pulse: self.pulse.clone(),
             hub: Arc::clone(&hub),
+            intake,
             store: Arc::clone(&store),
             instance: Arc::new(Instance {
                 id: self.identity.instance_id.clone(),

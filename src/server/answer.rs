@@ -9,7 +9,6 @@ use bytes::Bytes;
 use http_body_util::BodyExt;
 
 use super::room::Room;
-use crate::events::ingest::IngestError;
 use crate::events::store::StoreError;
 
 /// How long a request's body may take to arrive.
@@ -39,13 +38,6 @@ impl Refusal {
     /// Something that should not happen.
     pub fn internal(message: impl Into<String>) -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message)
-    }
-}
-
-impl From<IngestError> for Refusal {
-    fn from(error: IngestError) -> Self {
-        let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::BAD_REQUEST);
-        Self::new(status, error.code(), error.to_string())
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use super::socketio::session::End;
 
@@ -17,8 +17,6 @@ pub struct Counters {
     pub accept_errors: AtomicU64,
     /// Requests that the guard or the token kept out, by the refusal's code.
     denied: Mutex<BTreeMap<&'static str, u64>>,
-    /// Events accepted and refused, by how they came.
-    ingest: Mutex<Ingest>,
     /// Questions about files and repositories, by what was asked and how it ended.
     files: Mutex<BTreeMap<(&'static str, &'static str), u64>>,
     /// Events that went out to the clients.
@@ -43,66 +41,7 @@ pub struct Counters {
     pub ended_otherwise: AtomicU64,
 }
 
-/// How an event came in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Path {
-    /// `POST /api/events`.
-    Http,
-    /// A Socket.IO client.
-    SocketIo,
-}
-
-impl Path {
-    /// Its name for programs.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Http => "http",
-            Self::SocketIo => "socketio",
-        }
-    }
-}
-
-/// How many events came in each way: accepted by category, refused by code.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Ingest {
-    /// Accepted, by way and category. The pass-through dialect lets posters choose any name: what is none of the known
-    /// ones counts as `other`.
-    pub accepted: BTreeMap<(Path, &'static str), u64>,
-    /// Refused, by way and the refusal's code.
-    pub rejected: BTreeMap<(Path, &'static str), u64>,
-}
-
-/// The names that events are counted under.
-const CATEGORIES: [&str; 11] = [
-    "claude_event",
-    "hook_event",
-    "tool_event",
-    "session_event",
-    "response_event",
-    "agent_event",
-    "file_event",
-    "system_event",
-    "hook:event",
-    "hook:session:started",
-    "hook:session:ended",
-];
-
-/// What an event of this name is counted under.
-pub fn category(name: &str) -> &'static str {
-    CATEGORIES.iter().find(|c| **c == name).copied().unwrap_or("other")
-}
-
 impl Counters {
-    /// Counts an event that was accepted.
-    pub fn accepted(&self, path: Path, name: &str) {
-        *self.lock().accepted.entry((path, category(name))).or_default() += 1;
-    }
-
-    /// Counts an event that was refused.
-    pub fn rejected(&self, path: Path, code: &'static str) {
-        *self.lock().rejected.entry((path, code)).or_default() += 1;
-    }
-
     /// Counts a request, or a client, that was kept out.
     pub fn denied(&self, code: &'static str) {
         *self.denied.lock().unwrap_or_else(PoisonError::into_inner).entry(code).or_default() += 1;
@@ -123,15 +62,6 @@ impl Counters {
         self.files.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// What came in so far.
-    pub fn ingest(&self) -> Ingest {
-        self.lock().clone()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Ingest> {
-        self.ingest.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Counts the end of a session.
     pub fn ended(&self, end: End) {
         let counter = match end {
@@ -141,25 +71,5 @@ impl Counters {
             _ => &self.ended_otherwise,
         };
         counter.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn events_are_counted_by_way_and_a_chosen_name_makes_no_series_of_its_own() {
-        let counters = Counters::default();
-        counters.accepted(Path::Http, "tool_event");
-        counters.accepted(Path::Http, "tool_event");
-        counters.accepted(Path::Http, "anything at all");
-        counters.accepted(Path::SocketIo, "tool_event");
-        counters.rejected(Path::SocketIo, "not_an_object");
-        let ingest = counters.ingest();
-        let accepted: Vec<_> = ingest.accepted.into_iter().collect();
-        let (http, sio) = (Path::Http, Path::SocketIo);
-        assert_eq!(accepted, [((http, "other"), 1), ((http, "tool_event"), 2), ((sio, "tool_event"), 1)]);
-        assert_eq!(ingest.rejected.len(), 1);
     }
 }

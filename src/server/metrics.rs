@@ -108,7 +108,7 @@ impl Collector for Figures {
         let accepted = self.ingest.accepted.iter();
         let accepted = accepted.map(|((path, name), n)| ([("path", path.name()), ("category", *name)], *n));
         w.counters("events_accepted", "Events stored, by how they came and by category", accepted)?;
-        let refused = self.ingest.rejected.iter();
+        let refused = self.ingest.refused.iter();
         let refused = refused.map(|((path, code), n)| ([("path", path.name()), ("code", *code)], *n));
         w.counters("events_refused", "Events refused, by how they came and by the refusal's code", refused)?;
         w.counter("events_sent", "Events passed on to all clients", self.events_sent)?;

@@ -15,10 +15,10 @@ pub mod files;
 pub mod guard;
 pub mod io;
 pub mod metrics;
-pub mod once;
 pub mod openapi;
 pub mod page;
 pub mod peer;
+pub mod post;
 pub mod project;
 pub mod room;
 pub mod routes;
@@ -48,6 +48,7 @@ use self::sse::Streams;
 use self::stream::Listener;
 use crate::config::Settings;
 use crate::events::hub::{Hub, Outlet};
+use crate::events::intake::Intake;
 use crate::events::store::Store;
 use crate::runtime::components::{Components, State};
 use crate::runtime::program_file::ProgramFile;
@@ -83,7 +84,9 @@ pub struct Context {
     pub pulse: Pulse,
     /// Where new events come from.
     pub hub: Arc<Hub>,
-    /// Where posted events go.
+    /// Where new events go.
+    pub intake: Arc<Intake>,
+    /// The events that are kept.
     pub store: Arc<Store>,
     /// Who this process is.
     pub instance: Arc<Instance>,
@@ -181,7 +184,7 @@ impl Server {
             Arc::clone(&counters),
             namespaces(&clients::Parts {
                 hub: Arc::clone(&context.hub),
-                store: Arc::clone(&context.store),
+                intake: Arc::clone(&context.intake),
                 counters: Arc::clone(&counters),
                 settings: context.settings.clone(),
                 instance: Arc::clone(&context.instance),
@@ -199,7 +202,6 @@ impl Server {
             open: Arc::clone(&open),
             files,
             phase: phases.clone(),
-            once: Arc::default(),
         };
         let instance = Arc::clone(&app.context.instance);
         let watched = context.dashboard.as_ref().filter(|_| context.settings.borrow().watches_dashboard());

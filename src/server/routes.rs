@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Query, State};
-use axum::http::{HeaderMap, Request, StatusCode, Uri};
+use axum::http::{Request, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
 use bytes::Bytes;
@@ -17,16 +17,13 @@ use serde_json::json;
 use tokio::sync::watch;
 
 use super::accept::{Open, Phase};
-use super::answer::{Refusal, json, json_bytes, read_body};
-use super::counters::{Path, category};
+use super::answer::{Refusal, json, json_bytes};
 use super::dashboard::Dashboard;
-use super::once::{Keyed, Once};
-use super::room;
 use super::socketio::{SocketIo, polling};
 use super::sse::Streams;
 use super::{Context, Counters};
+use super::{post, room};
 use crate::build;
-use crate::events::ingest;
 use crate::events::model::Event;
 use crate::events::store::{Filter, Page, Place, StoreError};
 
@@ -54,8 +51,6 @@ pub struct App {
     pub files: super::files::Files,
     /// How far the server is on its way down.
     pub phase: watch::Receiver<Phase>,
-    /// The posts that must not be stored twice.
-    pub once: Arc<Once>,
 }
 
 /// All routes.
@@ -69,7 +64,7 @@ pub fn table(dashboard: Option<&Arc<Dashboard>>, port: u16) -> Router<Arc<App>> 
     Router::new()
         .route("/health", get(health))
         .route("/ready", get(ready))
-        .route(EVENTS, get(events_after).post(routed_post))
+        .route(EVENTS, get(events_after).post(post::routed))
         .route("/socket.io/", any(socket_io))
         .merge(page)
         .merge(super::project::router())
@@ -130,55 +125,6 @@ fn readiness(waiting: &[&str], phase: Phase) -> (StatusCode, serde_json::Value) 
         _ => "the server shuts down".to_owned(),
     };
     (StatusCode::SERVICE_UNAVAILABLE, json!({"ready": false, "waiting_for": waiting, "reason": reason}))
-}
-
-/// The site answers posts itself, before the router; here the path has the method, which `Allow` and 405 go by.
-async fn routed_post(State(app): State<Arc<App>>, request: Request<Body>) -> Response {
-    let (head, body) = request.into_parts();
-    post_event(&app, &head.headers, body).await
-}
-
-/// 204 only when the store has the event: what is acknowledged survives.
-pub async fn post_event<B>(app: &App, headers: &HeaderMap, body: B) -> Response
-where
-    B: hyper::body::Body<Data = Bytes> + Unpin,
-    B::Error: std::fmt::Display,
-{
-    match accept(app, headers, body).await {
-        Ok(category) => {
-            if let Some(category) = category {
-                app.counters.accepted(Path::Http, category);
-            }
-            StatusCode::NO_CONTENT.into_response()
-        }
-        Err(refusal) => {
-            app.counters.rejected(Path::Http, refusal.code);
-            tracing::debug!(code = refusal.code, reason = %refusal.message, "event refused");
-            refusal.into_response()
-        }
-    }
-}
-
-/// Takes an event; the name that it is counted under, unless it was taken before.
-async fn accept<B>(app: &App, headers: &HeaderMap, body: B) -> Result<Option<&'static str>, Refusal>
-where
-    B: hyper::body::Body<Data = Bytes> + Unpin,
-    B::Error: std::fmt::Display,
-{
-    let (limit, dialect) = {
-        let settings = app.context.settings.borrow();
-        (settings.max_body, settings.dialect)
-    };
-    let keyed = Keyed::of(headers)?;
-    let body = read_body(headers, body, limit).await?;
-    let draft = ingest::draft(&body, dialect, Timestamp::now())?;
-    let category = category(&draft.name);
-    let is_new = match keyed {
-        None => app.context.store.append(draft).await.map(|_| true)?,
-        Some(keyed) => app.once.store(&app.context.store, keyed, draft).await?,
-    };
-    app.context.hub.has_room().await;
-    Ok(is_new.then_some(category))
 }
 
 /// What a request for events asks for.

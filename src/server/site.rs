@@ -17,6 +17,7 @@ use super::answer::Refusal;
 use super::files::{self, error::FileError};
 use super::guard::{self, Allowed};
 use super::peer::Asker;
+use super::post;
 use super::routes::{self, App};
 use super::{Context, Counters};
 use crate::config::Settings;
@@ -74,7 +75,7 @@ impl Site {
             }
             // By far the most frequent request goes a way without detours.
             Ok(()) if head.method == Method::POST && head.uri.path() == routes::EVENTS => {
-                routes::post_event(&self.app, &head.headers, body).await
+                post::serve(&self.app, &head.headers, body).await
             }
             Ok(()) => match self.admit(head.uri.path(), &connection, &allowed, access).await {
                 Ok(()) => {

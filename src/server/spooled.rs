@@ -7,11 +7,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::accept::Phase;
-use super::counters::{Path, category};
-use super::once::Keyed;
 use super::routes::App;
-use crate::events::ingest;
+use crate::events::intake::{Input, Keyed};
 use crate::events::key::Key;
+use crate::events::store::Stored;
 use crate::hooks::spool::{Delivery, Record, Spool, State};
 
 /// How often it looks.
@@ -104,31 +103,17 @@ fn mark(delivery: Delivery, records: &[Record], state: State) -> std::io::Result
 }
 
 /// Takes in one record: whether it became a new event. What is no event never will be, and is passed over.
-async fn one(app: &Arc<App>, record: &Record) -> std::io::Result<bool> {
+async fn one(app: &App, record: &Record) -> std::io::Result<bool> {
     let dialect = app.context.settings.borrow().dialect;
-    let draft = match ingest::draft(record.body.as_bytes(), dialect, jiff::Timestamp::now()) {
-        Ok(draft) => draft,
-        Err(error) => {
+    let keyed = Key::parse(&record.key).map(|key| Keyed { key, again: record.state == State::Maybe });
+    match app.context.intake.take(Input::Post(record.body.as_bytes(), dialect), keyed).await {
+        Ok(stored) => Ok(matches!(stored, Stored::Now(_))),
+        Err(error) if error.is_final() => {
             tracing::warn!(%error, "passed over what a hook left");
-            return Ok(false);
+            Ok(false)
         }
-    };
-    let category = category(&draft.name);
-    let is_new = match Key::parse(&record.key) {
-        Some(key) => {
-            let keyed = Keyed { key, again: record.state == State::Maybe };
-            app.once.store(&app.context.store, keyed, draft).await.map_err(|r| std::io::Error::other(r.message))?
-        }
-        None => {
-            app.context.store.append(draft).await.map_err(std::io::Error::other)?;
-            true
-        }
-    };
-    if is_new {
-        app.counters.accepted(Path::Http, category);
-        app.context.hub.has_room().await;
+        Err(error) => Err(std::io::Error::other(error)),
     }
-    Ok(is_new)
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> std::io::Result<T> + Send + 'static) -> std::io::Result<T> {

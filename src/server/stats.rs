@@ -13,11 +13,11 @@ use serde_json::{Value, json};
 
 use super::accept::Phase;
 use super::answer::json;
-use super::counters::{Ingest, Path};
 use super::routes::App;
 use super::socketio::session::Session;
 use super::{answer, metrics};
 use crate::build;
+use crate::events::intake::{Counts, Via};
 use crate::runtime::components::Component;
 use crate::runtime::program_file::Fate;
 use crate::runtime::usage::Usage;
@@ -67,7 +67,7 @@ pub struct Figures {
     /// Questions about files, by what was asked and how it ended.
     pub files: BTreeMap<(&'static str, &'static str), u64>,
     /// Events taken and refused.
-    pub ingest: Ingest,
+    pub ingest: Counts,
     /// Events sent on to the clients.
     pub events_sent: u64,
     /// Times that clients were told of a changed dashboard.
@@ -141,7 +141,7 @@ impl Figures {
             accept_errors: read(&counters.accept_errors),
             denied: counters.denials(),
             files: counters.file_requests(),
-            ingest: counters.ingest(),
+            ingest: context.intake.counts(),
             events_sent: read(&counters.events),
             reloads: read(&counters.reloads),
             store_queue: context.store.waiting() as u64,
@@ -192,7 +192,7 @@ impl Figures {
             },
             "events": {
                 "accepted": by_path(&self.ingest.accepted),
-                "refused": by_path(&self.ingest.rejected),
+                "refused": by_path(&self.ingest.refused),
                 "sent": self.events_sent,
                 "waiting": self.hub_queue,
             },
@@ -219,8 +219,8 @@ impl Figures {
     }
 }
 
-fn by_path(counts: &BTreeMap<(Path, &'static str), u64>) -> BTreeMap<&'static str, BTreeMap<&'static str, u64>> {
-    let mut all = BTreeMap::from([(Path::Http.name(), BTreeMap::new()), (Path::SocketIo.name(), BTreeMap::new())]);
+fn by_path(counts: &BTreeMap<(Via, &'static str), u64>) -> BTreeMap<&'static str, BTreeMap<&'static str, u64>> {
+    let mut all = BTreeMap::from([(Via::Http.name(), BTreeMap::new()), (Via::SocketIo.name(), BTreeMap::new())]);
     for ((path, name), count) in counts {
         all.entry(path.name()).or_default().insert(*name, *count);
     }

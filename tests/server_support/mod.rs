@@ -11,6 +11,7 @@ use mpm_monitor::config::layers::Merged;
 use mpm_monitor::config::settings::settle;
 use mpm_monitor::config::{Directories, Settings};
 use mpm_monitor::events::hub::{Hub, Limits};
+use mpm_monitor::events::intake::Intake;
 use mpm_monitor::events::model::Draft;
 use mpm_monitor::events::store::{Store, StoreConfig};
 use mpm_monitor::runtime::components::Components;
@@ -28,6 +29,7 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 pub struct Kept {
     pub hub: Arc<Hub>,
     pub store: Arc<Store>,
+    pub intake: Arc<Intake>,
     pub dir: Arc<tempfile::TempDir>,
 }
 
@@ -61,7 +63,8 @@ fn keep(pulse: &Pulse, dir: Arc<tempfile::TempDir>) -> Kept {
     let store = Store::open(config, pulse, &Components::new(), Box::new(move |batch| publish.publish(batch))).unwrap();
     hub.load(store.epoch(), vec![]);
     hub.start(pulse);
-    Kept { hub, store: Arc::new(store), dir }
+    let store = Arc::new(store);
+    Kept { intake: Intake::new(Arc::clone(&store), Arc::clone(&hub)), hub, store, dir }
 }
 
 pub struct Rig {
@@ -114,6 +117,7 @@ pub fn start_with(
         components: Components::new(),
         pulse: pulse.clone(),
         hub: Arc::clone(&events.hub),
+        intake: Arc::clone(&events.intake),
         store: Arc::clone(&events.store),
         instance: Arc::new(Instance {
             id: "me".into(),

@@ -30,6 +30,17 @@ pub enum ClientError {
     },
 }
 
+impl ClientError {
+    /// A name for programs that never changes.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::NotAnObject { .. } => "not_an_object",
+            Self::InvalidHook => "invalid_hook",
+            Self::TooDeep { .. } => "nested_too_deep",
+        }
+    }
+}
+
 /// Makes an event of the argument of `claude_event`, which must be valid JSON.
 ///
 /// # Errors

@@ -62,12 +62,6 @@ impl IngestError {
             Self::TooDeep { .. } => "nested_too_deep",
         }
     }
-
-    /// The HTTP status it is answered with. The original says 500 to all of these; clients only tell 200 and 204 from
-    /// the rest, and the fault is theirs.
-    pub fn status(&self) -> u16 {
-        400
-    }
 }
 
 /// Makes an event of the body of `POST /api/events`.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::sessions::Book;
-use super::{Parts, UNPLACED, binary};
-use crate::events::ingest::client::{self, ClientError};
+use super::{Parts, UNPLACED, binary, tell_refused};
+use crate::events::intake::Input;
 use crate::server::socketio::namespace::{Handled, Handler, Incoming, Socket};
 
 pub(super) struct Hooks {
@@ -16,9 +16,9 @@ pub(super) struct Hooks {
 
 impl Handler for Hooks {
     fn event(&self, socket: Socket<'_>, event: Incoming<'_>) -> Handled {
-        let make = match event.name {
-            "claude_event" => client::claude_event,
-            "hook:ingest" => client::hook_ingest,
+        let input: fn(&str) -> Input<'_> = match event.name {
+            "claude_event" => |argument| Input::ClaudeEvent(argument),
+            "hook:ingest" => |argument| Input::HookIngest(argument),
             _ => return Handled::No,
         };
         if event.argument().is_none() {
@@ -27,7 +27,7 @@ impl Handler for Hooks {
         let Some(argument) = binary::argument(&event) else {
             return self.parts.refuse(socket.keep(), UNPLACED.0, UNPLACED.1);
         };
-        match make(&argument, Timestamp::now()) {
+        match self.parts.intake.read(input(&argument)) {
             Ok(draft) => {
                 let (sessions, of) = (Arc::clone(&self.sessions), draft.session.clone());
                 self.parts.take(socket.keep(), draft, move || {
@@ -36,15 +36,7 @@ impl Handler for Hooks {
                     }
                 })
             }
-            Err(error) => self.parts.refuse(socket.keep(), code(&error), &error.to_string()),
+            Err(error) => tell_refused(&socket.keep(), &error.to_string()),
         }
-    }
-}
-
-fn code(error: &ClientError) -> &'static str {
-    match error {
-        ClientError::NotAnObject { .. } => "not_an_object",
-        ClientError::InvalidHook => "invalid_hook",
-        ClientError::TooDeep { .. } => "nested_too_deep",
     }
 }

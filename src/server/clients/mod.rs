@@ -19,14 +19,13 @@ use std::sync::Arc;
 use serde_json::json;
 use tokio::sync::watch;
 
-use super::counters::Path;
 use super::socketio::namespace::{Handled, Handler, Kept, Namespace};
 use super::socketio::outgoing::Arguments;
 use super::{Counters, access};
 use crate::config::Settings;
 use crate::events::hub::Hub;
+use crate::events::intake::{Intake, Via};
 use crate::events::model::Draft;
-use crate::events::store::Store;
 
 /// What the handlers work with.
 #[derive(Debug, Clone)]
@@ -34,7 +33,7 @@ pub struct Parts {
     /// The events in memory.
     pub hub: Arc<Hub>,
     /// Where events go.
-    pub store: Arc<Store>,
+    pub intake: Arc<Intake>,
     /// What happened so far.
     pub counters: Arc<Counters>,
     /// The live settings.
@@ -84,16 +83,12 @@ impl Parts {
         }
         let parts = self.clone();
         Handled::Later(Box::pin(async move {
-            let name = draft.name.clone();
-            match parts.store.append(draft).await {
+            match parts.intake.put(Via::SocketIo, draft, None).await {
                 Ok(_) => {
-                    parts.hub.has_room().await;
-                    parts.counters.accepted(Path::SocketIo, &name);
                     then();
                     Some(Arguments::default())
                 }
                 Err(error) => {
-                    parts.counters.rejected(Path::SocketIo, error.code());
                     tracing::debug!(code = error.code(), %error, "event of a client refused");
                     from.socket().emit(HOOK_ERROR, &json!({"error": error.to_string()}));
                     None
@@ -102,10 +97,15 @@ impl Parts {
         }))
     }
 
-    /// Tells a client that its event cannot be taken. Not acknowledged: an acknowledgement means that it is stored.
+    /// Refuses an event of a client, and counts it.
     fn refuse(&self, from: Kept, code: &'static str, message: &str) -> Handled {
-        self.counters.rejected(Path::SocketIo, code);
-        from.socket().emit(HOOK_ERROR, &json!({"error": message}));
-        Handled::Later(Box::pin(std::future::ready(None)))
+        self.intake.refused(Via::SocketIo, code);
+        tell_refused(&from, message)
     }
+}
+
+/// Tells a client that its event was refused. Not acknowledged: an acknowledgement means that it is stored.
+fn tell_refused(from: &Kept, message: &str) -> Handled {
+    from.socket().emit(HOOK_ERROR, &json!({"error": message}));
+    Handled::Later(Box::pin(std::future::ready(None)))
 }

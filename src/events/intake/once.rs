@@ -7,17 +7,11 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use axum::http::{HeaderMap, HeaderName, StatusCode};
-
-use super::answer::Refusal;
+use super::TakeError;
 use crate::events::key::Key;
 use crate::events::model::Draft;
-use crate::events::store::{Store, StoreError};
+use crate::events::store::{Store, StoreError, Stored};
 
-/// The header with the key: a UUID, as our hook makes them.
-pub const KEY: HeaderName = HeaderName::from_static("idempotency-key");
-/// The header that says that the key was sent before.
-pub const RETRY: HeaderName = HeaderName::from_static("idempotency-retry");
 /// How many keys are remembered.
 const REMEMBERED: usize = 8192;
 
@@ -32,7 +26,7 @@ enum Known {
 
 /// The keys of the posts to this process; takes no memory until the first one.
 #[derive(Debug, Default)]
-pub struct Once {
+pub(super) struct Once {
     keys: Mutex<(HashMap<Key, Known>, VecDeque<Key>)>,
 }
 
@@ -45,53 +39,30 @@ pub struct Keyed {
     pub again: bool,
 }
 
-impl Keyed {
-    /// What the headers of a post say; nothing if it has no key.
-    ///
-    /// # Errors
-    /// 400 `bad_key`.
-    pub fn of(headers: &HeaderMap) -> Result<Option<Self>, Refusal> {
-        let Some(said) = headers.get(KEY) else { return Ok(None) };
-        let key = said.to_str().ok().and_then(Key::parse).ok_or_else(|| {
-            let message = "an Idempotency-Key here is a UUID in lower case, new for each event; or leave it out";
-            Refusal::new(StatusCode::BAD_REQUEST, "bad_key", message)
-        })?;
-        Ok(Some(Self { key, again: headers.get(RETRY).is_some_and(|v| v == "true") }))
-    }
-}
-
 impl Once {
-    /// Stores an event unless it is stored already; whether it is a new one. Goes on to the end even if nobody waits for it
-    /// any more, so that what is remembered is true.
+    /// Stores an event unless it is stored already. Goes on to the end even if nobody waits for it any more, so that what is
+    /// remembered is true.
     ///
     /// # Errors
-    /// 503 `in_progress` while the same event is being stored; what the store refuses.
-    pub async fn store(self: &Arc<Self>, store: &Arc<Store>, keyed: Keyed, draft: Draft) -> Result<bool, Refusal> {
+    /// [`TakeError::InProgress`] while the same event is being stored; what the store refuses.
+    pub(super) async fn store(
+        self: &Arc<Self>,
+        store: &Arc<Store>,
+        keyed: Keyed,
+        draft: Draft,
+    ) -> Result<Stored, TakeError> {
         match self.begin(keyed.key) {
-            Some(Known::Stored) => return Ok(false),
-            Some(Known::Pending) => {
-                let message = "this event is being stored; ask again in a moment";
-                return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "in_progress", message));
-            }
+            Some(Known::Stored) => return Ok(Stored::Before),
+            Some(Known::Pending) => return Err(TakeError::InProgress),
             None => {}
         }
         let (once, store) = (Arc::clone(self), Arc::clone(store));
         let work = tokio::spawn(async move {
-            let stored = once.search_and_append(&store, keyed, draft).await;
+            let stored = search_and_append(&store, keyed, draft).await;
             once.end(keyed.key, stored.is_ok());
             stored
         });
-        match work.await {
-            Ok(stored) => Ok(stored?),
-            Err(_) => Err(StoreError::Closed.into()),
-        }
-    }
-
-    async fn search_and_append(&self, store: &Store, keyed: Keyed, draft: Draft) -> Result<bool, StoreError> {
-        if keyed.again && store.has_key(keyed.key).await? {
-            return Ok(false);
-        }
-        store.append_keyed(draft, keyed.key).await.map(|_| true)
+        Ok(work.await.unwrap_or(Err(StoreError::Closed))?)
     }
 
     /// What is known of a key; one that is not known is pending from then on.
@@ -123,6 +94,13 @@ impl Once {
     }
 }
 
+async fn search_and_append(store: &Store, keyed: Keyed, draft: Draft) -> Result<Stored, StoreError> {
+    if keyed.again && store.has_key(keyed.key).await? {
+        return Ok(Stored::Before);
+    }
+    store.append_keyed(draft, keyed.key).await.map(Stored::Now)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -139,19 +117,5 @@ mod tests {
         (10..10 + REMEMBERED as u128).for_each(|n| assert_eq!(once.begin(Key::from_u128(n)), None));
         assert_eq!(once.keys.lock().unwrap().1.len(), REMEMBERED);
         assert_eq!(once.begin(one), None, "the oldest is forgotten");
-    }
-
-    #[test]
-    fn headers_have_a_key_of_one_form_or_none() {
-        let of = |key: &str| {
-            let mut headers = HeaderMap::new();
-            headers.insert(KEY, key.parse().unwrap());
-            headers.insert(RETRY, "true".parse().unwrap());
-            Keyed::of(&headers).map_err(|r| r.code)
-        };
-        let key = "6f1c2d3e-4b5a-4678-9abc-def012345678";
-        assert_eq!(of(key), Ok(Some(Keyed { key: Key::parse(key).unwrap(), again: true })));
-        assert_eq!((of("x"), of("")), (Err("bad_key"), Err("bad_key")));
-        assert_eq!(Keyed::of(&HeaderMap::new()).map_err(|r| r.code), Ok(None));
     }
 }
