@@ -1,5 +1,8 @@
 //! Which of two programs is the newer one; pure.
 
+use std::cmp::Ordering;
+
+use semver::Version;
 use serde::Serialize;
 
 /// What a program says it is.
@@ -31,12 +34,12 @@ impl Relation {
     /// Of `new` to `old`.
     pub fn of(new: &Identity, old: Option<&Identity>) -> Self {
         let Some(old) = old else { return Self::Unknown };
-        match (rank(&new.version), rank(&old.version)) {
+        match order(&new.version, &old.version) {
             _ if new == old => Self::Same,
             _ if new.version == old.version => Self::OtherBuild,
-            (Some(new), Some(old)) if new < old => Self::Older,
-            (Some(_), Some(_)) => Self::Newer,
-            _ => Self::Unknown,
+            Some(Ordering::Less) => Self::Older,
+            Some(_) => Self::Newer,
+            None => Self::Unknown,
         }
     }
 
@@ -53,23 +56,9 @@ impl Relation {
     }
 }
 
-/// Something that orders versions: the three numbers, then a release after its prereleases, whose dotted parts are compared as
-/// numbers where they are some (semver.org, 11).
-type Rank = ([u64; 3], bool, Vec<(bool, u64, String)>);
-
-fn rank(version: &str) -> Option<Rank> {
-    let version = version.split('+').next()?;
-    let (numbers, pre) = version.split_once('-').map_or((version, None), |(n, p)| (n, Some(p)));
-    let mut parts = numbers.split('.').map(|part| part.parse::<u64>().ok());
-    let numbers = [parts.next()??, parts.next()??, parts.next()??];
-    if parts.next().is_some() {
-        return None;
-    }
-    let part = |text: &str| match text.parse::<u64>() {
-        Ok(number) => (false, number, String::new()),
-        Err(_) => (true, 0, text.to_owned()),
-    };
-    Some((numbers, pre.is_none(), pre.map(|p| p.split('.').map(part).collect()).unwrap_or_default()))
+/// The order of two versions by their precedence (semver.org, 11), which build metadata does not change.
+fn order(new: &str, old: &str) -> Option<Ordering> {
+    Some(Version::parse(new).ok()?.cmp_precedence(&Version::parse(old).ok()?))
 }
 
 #[cfg(test)]
@@ -78,11 +67,12 @@ mod tests {
 
     #[test]
     fn versions_are_ordered_by_number_not_by_letter() {
-        let order =
+        let versions =
             ["0.1.0-alpha", "0.1.0-rc.2", "0.1.0-rc.10", "0.1.0", "0.2.0", "0.10.0", "1.0.0-1", "1.0.0-a", "1.0.0"];
-        assert!(order.windows(2).all(|w| rank(w[0]).unwrap() < rank(w[1]).unwrap()), "{:?}", order.map(rank));
+        assert!(versions.windows(2).all(|w| order(w[0], w[1]) == Some(Ordering::Less)), "{versions:?}");
+        assert_eq!(order("1.0.0+a", "1.0.0+b"), Some(Ordering::Equal));
         for bad in ["", "1", "1.2", "1.2.3.4", "a.b.c", "1.2.x"] {
-            assert_eq!(rank(bad), None, "{bad}");
+            assert_eq!(order(bad, "1.0.0"), None, "{bad}");
         }
     }
 
