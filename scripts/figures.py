@@ -42,6 +42,7 @@ MEANINGS = {
     "idle_rss": "resident memory after a minute without clients (VmRSS)",
     "idle_pss": "of that, its own share (PSS)",
     "idle_private": "of that, private and dirty",
+    "idle_anonymous": "not backed by a file (RssAnon)",
     "idle_threads": "threads",
     "idle_descriptors": "open file descriptors",
     "idle_cpu": "processor time in that minute",
@@ -123,6 +124,7 @@ def process(program):
         figure("idle_rss", f"{run.kib('status', 'VmRSS') / 1024:.1f}", "MiB")
         figure("idle_pss", f"{run.kib('smaps_rollup', 'Pss') / 1024:.1f}", "MiB")
         figure("idle_private", f"{run.kib('smaps_rollup', 'Private_Dirty') / 1024:.1f}", "MiB")
+        figure("idle_anonymous", f"{run.kib('status', 'RssAnon') / 1024:.1f}", "MiB")
         figure("idle_threads", len(os.listdir(f"/proc/{run.process.pid}/task")), "threads")
         figure("idle_descriptors", len(os.listdir(f"/proc/{run.process.pid}/fd")), "descriptors")
         run.end()

@@ -403,7 +403,6 @@ impl Life {
             ready_ms = u64::try_from(self.identity.since.elapsed().as_millis()).unwrap_or(u64::MAX),
             "ready: serving {urls}"
         );
-        daemon::sys::forget_code();
         if Failpoint::PanicAfterReady.is_wanted() {
             tokio::spawn(async { panic!("asked for by MPM_MONITOR_FAILPOINT") });
         }

@@ -195,31 +195,6 @@ pub fn give_back_memory() {
     }
 }
 
-/// Lets go of the program's code that has been used so far. Most of it was needed once, for the start; what is needed again
-/// comes back from the page cache in some microseconds, and what is not no longer counts as this process's memory.
-pub fn forget_code() {
-    #[cfg(target_os = "linux")]
-    for (start, length) in code(&std::fs::read_to_string("/proc/self/maps").unwrap_or_default()) {
-        // SAFETY: these are pages of files, mapped to be executed and not to be written: what they hold is in the file, and
-        // is read from there when it is used again.
-        let _ = unsafe {
-            rustix::mm::madvise(std::ptr::with_exposed_provenance_mut(start), length, rustix::mm::Advice::LinuxDontNeed)
-        };
-    }
-}
-
-/// Address and length of each mapping of a file that can be executed and never was written to (`proc_pid_maps(5)`).
-#[cfg(target_os = "linux")]
-fn code(maps: &str) -> Vec<(usize, usize)> {
-    let of_file = |line: &&str| line.split_whitespace().nth(1) == Some("r-xp") && line.contains(" /");
-    let range = |line: &str| {
-        let (start, end) = line.split_whitespace().next()?.split_once('-')?;
-        let (start, end) = (usize::from_str_radix(start, 16).ok()?, usize::from_str_radix(end, 16).ok()?);
-        Some((start, end.checked_sub(start)?))
-    };
-    maps.lines().filter(of_file).filter_map(range).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::fd::{AsRawFd, IntoRawFd};
@@ -279,23 +254,5 @@ mod tests {
         ] {
             assert_eq!(ask(name).unwrap_err().raw_os_error(), Some(errno.raw_os_error()));
         }
-    }
-
-    #[cfg(target_os = "linux")]
-    #[test]
-    fn code_that_was_let_go_runs_again() {
-        let maps = "1000-3000 r-xp 00000000 08:01 7  /usr/bin/x\n3000-4000 rw-p 00002000 08:01 7  /usr/bin/x\n\
-                    4000-5000 r--p 00002000 08:01 7  /usr/bin/x\n7000-8000 r-xp 00000000 00:00 0  [vdso]\n";
-        assert_eq!(code(maps), [(0x1000, 0x2000)]);
-        let resident = || {
-            let status = std::fs::read_to_string("/proc/self/status").unwrap();
-            let line = status.lines().find_map(|l| l.strip_prefix("RssFile:")).unwrap();
-            line.trim().trim_end_matches(" kB").parse::<u64>().unwrap()
-        };
-        let before = resident();
-        forget_code();
-        let after = resident();
-        assert!(after < before, "{before} kB, then {after} kB");
-        assert_eq!(format!("{:?}", Some(1.5)), "Some(1.5)");
     }
 }
