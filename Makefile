@@ -18,7 +18,7 @@ run:
 test:
 	@scripts/test.sh $(ARGS)
 
-# Formatting, lints of both feature sets, the fuzz targets, and the scripts.
+# Formatting, spelling, licences, lints of both feature sets, the fuzz targets, and the scripts.
 lint:
 	@scripts/lint.sh
 
@@ -28,12 +28,12 @@ mac:
 	@scripts/check-mac.sh aarch64-apple-darwin
 	@scripts/check-mac.sh x86_64-apple-darwin --lib --bins
 
-# The packages for Debian and Fedora, of a release build, into target/packages/.
+# The packages for Debian and Fedora, of the program as it ships, into target/packages/.
 packages:
 	@scripts/setup.sh package
 	@scripts/package.sh all $(ARGS)
 
-# The numbers of docs/figures.md, measured here with the release build.
+# The numbers of docs/figures.md, measured here with the program as it ships.
 figures:
 	@scripts/figures.sh
 
@@ -41,7 +41,7 @@ figures:
 bench:
 	@benches/run.sh $(ARGS)
 
-# The long versions of the tests of load and of kill -9, against the release build; docs/testing.md lists them.
+# The long versions of the tests of load and of kill -9, against the program as it ships; docs/dev/testing.md lists them.
 soak:
 	@scripts/soak.sh $(ARGS)
 

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # Start to exit of a hook: ours, Claude MPM's in bash and in Python (5.9.10), in one run, with the monitor up and with none.
-# Needs target/release/mpm-monitor and what `scripts/setup.sh test` installs. Prints the table of docs/performance.md.
+# Needs target/dist/mpm-monitor and what `scripts/setup.sh test` installs. Prints the table of docs/performance.md.
 #   benches/hooks.sh [RUNS]      RUNS of ours and the one in bash (200); the one in Python a tenth of them
 set -euo pipefail
 cd "$(dirname "$0")/.."
 runs=${1:-200}
 target=${CARGO_TARGET_DIR:-$PWD/target}
-program=${MPM_MONITOR_BIN:-$target/release/mpm-monitor}
-[ -x "$program" ] || { echo "no $program; cargo build --release" >&2; exit 1; }
+program=${MPM_MONITOR_BIN:-$target/dist/mpm-monitor}
+[ -x "$program" ] || { echo "no $program; cargo build --profile dist" >&2; exit 1; }
 [ -e "$target/test-claude-mpm/.installed" ] || { echo "no Claude MPM; scripts/setup.sh test" >&2; exit 1; }
 place=$(mktemp -d)
 trap 'rm -rf "$place"' EXIT

@@ -75,8 +75,8 @@ for peer in $peers; do
     case $peer in
     ours)
         if [ -z "$program" ]; then
-            cargo build --release --locked --quiet
-            program=$target/release/mpm-monitor
+            cargo build --profile dist --locked --quiet
+            program=$target/dist/mpm-monitor
         fi
         ;;
     socketioxide) crate peers/socketioxide ;;

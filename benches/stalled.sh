@@ -28,8 +28,8 @@ target=$(target_dir)
 case $target in /*) ;; *) target=$(pwd)/$target ;; esac
 cargo build --release --locked --quiet --manifest-path benches/loadgen/Cargo.toml --target-dir "$target/benches"
 if [ -z "$program" ]; then
-    cargo build --release --locked --quiet
-    program=$target/release/mpm-monitor
+    cargo build --profile dist --locked --quiet
+    program=$target/dist/mpm-monitor
 fi
 scratch=$(mktemp -d)
 server=''

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Measures the release build on this machine and writes the numbers into docs/figures.md, between its two marks.
+# Measures the program as it ships on this machine and writes the numbers into docs/figures.md, between its two marks.
 # Takes about five minutes; a machine that does something else at the same time measures that, too.
 #
 #   scripts/figures.sh             everything
@@ -10,10 +10,10 @@ cd "$(dirname "$0")/.."
 . scripts/lib.sh
 
 scripts/setup.sh test
-cargo build --release --locked
+cargo build --profile dist --locked
 cargo nextest run --locked --no-run
-program=$(pwd)/$(target_dir)/release/mpm-monitor
-case $(target_dir) in /*) program=$(target_dir)/release/mpm-monitor ;; esac
+program=$(pwd)/$(target_dir)/dist/mpm-monitor
+case $(target_dir) in /*) program=$(target_dir)/dist/mpm-monitor ;; esac
 lines=$(mktemp)
 trap 'rm -f "$lines"' EXIT
 

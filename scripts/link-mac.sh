@@ -1,5 +1,5 @@
 #!/bin/sh
-# Links the release build for a Mac on Debian, by zig's linker, and prints its size and what it imports. Beyond what
+# Links the program as it ships for a Mac on Debian, by zig's linker, and prints its size and what it imports. Beyond what
 # scripts/check-mac.sh needs it takes 500 MB of disk below target/ and some minutes, so that CI leaves it out.
 #
 #   scripts/link-mac.sh [aarch64-apple-darwin|x86_64-apple-darwin]
@@ -19,11 +19,11 @@ CARGO=/usr/bin/cargo
 RUSTC_BOOTSTRAP=1
 CARGO_TARGET_DIR=$target/macos
 # Stripping wants a tool that Debian's compiler comes without.
-CARGO_PROFILE_RELEASE_STRIP=none
+CARGO_PROFILE_DIST_STRIP=none
 MACOSX_DEPLOYMENT_TARGET=11.0
-export PATH RUSTC CARGO RUSTC_BOOTSTRAP CARGO_TARGET_DIR CARGO_PROFILE_RELEASE_STRIP MACOSX_DEPLOYMENT_TARGET
-cargo-zigbuild zigbuild --locked --release --bin mpm-monitor -Zbuild-std=std,panic_unwind --target "$triple"
-file=$CARGO_TARGET_DIR/$triple/release/mpm-monitor
+export PATH RUSTC CARGO RUSTC_BOOTSTRAP CARGO_TARGET_DIR CARGO_PROFILE_DIST_STRIP MACOSX_DEPLOYMENT_TARGET
+cargo-zigbuild zigbuild --locked --profile dist --bin mpm-monitor -Zbuild-std=std,panic_unwind --target "$triple"
+file=$CARGO_TARGET_DIR/$triple/dist/mpm-monitor
 "$venv/bin/python" - "$file" <<'PYTHON'
 import os, sys
 import lief

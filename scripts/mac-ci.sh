@@ -3,7 +3,7 @@
 # switch on remote login and use Homebrew: they are for a machine that is thrown away afterwards.
 #
 #   scripts/mac-ci.sh facts      what kind of Mac this is, and what its launchd says
-#   scripts/mac-ci.sh program    what the release build links to, how it is signed, what it imports
+#   scripts/mac-ci.sh program    what the program links to, how it is signed, what it imports
 #   scripts/mac-ci.sh scripts    the scripts under the system's own shells, the property lists under plutil
 #   scripts/mac-ci.sh users      another user is refused, by the kernel's word (makes an account)
 #   scripts/mac-ci.sh daemon     a daemon of the machine: its limits, files, account and removal (as root)
@@ -12,7 +12,7 @@
 #   scripts/mac-ci.sh always     crash reports and launchd's log, for whoever reads a failed run
 set -eu
 cd "$(dirname "$0")/.."
-program=$PWD/target/release/mpm-monitor
+program=$PWD/target/dist/mpm-monitor
 # Where others can run it: not below this user's home.
 copy=/usr/local/bin/mpm-monitor
 port=8797

@@ -3,7 +3,7 @@
 #
 #   scripts/package.sh deb|rpm|all [--binary PATH] [--version VERSION] [--out DIR] [--fast]
 #
-#   --binary PATH    packs this program in place of a release build of this tree
+#   --binary PATH    packs this program in place of one built from this tree
 #   --version V      calls it that, in place of the version in Cargo.toml
 #   --out DIR        puts the packages there
 #   --fast           compresses little, for tests
@@ -40,8 +40,8 @@ done
 
 if [ -z "$binary" ]; then
     scripts/setup.sh build
-    cargo build --locked --release
-    binary=$(target_dir)/release/mpm-monitor
+    cargo build --locked --profile dist
+    binary=$(target_dir)/dist/mpm-monitor
 fi
 [ -x "$binary" ] || die "$binary is no program"
 binary=$(cd "$(dirname "$binary")" && pwd)/$(basename "$binary")

@@ -1,5 +1,5 @@
 #!/bin/sh
-# The long versions of what the test suite does briefly, against the release build, and the numbers they print:
+# The long versions of what the test suite does briefly, against the program as it ships, and the numbers they print:
 # 200 kills with and without durable writes, 200 in every phase of a life, 1000 starts, 10 000 clients, 20 of 120 clients
 # stalled, hostile peers, a hundred ways to break a machine that the doctor must name, and ten minutes of partitions and kills
 # among three nodes on a bus. About half an hour.
@@ -34,9 +34,9 @@ case ${1-} in
 *) sed -n '2,/^set -eu/s/^# \{0,1\}//p' "$0" | sed '$d' >&2 && exit 2 ;;
 esac
 scripts/setup.sh test
-cargo build --release --locked
+cargo build --profile dist --locked
 case $(target_dir) in /*) built=$(target_dir) ;; *) built=$(pwd)/$(target_dir) ;; esac
-export MPM_MONITOR_BIN="$built/release/mpm-monitor" MPM_MONITOR_TESTS_MUST_RUN=1
+export MPM_MONITOR_BIN="$built/dist/mpm-monitor" MPM_MONITOR_TESTS_MUST_RUN=1
 # shellcheck disable=SC3045 # dash, bash and busybox have it
 ulimit -n 30000 2>/dev/null || ulimit -n "$(ulimit -H -n)"
 

@@ -19,7 +19,7 @@ pub mod wire;
 use std::fmt::Display;
 use std::time::{Duration, Instant};
 
-/// The program under test: a release build named by `MPM_MONITOR_BIN`, else the one cargo built for the tests.
+/// The program under test: the build named by `MPM_MONITOR_BIN`, else the one cargo built for the tests.
 pub fn program() -> String {
     std::env::var("MPM_MONITOR_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_mpm-monitor").to_owned())
 }

@@ -93,8 +93,8 @@ fn the_packages_have_the_same_files_and_each_comes_out_the_same_twice() {
     let arch = tempfile::tempdir().unwrap();
     let (src, pkg) = (arch.path().join("src"), arch.path().join("pkg"));
     let tree = src.join(format!("mpm-monitor-{NEW}"));
-    fs::create_dir_all(tree.join("target/release")).unwrap();
-    std::os::unix::fs::symlink(program(), tree.join("target/release/mpm-monitor")).unwrap();
+    fs::create_dir_all(tree.join("target/dist")).unwrap();
+    std::os::unix::fs::symlink(program(), tree.join("target/dist/mpm-monitor")).unwrap();
     for name in ["systemd", "README.md", "CHANGELOG.md", "LICENSE-MIT", "LICENSE-APACHE"] {
         std::os::unix::fs::symlink(here(name), tree.join(name)).unwrap();
     }
