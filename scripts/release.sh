@@ -1,6 +1,6 @@
 #!/bin/sh
 # Prepares a release: puts VERSION wherever a version stands, dates the changelog, and commits that. It neither tags nor sends
-# anything. What has to be seen before and after is in docs/releasing.md.
+# anything. What has to be seen before and after is in docs/dev/releasing.md.
 #
 #   scripts/release.sh VERSION        for example 0.2.0
 set -eu
@@ -31,9 +31,10 @@ put() {
 }
 put Cargo.toml "1,/^version = /s/^version = .*/version = \"$version\"/"
 for lock in Cargo.lock fuzz/Cargo.lock; do
-    put "$lock" "/^name = \"mpm-monitor\"\$/{
+    # The program and its libraries have one version.
+    put "$lock" "/^name = \"mpm-/{
 n
-s/^version = .*/version = \"$version\"/
+s/^version = \"$current\"\$/version = \"$version\"/
 }"
 done
 put docs/openapi.json "1,/\"version\": /s/\"version\": \".*\"/\"version\": \"$version\"/"
@@ -42,4 +43,4 @@ put CHANGELOG.md "s/^## \\[Unreleased\\]\$/&\\
 ## [$version] - $(date -u +%Y-%m-%d)/"
 git commit --quiet --all --message "Release $version"
 git show --stat --format='== %h %s' HEAD
-say "next: the gate and the rest of docs/releasing.md, then git tag -a v$version -m 'mpm-monitor $version'"
+say "next: the gate and the rest of docs/dev/releasing.md, then git tag -a v$version -m 'mpm-monitor $version'"

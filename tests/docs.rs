@@ -40,7 +40,7 @@ fn cited(text: &str) -> Vec<&str> {
 #[test]
 fn tests_that_the_documents_cite_exist() {
     let code = code();
-    for (document, least) in [("docs/findings.md", 50), ("docs/pains.md", 40), ("docs/testing.md", 5)] {
+    for (document, least) in [("docs/dev/findings.md", 50), ("docs/dev/pains.md", 40), ("docs/dev/testing.md", 5)] {
         let text = fs::read_to_string(root().join(document)).unwrap();
         let names = cited(&text);
         for name in &names {
@@ -53,10 +53,10 @@ fn tests_that_the_documents_cite_exist() {
 /// Each of the twenty pains has a test that bears its number, named on its row, and each promise a test and what it measured.
 #[test]
 fn every_pain_and_every_promise_has_its_row_and_its_test() {
-    let page = fs::read_to_string(root().join("docs/pains.md")).unwrap();
+    let page = fs::read_to_string(root().join("docs/dev/pains.md")).unwrap();
     let row = |first: &str| {
         let start = format!("| {first} |");
-        page.lines().find(|l| l.starts_with(&start)).unwrap_or_else(|| panic!("docs/pains.md has no row {first}"))
+        page.lines().find(|l| l.starts_with(&start)).unwrap_or_else(|| panic!("docs/dev/pains.md has no row {first}"))
     };
     for pain in 1..=20 {
         let row = row(&pain.to_string());

@@ -52,19 +52,20 @@ fn a_release_changes_the_version_everywhere_and_nothing_else() {
     at(dir, "scripts/release.sh", &["77.1.2"]).ok();
     let changed = at(dir, "git", &["show", "--numstat", "--format=%s", "HEAD"]).ok().stdout;
     let lines: Vec<_> = changed.lines().filter(|l| !l.is_empty()).map(|l| l.replace('\t', " ")).collect();
+    // The program and each library that it is made of.
+    let of_version = concat!("\nversion = \"", env!("CARGO_PKG_VERSION"), "\"\n");
+    let locks = ["Cargo.lock", "fuzz/Cargo.lock"].map(|lock| {
+        let text = fs::read_to_string(here(lock)).unwrap();
+        let ours = |package: &&str| package.contains("\nname = \"mpm-") && package.contains(of_version);
+        let count = text.split("[[package]]").filter(ours).count();
+        format!("{count} {count} {lock}")
+    });
     assert_eq!(
         lines,
-        [
-            "Release 77.1.2",
-            "2 0 CHANGELOG.md",
-            "1 1 Cargo.lock",
-            "1 1 Cargo.toml",
-            "1 1 docs/openapi.json",
-            "1 1 fuzz/Cargo.lock"
-        ]
+        ["Release 77.1.2", "2 0 CHANGELOG.md", &locks[0], "1 1 Cargo.toml", "1 1 docs/openapi.json", &locks[1]]
     );
     let read = |file: &str| fs::read_to_string(dir.join(file)).unwrap();
-    assert!(read("Cargo.toml").contains("name = \"mpm-monitor\"\nversion = \"77.1.2\"\n"));
+    assert!(read("Cargo.toml").contains("[workspace.package]\nversion = \"77.1.2\"\n"));
     for lock in ["Cargo.lock", "fuzz/Cargo.lock"] {
         assert!(read(lock).contains("name = \"mpm-monitor\"\nversion = \"77.1.2\"\n"), "{lock}");
     }

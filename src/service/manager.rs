@@ -1,7 +1,7 @@
 //! What a service manager must be able to do for the verbs: one trait above systemd and launchd.
 //!
 //! It extends `service_manager::ServiceManager`, the field's common adapter, by what that trait has no word for:
-//! what a job does right now, re-reading definitions, restart, reload, and proof. `docs/service-manager.md` says what
+//! what a job does right now, re-reading definitions, restart, reload, and proof. `docs/dev/service-manager.md` says what
 //! the crate does and what is ours.
 
 use std::time::Duration;

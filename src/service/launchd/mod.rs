@@ -2,7 +2,7 @@
 //!
 //! Implements the `service-manager` crate's trait, and [`Manager`], which the verbs use. The crate's own launchd back-end
 //! is not used: it speaks the deprecated `load` and `unload`, which report success whatever happens, does not wait for
-//! a job that is still ending, and chooses no domain (docs/service-manager.md has the list).
+//! a job that is still ending, and chooses no domain (docs/dev/service-manager.md has the list).
 
 pub mod codes;
 pub mod domain;
