@@ -1,5 +1,6 @@
 #!/bin/sh
-# What has to be clean before anything lands: the formatting, the lints of both feature sets, the fuzz targets, the scripts.
+# What has to be clean before anything lands: the formatting, the spelling, the dependencies, the lints of both feature sets,
+# the fuzz targets, the scripts.
 set -eu
 cd "$(dirname "$0")/.."
 # shellcheck source=scripts/lib.sh
@@ -8,6 +9,10 @@ cd "$(dirname "$0")/.."
 scripts/setup.sh lint
 cargo fmt --check
 for crate in loadgen peers/socketioxide; do cargo fmt --check --manifest-path "benches/$crate/Cargo.toml"; done
+tools=$(target_dir)/lint-tools/bin
+"$tools/typos"
+# Licences, duplicate versions and sources. What is unused the compiler itself says (unused_crate_dependencies).
+"$tools/cargo-deny" --locked --log-level error check --hide-inclusion-graph licenses bans sources
 cargo clippy --locked --quiet --all-targets -- -D warnings
 # No test asks which features there are.
 cargo clippy --locked --quiet --lib --bins --no-default-features -- -D warnings

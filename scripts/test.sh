@@ -13,4 +13,6 @@ scripts/setup.sh test
 if [ $# -eq 0 ]; then
     cargo test --locked --quiet --doc
 fi
+# Most tests wait more than they compute. Those that measure have the machine to themselves (.config/nextest.toml).
+export NEXTEST_TEST_THREADS="${NEXTEST_TEST_THREADS:-$((2 * $(getconf _NPROCESSORS_ONLN)))}"
 exec cargo nextest run --locked "$@"

@@ -14,7 +14,8 @@
 //! - [`hooks`]: our own hook for Claude Code, its spool, and how it gets into Claude Code's settings.
 //! - [`doctor`]: is the plumbing of the service as it should be, and what to type where it is not.
 //! - [`probe`]: asks a running monitor who it is, through its real socket.
-#![deny(clippy::print_stdout, clippy::print_stderr, clippy::dbg_macro, clippy::disallowed_methods)]
+#![deny(clippy::print_stdout, clippy::print_stderr, clippy::dbg_macro)]
+#![cfg_attr(not(test), deny(clippy::disallowed_methods), warn(unused_crate_dependencies))]
 
 pub mod bundle;
 pub mod bus;

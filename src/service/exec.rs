@@ -317,6 +317,7 @@ fn end(child: &mut Child) {
     let _ = child.wait();
 }
 
+#[allow(clippy::disallowed_methods)] // The runner itself.
 fn command<A: AsRef<OsStr>>(path: &Path, arguments: &[A]) -> Command {
     let mut command = Command::new(path);
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());

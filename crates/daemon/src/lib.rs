@@ -4,7 +4,8 @@
 //! - [`guarded`]: reads small files that others may have made.
 //! - [`out`]: the only way to the terminal, where every text is escaped.
 //! - [`sys`]: the only `unsafe` code.
-#![deny(clippy::print_stdout, clippy::print_stderr, clippy::dbg_macro, clippy::disallowed_methods)]
+#![deny(clippy::print_stdout, clippy::print_stderr, clippy::dbg_macro)]
+#![cfg_attr(not(test), deny(clippy::disallowed_methods), warn(unused_crate_dependencies))]
 
 pub mod clock;
 pub mod guarded;

@@ -98,6 +98,7 @@ impl Git {
         }
     }
 
+    #[allow(clippy::disallowed_methods)] // This is git's runner: its own deadline and limits, on the event loop.
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.program);
         // What a repository's own settings could make it run, or read, is switched off one by one.
