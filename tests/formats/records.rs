@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::{Instant, SystemTime};
 
+use daemon::identity::{Identity, Manager};
+use daemon::ledger::{FILE, Failure, Ledger, LedgerFile, Life};
+use daemon::lock::{self, Holder, InstanceLock};
 use jiff::Timestamp;
-use mpm_monitor::build::{ID, VERSION};
+use mpm_monitor::build::{ID, PROGRAM, VERSION};
 use mpm_monitor::migrate::process::Process;
 use mpm_monitor::migrate::record::{Record, Removed};
-use mpm_monitor::runtime::identity::{Identity, Manager};
-use mpm_monitor::runtime::ledger::{FILE, Failure, Ledger, LedgerFile, Life};
-use mpm_monitor::runtime::lock::{self, Holder, InstanceLock};
 use mpm_monitor::runtime::pid_files::PidFiles;
 use mpm_monitor::service::Scope;
 use mpm_monitor::service::receipt::{Made, Receipt};
@@ -163,7 +163,7 @@ fn lock_file_reads_and_writes_the_same() {
         boot_id: holder.boot_id.clone(),
         managed_by: holder.managed_by,
     };
-    let mut lock = InstanceLock::take(dir.path(), 8765).unwrap();
+    let mut lock = InstanceLock::take(&PROGRAM, dir.path(), 8765).unwrap();
     lock.describe(8765, holder.addresses, &identity).unwrap();
     let written = std::fs::read_to_string(lock::path_of(dir.path(), 8765)).unwrap();
     // The only two that say which build wrote it.

@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use daemon::components::{Components, State};
+use daemon::pulse::Pulse;
+use mpm_monitor::events::key::Key;
 use mpm_monitor::events::model::{Draft, Event, Origin};
 use mpm_monitor::events::store::{Arrival, Filter, Store, StoreConfig, Stored, journal};
-use mpm_monitor::runtime::components::{Components, State};
-use mpm_monitor::runtime::pulse::Pulse;
 use rusqlite::Connection;
 
 use crate::{assert_frozen, fixture, text};
@@ -16,7 +17,10 @@ use crate::{assert_frozen, fixture, text};
 const EARLIER: &str = "events.db.journal-4";
 /// The bytes before a segment's first record: magic, format, epoch, first number, checksum.
 const HEAD: usize = 28;
-const KEYS: [u128; 2] = [0x019a_aaaa_0000_7000_8000_0000_0000_0001, 0x019a_aaaa_0001_7000_8000_0000_0000_0002];
+const KEYS: [Key; 2] = [
+    Key::from_u128(0x019a_aaaa_0000_7000_8000_0000_0000_0001),
+    Key::from_u128(0x019a_aaaa_0001_7000_8000_0000_0000_0002),
+];
 
 fn open(dir: &Path) -> Store {
     let config = StoreConfig {
