@@ -38,4 +38,7 @@ pub mod build {
     pub const ID: &str = env!("MPM_MONITOR_BUILD_ID");
     /// The value of `service` in `/health`, by which existing clients know a monitor.
     pub const SERVICE: &str = "claude-mpm-monitor";
+    /// All of it, for the libraries.
+    pub const PROGRAM: daemon::Program =
+        daemon::Program { name: "mpm-monitor", version: VERSION, build: ID, service: SERVICE };
 }

@@ -6,10 +6,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+
+use daemon::Program;
 
 use crate::runtime::ledger::Failure;
-use crate::runtime::socket_owner;
-use crate::server::stream::{Ends, Stream};
+use crate::runtime::socket_owner::{self, Pair};
 
 /// What `/health` of a monitor says of itself; fields that only mpm-monitor has are optional, so that a Claude MPM
 /// daemon is recognised as well.
@@ -32,7 +35,7 @@ pub struct Health {
     /// Whether it is ready; absent in Claude MPM's own daemon.
     #[serde(default)]
     pub ready: Option<bool>,
-    /// The build, see [`crate::build::ID`].
+    /// The build, see [`Program::build`].
     #[serde(default)]
     pub build: Option<String>,
     /// How often the configuration was read: 1 at the start, one more with each successful reload.
@@ -135,16 +138,16 @@ impl ProbeError {
     }
 }
 
-/// One `GET /health`, all within `timeout`.
+/// One `GET /health`, all within `timeout`, of a monitor that calls itself as `program` does.
 ///
 /// # Errors
 /// See [`ProbeError`]; a monitor that is not ready is no error, its [`Health::ready`] says so.
-pub async fn health(target: impl Into<Target>, timeout: Duration) -> Result<Health, ProbeError> {
+pub async fn health(target: impl Into<Target>, program: &Program, timeout: Duration) -> Result<Health, ProbeError> {
     let target = target.into();
-    let (status, body) = get(target.clone(), "/health", timeout).await?;
+    let (status, body) = get(target.clone(), "/health", program, timeout).await?;
     let health: Health = serde_json::from_slice(&body)
         .map_err(|e| ProbeError::Foreign(target.clone(), format!("status {status}, {e}")))?;
-    if health.service == crate::build::SERVICE {
+    if health.service == program.service {
         Ok(health)
     } else {
         Err(ProbeError::Foreign(target, format!("it calls itself {:?}", health.service)))
@@ -155,10 +158,10 @@ pub async fn health(target: impl Into<Target>, timeout: Duration) -> Result<Heal
 ///
 /// # Errors
 /// As [`health`].
-pub fn health_blocking(target: impl Into<Target>, timeout: Duration) -> Result<Health, ProbeError> {
+pub fn health_blocking(target: impl Into<Target>, program: &Program, timeout: Duration) -> Result<Health, ProbeError> {
     let (target, runtime) = (target.into(), tokio::runtime::Builder::new_current_thread().enable_all().build());
     match runtime {
-        Ok(runtime) => runtime.block_on(health(target, timeout)),
+        Ok(runtime) => runtime.block_on(health(target, program, timeout)),
         Err(error) => Err(ProbeError::Io(target, error)),
     }
 }
@@ -166,6 +169,8 @@ pub fn health_blocking(target: impl Into<Target>, timeout: Duration) -> Result<H
 /// How a request is made.
 #[derive(Debug, Clone, Copy)]
 pub struct Manner<'a> {
+    /// The program that asks.
+    pub program: &'a Program,
     /// What it calls the host; the address itself if it says nothing.
     pub host: Option<&'a str>,
     /// The monitor's token; it is sent to no server that another user runs.
@@ -176,9 +181,10 @@ pub struct Manner<'a> {
     pub most: usize,
 }
 
-impl Default for Manner<'_> {
-    fn default() -> Self {
-        Self { host: None, token: None, port: 0, most: 1 << 20 }
+impl<'a> Manner<'a> {
+    /// That of `program`: without a token, and at most 1 MiB.
+    pub fn of(program: &'a Program) -> Self {
+        Self { program, host: None, token: None, port: 0, most: 1 << 20 }
     }
 }
 
@@ -186,8 +192,13 @@ impl Default for Manner<'_> {
 ///
 /// # Errors
 /// See [`ProbeError`].
-pub async fn get(target: impl Into<Target>, path: &str, timeout: Duration) -> Result<(u16, Vec<u8>), ProbeError> {
-    get_as(target, path, Manner::default(), timeout).await
+pub async fn get(
+    target: impl Into<Target>,
+    path: &str,
+    program: &Program,
+    timeout: Duration,
+) -> Result<(u16, Vec<u8>), ProbeError> {
+    get_as(target, path, Manner::of(program), timeout).await
 }
 
 /// The same in another manner.
@@ -207,18 +218,29 @@ pub async fn get_as(
     }
 }
 
-async fn connect(target: &Target) -> std::io::Result<Stream> {
-    Ok(match target {
-        Target::Address(address) => Stream::Tcp(tokio::net::TcpStream::connect(address).await?),
-        Target::Path(path) => Stream::Unix(tokio::net::UnixStream::connect(path).await?),
-    })
+/// A connection to a target of either kind.
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {
+    /// Makes sure that the server may have the monitor's token, see [`socket_owner`].
+    fn check_server(&self, manner: Manner<'_>) -> std::io::Result<()>;
 }
 
-fn check_server(stream: &Stream, port: u16) -> std::io::Result<()> {
-    match stream.ends()? {
-        (Ends::Unix { uid }, _) => socket_owner::check_user(uid, port),
-        (Ends::Tcp { .. }, pair) => pair.map_or(Ok(()), socket_owner::check_server),
+impl Stream for TcpStream {
+    fn check_server(&self, manner: Manner<'_>) -> std::io::Result<()> {
+        socket_owner::check_server(manner.program, Pair { local: self.local_addr()?, peer: self.peer_addr()? })
     }
+}
+
+impl Stream for UnixStream {
+    fn check_server(&self, manner: Manner<'_>) -> std::io::Result<()> {
+        socket_owner::check_user(manner.program, self.peer_cred()?.uid(), manner.port)
+    }
+}
+
+async fn connect(target: &Target) -> std::io::Result<Box<dyn Stream>> {
+    Ok(match target {
+        Target::Address(address) => Box::new(TcpStream::connect(address).await?),
+        Target::Path(path) => Box::new(UnixStream::connect(path).await?),
+    })
 }
 
 async fn request(target: &Target, path: &str, manner: Manner<'_>) -> Result<(u16, Vec<u8>), ProbeError> {
@@ -228,7 +250,7 @@ async fn request(target: &Target, path: &str, manner: Manner<'_>) -> Result<(u16
         _ => ProbeError::Io(target.clone(), e),
     })?;
     if manner.token.is_some() {
-        check_server(&stream, manner.port).map_err(|e| ProbeError::Io(target.clone(), e))?;
+        stream.check_server(manner).map_err(|e| ProbeError::Io(target.clone(), e))?;
     }
     let foreign = |e: &dyn fmt::Display| ProbeError::Foreign(target.clone(), e.to_string());
     let io = hyper_util::rt::TokioIo::new(stream);
@@ -244,7 +266,7 @@ async fn request(target: &Target, path: &str, manner: Manner<'_>) -> Result<(u16
     }
     let request = request
         .header(hyper::header::HOST, host)
-        .header(hyper::header::USER_AGENT, concat!("mpm-monitor/", env!("CARGO_PKG_VERSION")))
+        .header(hyper::header::USER_AGENT, manner.program.agent())
         .header(hyper::header::CONNECTION, "close")
         .body(Empty::<bytes::Bytes>::new())
         .map_err(|e| foreign(&e))?;

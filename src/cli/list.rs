@@ -10,6 +10,7 @@ use super::args::{List, ScopeArgs, Target};
 use super::exit::Exit;
 use super::service::{Context, is_root, print_json, print_text};
 use super::status;
+use crate::build::PROGRAM;
 use crate::config::settings::DEFAULT_PORT;
 use crate::probe;
 use crate::runtime::identity::Manager;
@@ -134,7 +135,8 @@ fn of_other_users(users: &Path) -> Vec<Row> {
         for file in entries(&user.path().join("mpm-monitor")).take(MOST) {
             let Some(holder) = lock::holder_of(&file.path(), Guard::of_user(uid)) else { continue };
             let address = holder.addresses.iter().find_map(|a| a.parse::<std::net::SocketAddr>().ok());
-            let health = address.and_then(|a| probe::health_blocking(a, LOOK).ok()).filter(|h| h.pid == holder.pid);
+            let health =
+                address.and_then(|a| probe::health_blocking(a, &PROGRAM, LOOK).ok()).filter(|h| h.pid == holder.pid);
             rows.push(Row {
                 port: holder.port,
                 scope: Scope::User,
@@ -230,7 +232,7 @@ mod tests {
         let dir = users.path().join("4711/mpm-monitor");
         std::fs::create_dir_all(&dir).unwrap();
         let (lock, pipe) = (dir.join("8765.lock"), dir.join("8766.lock"));
-        let mut held = lock::InstanceLock::take(&dir, 8765).unwrap();
+        let mut held = lock::InstanceLock::take(&PROGRAM, &dir, 8765).unwrap();
         held.describe(8765, vec![], &crate::runtime::identity::Identity::new().unwrap()).unwrap();
         assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
         std::os::unix::fs::symlink(&lock, dir.join("8767.lock")).unwrap();

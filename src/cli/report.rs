@@ -17,6 +17,7 @@ use super::doctor::{self, Doctor};
 use super::exit::{Exit, failed};
 use super::service::Context;
 use super::status;
+use crate::build::PROGRAM;
 use crate::bundle::{self, Part, redact};
 use crate::doctor::look::{self, Look};
 use crate::doctor::{Subject, settings};
@@ -239,7 +240,8 @@ fn figures(subject: &Subject) -> Result<String, String> {
         return Err("another monitor has the port".to_owned());
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
-    let asked = runtime.block_on(probe::get(address, "/api/status", observe::LOOK)).map_err(|e| e.to_string())?;
+    let asked =
+        runtime.block_on(probe::get(address, "/api/status", &PROGRAM, observe::LOOK)).map_err(|e| e.to_string())?;
     let value: serde_json::Value = serde_json::from_slice(&asked.1).map_err(|e| format!("status {}: {e}", asked.0))?;
     serde_json::to_string_pretty(&value).map_err(|e| e.to_string())
 }

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use super::args::{ScopeArgs, Target};
 use super::exit::{Exit, failed};
 use super::progress::{self, Waiting};
+use crate::build::PROGRAM;
 use crate::probe::Health;
 use crate::runtime::ports;
 use crate::service::manager::{self, Job, LastExit, Manager, ManagerError, Phase};
@@ -238,7 +239,7 @@ impl Context {
         let no_socket = self.socket().is_some_and(|socket| socket.phase == Phase::Failed);
         // The service may not be allowed to see whose it is; whoever types this may.
         if (exit == Exit::PortTaken || no_socket)
-            && let Some(owner) = ports::owner_of(self.port, observe::LOOK)
+            && let Some(owner) = ports::owner_of(&PROGRAM, self.port, observe::LOOK)
         {
             exit = Exit::PortTaken;
             text.push_str(&format!("\nPort {} belongs to {owner}", self.port));

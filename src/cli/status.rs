@@ -7,6 +7,7 @@ use super::args::Target;
 use super::exit::Exit;
 use super::homebrew;
 use super::service::{Context, print_json, print_text};
+use crate::build::PROGRAM;
 use crate::runtime::ledger::{FILE, Ledger};
 use crate::runtime::ports;
 use crate::service::definition::Definition;
@@ -68,7 +69,7 @@ pub fn facts(context: &Context) -> Facts {
             Ok(health) => facts.health = Some(health),
             Err(error) => facts.health_error = Some(error.to_string()),
         }
-        facts.owner = ports::owner(IpAddr::V4(Ipv4Addr::LOCALHOST), port, Duration::from_millis(300));
+        facts.owner = ports::owner(&PROGRAM, IpAddr::V4(Ipv4Addr::LOCALHOST), port, Duration::from_millis(300));
     }
     let pid = facts.service.as_ref().and_then(|j| j.pid);
     if let (Some(job), Some(health)) = (&mut facts.service, &facts.health) {

@@ -131,7 +131,7 @@ mod tests {
         apply_to_file(&fix("7")).unwrap().unwrap();
         assert!(!file.exists());
         // A lock that somebody holds stays.
-        let held = lock::InstanceLock::take(dir.path(), 8765).unwrap();
+        let held = lock::InstanceLock::take(&crate::build::PROGRAM, dir.path(), 8765).unwrap();
         let path = lock::path_of(dir.path(), 8765);
         apply_to_file(&Fix::RemoveLock { path: path.clone() }).unwrap().unwrap_err();
         drop(held);

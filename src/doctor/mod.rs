@@ -36,6 +36,7 @@ use std::time::Duration;
 
 pub use check::{Check, Code, Fix, Group, Outcome, Severity};
 
+use crate::build::PROGRAM;
 use crate::probe;
 use crate::runtime::ports;
 use crate::service::paths::Paths;
@@ -221,7 +222,7 @@ fn look_at_process(subject: &Subject, pid: Option<u32>, answers: bool) -> proces
 fn silent(subject: &Subject) -> Option<u64> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
     let address = *observe::addresses(subject.port, &subject.paths).first()?;
-    let (status, body) = runtime.block_on(probe::get(address, "/metrics", observe::LOOK)).ok()?;
+    let (status, body) = runtime.block_on(probe::get(address, "/metrics", &PROGRAM, observe::LOOK)).ok()?;
     let text = String::from_utf8_lossy(&body);
     let line =
         text.lines().find_map(|l| l.strip_prefix("mpm_monitor_watchdog_silent_parts ")).filter(|_| status == 200)?;

@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::check::{Check, Code, Looked, none_of};
 use super::rights::{Account, Need};
 use super::{Fix, Subject};
+use crate::build::PROGRAM;
 use crate::config::Settings;
 use crate::config::settings::AUTO_PORTS;
 use crate::hooks::claude::settings::quoted;
@@ -144,7 +145,7 @@ pub fn is_orchestrator(port: u16, limit: Duration) -> bool {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let ask = async {
         let address = std::net::SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let (status, body) = probe::get(address, "/openapi.json", limit).await.ok()?;
+        let (status, body) = probe::get(address, "/openapi.json", &PROGRAM, limit).await.ok()?;
         let value: serde_json::Value = serde_json::from_slice(&body).ok().filter(|_| status == 200)?;
         Some(value["paths"].as_object()?.keys().any(|k| k.starts_with("/api/tmux/sessions")))
     };

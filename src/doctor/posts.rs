@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::check::{Check, Code};
+use crate::build::PROGRAM;
 use crate::config::settings::AUTO_PORTS;
 use crate::hooks::claude::settings::{Entry, Owner, words};
 use crate::hooks::place::{Machine, Place, Said};
@@ -53,7 +54,7 @@ pub fn look(file: &Path, entries: &[Entry], env: &[(String, String)], machine: &
     commands.dedup();
     let one = |command: &&str| {
         let place = Place::find(&said(command), &machine);
-        let answers = place.resolve(ANSWER).into_iter().any(|t| probe::health_blocking(t, ANSWER).is_ok());
+        let answers = place.resolve(ANSWER).into_iter().any(|t| probe::health_blocking(t, &PROGRAM, ANSWER).is_ok());
         Post { file: file.to_owned(), to: place.url(), answers }
     };
     commands.iter().take(5).map(one).collect()
@@ -63,7 +64,7 @@ pub fn look(file: &Path, entries: &[Entry], env: &[(String, String)], machine: &
 pub fn monitors() -> Vec<u16> {
     let asks = |port: &u16| {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, *port));
-        probe::health_blocking(address, ANSWER).is_ok_and(|h| h.instance_id.is_some())
+        probe::health_blocking(address, &PROGRAM, ANSWER).is_ok_and(|h| h.instance_id.is_some())
     };
     AUTO_PORTS.filter(asks).collect()
 }

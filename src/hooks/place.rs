@@ -276,7 +276,7 @@ mod tests {
         let mut world = World::new(&[], "");
         let identity = crate::runtime::identity::Identity::new().unwrap();
         let run = world.dir.path().join("run");
-        let mut held = lock::InstanceLock::take(&run, 8770).unwrap();
+        let mut held = lock::InstanceLock::take(&crate::build::PROGRAM, &run, 8770).unwrap();
         held.describe(8770, Vec::new(), &identity).unwrap();
         std::fs::write(run.join("8769.lock"), "left by a process that was killed").unwrap();
         assert_eq!(world.find(&Said::default()).port, 8770);

@@ -13,6 +13,7 @@ use super::claude::file::{FileError, Settings};
 use super::claude::settings::{self, EVENTS, Entry, Owner};
 use super::place::{Machine, Place, Said};
 use super::spool::{Spool, Waiting};
+use crate::build::PROGRAM;
 use crate::probe;
 use crate::service::report::counted;
 use crate::service::{exec, program};
@@ -172,7 +173,7 @@ pub fn observe(files: &Files, machine: &Machine, said: &Said, asks: bool) -> Rep
     report.neighbours = theirs.into_iter().map(|(command, is_users)| neighbour(command, is_users, asker)).collect();
     if asks {
         let targets = place.resolve(HEALTH);
-        let answers = targets.into_iter().map(|target| probe::health_blocking(target, HEALTH));
+        let answers = targets.into_iter().map(|target| probe::health_blocking(target, &PROGRAM, HEALTH));
         let mut failed = None;
         let mut answers = answers.map(|answer| match answer {
             Ok(_) => true,

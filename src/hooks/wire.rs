@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::place::Place;
+use crate::build::PROGRAM;
 use crate::probe::Target;
 use crate::runtime::socket_owner::{self, Pair};
 
@@ -44,7 +45,7 @@ impl Stream {
         match target {
             Target::Address(address) => {
                 let stream = TcpStream::connect_timeout(address, timeout)?;
-                socket_owner::check_server(Pair { local: stream.local_addr()?, peer: stream.peer_addr()? })?;
+                socket_owner::check_server(&PROGRAM, Pair { local: stream.local_addr()?, peer: stream.peer_addr()? })?;
                 stream.set_nodelay(true)?;
                 Ok(Self::Tcp(stream))
             }
@@ -52,7 +53,7 @@ impl Stream {
                 let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
                 socket.connect_timeout(&SockAddr::unix(path)?, timeout)?;
                 socket.set_nonblocking(false)?;
-                socket_owner::check_unix_server(&socket, port)?;
+                socket_owner::check_unix_server(&PROGRAM, &socket, port)?;
                 Ok(Self::Unix(socket.into()))
             }
         }

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::process::{self, Process};
+use crate::build::PROGRAM;
 use crate::config::settings::DEFAULT_PORT;
 use crate::runtime::ports::{self, Owner};
 
@@ -78,7 +79,7 @@ pub fn search(wanted: Option<u16>, directories: &[PathBuf]) -> Found {
     for port in all {
         let owner = [IpAddr::from(Ipv4Addr::LOCALHOST), IpAddr::from(Ipv6Addr::LOCALHOST)]
             .into_iter()
-            .find_map(|address| ports::owner(address, port, LOOK));
+            .find_map(|address| ports::owner(&PROGRAM, address, port, LOOK));
         let Some(owner) = owner else { continue };
         if let Some(process) = owner.pid.and_then(process::look) {
             if matches!(owner.kind, ports::Kind::ClaudeMpm { .. } | ports::Kind::Silent)

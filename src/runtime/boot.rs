@@ -3,7 +3,6 @@
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -13,6 +12,7 @@ use super::notify::Notifier;
 use super::ports::{Kind, Owner};
 use super::sockets::{self, Listener, Listeners, SocketError};
 use super::unix_socket::{self, SocketPath};
+use crate::build::PROGRAM;
 use crate::cli::exit::Exit;
 use crate::config::settings::AUTO_PORTS;
 use crate::config::{PortChoice, Settings};
@@ -129,7 +129,7 @@ pub fn claim(settings: &Settings, identity: &Identity, passed: Option<Listeners>
         (Some(listeners), PortChoice::Fixed(wanted)) if listeners.port != wanted => {
             return Err(BootError::WrongPort { passed: listeners.port, wanted });
         }
-        (Some(listeners), _) => (InstanceLock::take(&settings.runtime_dir, listeners.port)?, listeners),
+        (Some(listeners), _) => (InstanceLock::take(&PROGRAM, &settings.runtime_dir, listeners.port)?, listeners),
         (None, PortChoice::Fixed(port)) => fixed(settings, port)?,
         (None, PortChoice::Auto) => first_free(settings)?,
     };
@@ -153,19 +153,11 @@ pub fn claim(settings: &Settings, identity: &Identity, passed: Option<Listeners>
     };
     lock.describe(listeners.port, addresses.iter().map(ToString::to_string).collect(), identity)?;
     let dir = settings.state_dir.join(listeners.port.to_string());
-    if let Err(source) = make_private(&dir) {
+    if let Err(source) = daemon::fs::make_private(&dir) {
         let _ = lock.release();
         return Err(BootError::Directory { path: dir, source });
     }
     Ok(Claim { lock, listeners, addresses, unix, dir })
-}
-
-/// Makes a directory for this user alone, where it is missing.
-///
-/// # Errors
-/// What the system says.
-pub fn make_private(dir: &Path) -> io::Result<()> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
 }
 
 /// Lets nobody in unasked: an address that other machines reach needs a token. The Unix socket, where one is wanted.
@@ -187,8 +179,8 @@ fn guarded(
 }
 
 fn fixed(settings: &Settings, port: u16) -> Result<(InstanceLock, Listeners), BootError> {
-    let lock = InstanceLock::take(&settings.runtime_dir, port)?;
-    match sockets::bind(&settings.bind, port) {
+    let lock = InstanceLock::take(&PROGRAM, &settings.runtime_dir, port)?;
+    match sockets::bind(&PROGRAM, &settings.bind, port) {
         Ok(listeners) => Ok((lock, listeners)),
         Err(error) => {
             let _ = lock.release();
@@ -258,7 +250,7 @@ pub async fn probe_self(targets: Vec<Target>, identity: &Identity) -> Result<(),
     let mut proved = false;
     let last = targets.len().saturating_sub(1);
     for (at, address) in targets.into_iter().enumerate() {
-        let got = match probe::health(address.clone(), SELF_PROBE).await {
+        let got = match probe::health(address.clone(), &PROGRAM, SELF_PROBE).await {
             Ok(health) if health.instance_id.as_deref() == Some(&identity.instance_id) => {
                 proved = true;
                 continue;

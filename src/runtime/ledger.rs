@@ -16,9 +16,6 @@ use daemon::guarded::Guard;
 /// The file, in the instance's state directory.
 pub const FILE: &str = "ledger.json";
 
-/// What the names of the journal's files begin with, beside it.
-const JOURNAL: &str = "events.db.journal-";
-
 /// So many bad ends ...
 pub const BURST: usize = 5;
 /// ... within this time are a crash loop, where the manager counts none: as `StartLimitBurst=` of the units, and longer than
@@ -196,12 +193,12 @@ impl LedgerFile {
         }
     }
 
-    /// When the last sign of the life before was: it wrote this file or its journal, which nobody else does.
-    pub fn last_sign(&self) -> Option<Timestamp> {
+    /// When the last sign of the life before was: it wrote this file or one beside it whose name begins with `prefix`.
+    pub fn last_sign(&self, prefix: &str) -> Option<Timestamp> {
         let entries = std::fs::read_dir(self.path.parent()?).ok()?.flatten();
         let own = entries.filter(|e| {
             let name = e.file_name();
-            name.to_str().is_some_and(|name| name == FILE || name.starts_with(JOURNAL))
+            name.to_str().is_some_and(|name| name == FILE || name.starts_with(prefix))
         });
         let latest = own.filter_map(|e| e.metadata().ok()?.modified().ok()).max()?;
         Timestamp::try_from(latest).ok()?.round(jiff::Unit::Second).ok()
@@ -325,7 +322,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = LedgerFile::in_dir(dir.path());
         fs::write(dir.path().join(FILE), "{\"starts\":").unwrap();
-        let ledger = file.update(|l| l.begin(1, "b", at_ten(), file.last_sign()));
+        let ledger = file.update(|l| l.begin(1, "b", at_ten(), file.last_sign("events.db.journal-")));
         assert_eq!(ledger.starts, 1);
         assert_eq!(file.read(), ledger);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary file is left");
@@ -335,13 +332,13 @@ mod tests {
     fn only_what_the_process_itself_writes_is_a_sign_of_life() {
         let dir = tempfile::tempdir().unwrap();
         let file = LedgerFile::in_dir(dir.path());
-        assert_eq!(file.last_sign(), None);
+        assert_eq!(file.last_sign("events.db.journal-"), None);
         let at = |minute: i64| at_ten() + jiff::SignedDuration::from_mins(minute);
         for (name, minute) in [(FILE, 1), ("events.db.journal-7", 3), ("events.db.journal-6", 2), ("events.db-wal", 9)]
         {
             let made = std::fs::File::create(dir.path().join(name)).unwrap();
             made.set_modified(at(minute).into()).unwrap();
         }
-        assert_eq!(file.last_sign(), Some(at(3)));
+        assert_eq!(file.last_sign("events.db.journal-"), Some(at(3)));
     }
 }

@@ -44,6 +44,8 @@ const STORE_CLOSE: Duration = Duration::from_secs(2);
 const BUS_STOP: Duration = Duration::from_secs(1);
 /// The name under which the state of the PID files is told.
 const PID_FILES: &str = "pid_files";
+/// What the names of the event journal's files begin with: only a living process writes them.
+const JOURNAL: &str = "events.db.journal-";
 
 /// What a life begins with.
 pub struct Start {
@@ -117,7 +119,7 @@ pub fn note_refusal(dir: &Path, reason: &str, exit: Exit) {
         return;
     }
     // Without the directory the log has to do.
-    let _ = boot::make_private(dir);
+    let _ = daemon::fs::make_private(dir);
     LedgerFile::in_dir(dir).update(|l| l.give_up(std::process::id(), reason, exit.code(), ledger::now()));
 }
 
@@ -167,7 +169,7 @@ fn begin(start: Start, passed: Option<Listeners>, notifier: &Notifier, fatal: &F
     let claim = boot::claim(&start.settings, &identity, passed)?;
     let ledger = LedgerFile::in_dir(&claim.dir);
     let now = ledger::now();
-    let sign = ledger.last_sign();
+    let sign = ledger.last_sign(JOURNAL);
     let before = ledger.update(|l| l.begin(identity.pid, &identity.boot_id, now, sign));
     if identity.managed_by == Manager::Launchd && before.is_crash_loop(now) {
         let last = before.last_failure.map_or(String::new(), |f| f.reason);
@@ -270,7 +272,7 @@ impl Life {
             std::process::exit(Exit::Software.code().into());
         };
         Watchdog::start(
-            Plan::new(settings, self.identity.managed_by),
+            Plan::new(settings.watchdog_timeout, settings.watchdog_exit, self.identity.managed_by),
             self.pulse.clone(),
             self.notifier.clone(),
             give_up,

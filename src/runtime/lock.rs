@@ -13,6 +13,7 @@ use rustix::fs::{FlockOperation, OFlags, flock};
 use serde::{Deserialize, Serialize};
 
 use super::identity::{Identity, Manager};
+use daemon::Program;
 use daemon::guarded::{Guard, Refusal, SMALL};
 
 /// How long somebody who only looks may keep a start waiting; looking takes microseconds.
@@ -48,8 +49,10 @@ pub struct Holder {
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
     /// Another process has it.
-    #[error("another mpm-monitor serves port {port} already{}", by(holder.as_deref()))]
+    #[error("another {program} serves port {port} already{}", by(holder.as_deref()))]
     Held {
+        /// The name of the program.
+        program: &'static str,
         /// The port.
         port: u16,
         /// Who, as far as the file says.
@@ -72,16 +75,17 @@ fn by(holder: Option<&Holder>) -> String {
 /// The lock of one port, held until it is dropped or the process ends.
 #[derive(Debug)]
 pub struct InstanceLock {
+    program: Program,
     file: File,
     path: PathBuf,
 }
 
 impl InstanceLock {
-    /// Takes the lock of `port` in `dir`, which is made if it is missing.
+    /// Takes the lock of `program` for `port` in `dir`, which is made if it is missing.
     ///
     /// # Errors
     /// See [`LockError`].
-    pub fn take(dir: &Path, port: u16) -> Result<Self, LockError> {
+    pub fn take(program: &Program, dir: &Path, port: u16) -> Result<Self, LockError> {
         let path = path_of(dir, port);
         let io = |source| LockError::Io { path: path.clone(), source };
         fs::DirBuilder::new().recursive(true).mode(0o755).create(dir).map_err(io)?;
@@ -114,7 +118,11 @@ impl InstanceLock {
                     }
                     let mut text = String::new();
                     let _ = Read::by_ref(&mut file).take(SMALL).read_to_string(&mut text);
-                    return Err(LockError::Held { port, holder: serde_json::from_str(&text).ok() });
+                    return Err(LockError::Held {
+                        program: program.name,
+                        port,
+                        holder: serde_json::from_str(&text).ok(),
+                    });
                 }
                 Err(e) => return Err(io(e.into())),
             }
@@ -122,7 +130,7 @@ impl InstanceLock {
             let same = fs::metadata(&path)
                 .is_ok_and(|now| file.metadata().is_ok_and(|ours| (ours.dev(), ours.ino()) == (now.dev(), now.ino())));
             if same {
-                return Ok(Self { file, path });
+                return Ok(Self { program: *program, file, path });
             }
         }
     }
@@ -138,8 +146,8 @@ impl InstanceLock {
             start_time: identity.start_time,
             boot_id: identity.boot_id.clone(),
             instance_id: identity.instance_id.clone(),
-            version: crate::build::VERSION.into(),
-            build: crate::build::ID.into(),
+            version: self.program.version.into(),
+            build: self.program.build.into(),
             addresses,
             managed_by: identity.managed_by,
         };
@@ -206,16 +214,16 @@ mod tests {
     fn one_holder_who_is_named_and_leaves_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let identity = Identity::new().unwrap();
-        let mut lock = InstanceLock::take(dir.path(), 8765).unwrap();
+        let mut lock = InstanceLock::take(&crate::build::PROGRAM, dir.path(), 8765).unwrap();
         lock.describe(8765, vec!["127.0.0.1:8765".into()], &identity).unwrap();
-        let error = InstanceLock::take(dir.path(), 8765).unwrap_err();
+        let error = InstanceLock::take(&crate::build::PROGRAM, dir.path(), 8765).unwrap_err();
         assert!(error.to_string().contains(&format!("(pid {}, version", std::process::id())), "{error}");
-        InstanceLock::take(dir.path(), 8766).unwrap();
+        InstanceLock::take(&crate::build::PROGRAM, dir.path(), 8766).unwrap();
         let path = path_of(dir.path(), 8765);
         assert_eq!(holder(&path).unwrap().instance_id, identity.instance_id);
         lock.release().unwrap();
         assert!(!path.exists());
-        InstanceLock::take(dir.path(), 8765).unwrap();
+        InstanceLock::take(&crate::build::PROGRAM, dir.path(), 8765).unwrap();
     }
 
     #[test]
@@ -225,7 +233,7 @@ mod tests {
         fs::write(&path, "").unwrap();
         fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
         for port in [8765, 8766] {
-            let _held = InstanceLock::take(dir.path(), port).unwrap();
+            let _held = InstanceLock::take(&crate::build::PROGRAM, dir.path(), port).unwrap();
             let mode = fs::metadata(path_of(dir.path(), port)).unwrap().mode();
             assert_eq!(mode & 0o777, 0o600, "{port}");
         }
@@ -237,7 +245,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         fs::write(path_of(dir.path(), 8765), "{\"pid\": 1}").unwrap();
         assert_eq!(holder(&path_of(dir.path(), 8765)), None);
-        InstanceLock::take(dir.path(), 8765).unwrap();
+        InstanceLock::take(&crate::build::PROGRAM, dir.path(), 8765).unwrap();
     }
 
     #[test]
@@ -246,7 +254,7 @@ mod tests {
         let look = File::create(path_of(dir.path(), 8765)).unwrap();
         flock(&look, FlockOperation::LockShared).unwrap();
         std::thread::scope(|scope| {
-            let start = scope.spawn(|| InstanceLock::take(dir.path(), 8765).map(drop));
+            let start = scope.spawn(|| InstanceLock::take(&crate::build::PROGRAM, dir.path(), 8765).map(drop));
             // It must still be trying when the look ends, however late that is.
             let tried = Instant::now();
             while tried.elapsed() < LOOK / 20 && !start.is_finished() {
@@ -261,7 +269,9 @@ mod tests {
     fn of_many_at_once_one_wins() {
         let dir = tempfile::tempdir().unwrap();
         let locks: Vec<_> = std::thread::scope(|scope| {
-            let threads: Vec<_> = (0..50).map(|_| scope.spawn(|| InstanceLock::take(dir.path(), 1).ok())).collect();
+            let threads: Vec<_> = (0..50)
+                .map(|_| scope.spawn(|| InstanceLock::take(&crate::build::PROGRAM, dir.path(), 1).ok()))
+                .collect();
             threads.into_iter().map(|t| t.join().unwrap()).collect()
         });
         assert_eq!(locks.iter().flatten().count(), 1);

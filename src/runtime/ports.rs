@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::probe::{self, ProbeError};
+use daemon::Program;
 
 /// The process that listens on a port, as far as it can be known.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -63,14 +64,14 @@ impl fmt::Display for Owner {
 }
 
 /// Who listens on `port` of this machine's own addresses; nothing if nobody does.
-pub fn owner_of(port: u16, timeout: Duration) -> Option<Owner> {
+pub fn owner_of(program: &Program, port: u16, timeout: Duration) -> Option<Owner> {
     let own = [IpAddr::from(Ipv4Addr::LOCALHOST), IpAddr::from(Ipv6Addr::LOCALHOST)];
-    own.into_iter().find_map(|address| owner(address, port, timeout))
+    own.into_iter().find_map(|address| owner(program, address, port, timeout))
 }
 
 /// Who listens on `port` of `address`; nothing if nobody does. Asks at most `timeout` for the owner's name.
-pub fn owner(address: IpAddr, port: u16, timeout: Duration) -> Option<Owner> {
-    let asked = probe::health_blocking(SocketAddr::new(address, port), timeout);
+pub fn owner(program: &Program, address: IpAddr, port: u16, timeout: Duration) -> Option<Owner> {
+    let asked = probe::health_blocking(SocketAddr::new(address, port), program, timeout);
     // Nobody listens there, or this machine has no such address.
     if matches!(asked, Err(ProbeError::Refused(_))) || matches!(&asked, Err(e) if e.is_nowhere()) {
         return None;
@@ -113,7 +114,7 @@ mod tests {
     fn names_the_process_that_listens() {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
-        let owner = owner(Ipv4Addr::LOCALHOST.into(), port, Duration::from_millis(50)).unwrap();
+        let owner = owner(&crate::build::PROGRAM, Ipv4Addr::LOCALHOST.into(), port, Duration::from_millis(50)).unwrap();
         assert_eq!(owner.pid, Some(std::process::id()));
         assert_eq!(owner.kind, Kind::Silent);
         assert!(owner.to_string().contains(&format!("(pid {}), which does not answer", std::process::id())), "{owner}");
@@ -122,6 +123,6 @@ mod tests {
     #[test]
     fn a_free_port_has_no_owner() {
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
-        assert_eq!(owner(Ipv4Addr::LOCALHOST.into(), port, Duration::from_millis(50)), None);
+        assert_eq!(owner(&crate::build::PROGRAM, Ipv4Addr::LOCALHOST.into(), port, Duration::from_millis(50)), None);
     }
 }

@@ -5,6 +5,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 
+use daemon::Program;
+
 /// The two ends of a TCP connection, by which the kernel finds it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pair {
@@ -38,12 +40,12 @@ pub fn listening(port: u16) -> Vec<SocketAddr> {
 ///
 /// # Errors
 /// When it runs as another user, or when nobody can tell.
-pub fn check_server(pair: Pair) -> io::Result<()> {
+pub fn check_server(program: &Program, pair: Pair) -> io::Result<()> {
     if !pair.is_local() {
         return Ok(());
     }
     match table::server(pair) {
-        Some(users) => users.into_iter().try_for_each(|uid| check_user(uid, pair.peer.port())),
+        Some(users) => users.into_iter().try_for_each(|uid| check_user(program, uid, pair.peer.port())),
         None if cfg!(any(target_os = "linux", target_os = "macos")) => {
             Err(denied(format!("cannot tell which user listens on {}; nothing was sent", pair.peer)))
         }
@@ -56,25 +58,26 @@ pub fn check_server(pair: Pair) -> io::Result<()> {
 ///
 /// # Errors
 /// When it runs as another user, or when the kernel does not tell.
-pub fn check_unix_server(socket: impl std::os::fd::AsFd, port: u16) -> io::Result<()> {
+pub fn check_unix_server(program: &Program, socket: impl std::os::fd::AsFd, port: u16) -> io::Result<()> {
     #[cfg(target_os = "linux")]
-    check_user(rustix::net::sockopt::socket_peercred(socket)?.uid.as_raw(), port)?;
+    check_user(program, rustix::net::sockopt::socket_peercred(socket)?.uid.as_raw(), port)?;
     #[cfg(not(target_os = "linux"))]
-    let _ = (socket, port);
+    let _ = (program, socket, port);
     Ok(())
 }
 
-/// Makes sure that what is sent to `uid`, whose server is that of `port`, is for that user to know.
+/// Makes sure that what is sent to `uid`, whose server of `program` is that of `port`, is for that user to know.
 ///
 /// # Errors
 /// When it is not: it is neither this user, root, nor the user of the machine's service on that port.
-pub fn check_user(uid: u32, port: u16) -> io::Result<()> {
-    if is_trusted(uid, rustix::process::geteuid().as_raw(), port, Path::new(SYSTEM_STATE)) {
+pub fn check_user(program: &Program, uid: u32, port: u16) -> io::Result<()> {
+    if is_trusted(uid, rustix::process::geteuid().as_raw(), port, &Path::new(SYSTEM_STATES).join(program.name)) {
         return Ok(());
     }
     Err(denied(format!(
         "the server there runs as another user (uid {uid}), who could read what is sent; nothing was sent. \
-         See which program it is: mpm-monitor status --port {port}"
+         See which program it is: {} status --port {port}",
+        program.name
     )))
 }
 
@@ -82,12 +85,9 @@ fn denied(message: String) -> io::Error {
     io::Error::new(io::ErrorKind::PermissionDenied, message)
 }
 
-/// Where the machine's own instances keep their state. Only root can make folders there, and gives them to the user of the
-/// service.
-#[cfg(not(target_os = "macos"))]
-const SYSTEM_STATE: &str = "/var/lib/mpm-monitor";
-#[cfg(target_os = "macos")]
-const SYSTEM_STATE: &str = "/Library/Application Support/mpm-monitor";
+/// Where the machine's own instances keep their state, in a folder with the name of the program. Only root can make folders
+/// there, and gives them to the user of the service.
+const SYSTEM_STATES: &str = if cfg!(target_os = "macos") { "/Library/Application Support" } else { "/var/lib" };
 
 /// Whether `uid` may have what `own` sends: the same user, root, or the user whose service root installed on this port.
 fn is_trusted(uid: u32, own: u32, port: u16, system_state: &Path) -> bool {

@@ -10,6 +10,7 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::ports::{self, Owner};
+use daemon::Program;
 
 /// The name of our sockets in `FileDescriptorName=` (systemd) and `Sockets` (launchd).
 pub const NAME: &str = "http";
@@ -208,7 +209,7 @@ fn listens(_: &Socket) -> bool {
 ///
 /// # Errors
 /// When one of the addresses is taken or forbidden, or none is left.
-pub fn bind(addresses: &[IpAddr], port: u16) -> Result<Listeners, SocketError> {
+pub fn bind(program: &Program, addresses: &[IpAddr], port: u16) -> Result<Listeners, SocketError> {
     let mut sockets = Vec::new();
     let mut missing = None;
     for address in addresses {
@@ -216,7 +217,7 @@ pub fn bind(addresses: &[IpAddr], port: u16) -> Result<Listeners, SocketError> {
         match bind_one(address) {
             Ok(socket) => sockets.push(socket.into()),
             Err(e) if e.kind() == io::ErrorKind::AddrInUse => {
-                let owner = ports::owner(address.ip(), port, Duration::from_secs(1));
+                let owner = ports::owner(program, address.ip(), port, Duration::from_secs(1));
                 return Err(SocketError::Taken { port, owner });
             }
             Err(e) if e.kind() == io::ErrorKind::PermissionDenied => return Err(SocketError::Denied(address)),
@@ -277,7 +278,7 @@ mod tests {
     fn a_taken_port_names_its_owner() {
         let holder = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = holder.local_addr().unwrap().port();
-        let error = bind(&[Ipv4Addr::LOCALHOST.into()], port).unwrap_err();
+        let error = bind(&crate::build::PROGRAM, &[Ipv4Addr::LOCALHOST.into()], port).unwrap_err();
         assert!(error.to_string().contains(&format!("(pid {})", std::process::id())), "{error}");
         assert!(matches!(error, SocketError::Taken { owner: Some(_), .. }));
     }
@@ -303,21 +304,22 @@ mod tests {
         // The end that closes first keeps the port in TIME_WAIT.
         drop((listener.accept().unwrap(), listener));
         drop(client);
-        bind(&[address.ip()], address.port()).unwrap();
+        bind(&crate::build::PROGRAM, &[address.ip()], address.port()).unwrap();
     }
 
     #[test]
     fn wildcard_listener_is_not_shadowed() {
         let wildcard = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
         let port = wildcard.local_addr().unwrap().port();
-        let error = bind(&[Ipv4Addr::LOCALHOST.into()], port).unwrap_err();
+        let error = bind(&crate::build::PROGRAM, &[Ipv4Addr::LOCALHOST.into()], port).unwrap_err();
         assert!(matches!(error, SocketError::Taken { .. }), "{error}");
     }
 
     #[test]
     fn both_families_get_the_same_port() {
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
-        let listeners = bind(&["127.0.0.1".parse().unwrap(), "::1".parse().unwrap()], port).unwrap();
+        let listeners =
+            bind(&crate::build::PROGRAM, &["127.0.0.1".parse().unwrap(), "::1".parse().unwrap()], port).unwrap();
         assert_eq!(one_port(&listeners.sockets), Ok(port));
         assert!(!listeners.activated);
     }

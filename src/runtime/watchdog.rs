@@ -27,12 +27,13 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// From the manager's wish, where there is one, and the settings. launchd has no watchdog, but restarts whoever ends.
-    pub fn new(settings: &crate::config::Settings, manager: Manager) -> Self {
-        let exit = settings.watchdog_exit || manager == Manager::Launchd;
+    /// The manager's limit where it has one, else `timeout`. launchd has no watchdog but restarts a process that ended, so
+    /// there the thread always ends it.
+    pub fn new(timeout: Duration, exit: bool, manager: Manager) -> Self {
+        let exit = exit || manager == Manager::Launchd;
         match sd_notify::watchdog_enabled().filter(|limit| !limit.is_zero()) {
             Some(limit) => Self { limit, exit },
-            None => Self { limit: settings.watchdog_timeout, exit },
+            None => Self { limit: timeout, exit },
         }
     }
 }

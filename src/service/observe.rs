@@ -13,6 +13,7 @@ use super::plan::Observed;
 use super::receipt::{Receipt, ReceiptError};
 use super::systemd::show;
 use super::{Kind, Scope, apply, desired, files, program};
+use crate::build::PROGRAM;
 use crate::probe::{self, Health, ProbeError};
 use crate::runtime::{lock, socket_owner};
 use daemon::guarded::{Guard, Refusal};
@@ -222,7 +223,7 @@ pub fn health(port: u16, paths: &Paths) -> Result<Health, ProbeError> {
     let mut refused = None;
     let mut other = None;
     for address in addresses(port, paths) {
-        match probe::health_blocking(address, LOOK) {
+        match probe::health_blocking(address, &PROGRAM, LOOK) {
             Ok(health) => return Ok(health),
             Err(e @ ProbeError::Refused(_)) => refused = refused.or(Some(e)),
             Err(e) => other = other.or(Some(e)),
@@ -243,7 +244,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let dirs = UserDirs { runtime: root.path().to_owned(), ..UserDirs::default() };
         let paths = Paths::user(Kind::Systemd, &dirs);
-        let mut held = InstanceLock::take(&paths.runtime, 9000).unwrap();
+        let mut held = InstanceLock::take(&PROGRAM, &paths.runtime, 9000).unwrap();
         held.describe(9000, vec!["0.0.0.0:9000".into()], &Identity::new().unwrap()).unwrap();
         let first = addresses(9000, &paths);
         assert_eq!(first, ["127.0.0.1:9000".parse().unwrap(), "[::1]:9000".parse().unwrap()]);

@@ -116,6 +116,7 @@ impl Pages {
     pub fn page(&self, after: u64, limit: usize) -> Result<Page, PageError> {
         let path = self.wanted.path(after, limit);
         let manner = Manner {
+            program: &crate::build::PROGRAM,
             host: Some(&self.place.host),
             token: self.place.token.as_deref(),
             port: self.place.port,

@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::Context;
 use super::act::{exit_of, own, until};
+use crate::build::PROGRAM;
 use crate::cli::exit::{Exit, failed};
 use crate::cli::service::{print_json, print_text};
 use crate::config;
@@ -114,7 +115,8 @@ fn start(process: &Process, port: u16) -> anyhow::Result<u32> {
     let output = exec::program_in(&surroundings, &path, arguments, START)?;
     let mut pid = None;
     let answers = until(ANSWER, || {
-        let health = probe::health_blocking(std::net::SocketAddr::from((Ipv4Addr::LOCALHOST, port)), LOOK).ok();
+        let health =
+            probe::health_blocking(std::net::SocketAddr::from((Ipv4Addr::LOCALHOST, port)), &PROGRAM, LOOK).ok();
         pid = health.filter(|h| h.instance_id.is_none()).map(|h| h.pid);
         pid.is_some() || output.code != Some(0)
     });

@@ -154,9 +154,7 @@ impl Plan {
         let mut copy = None;
         if let Some(before) = &self.without {
             let path = copy_path(receipts, real);
-            crate::runtime::boot::make_private(receipts)
-                .and_then(|()| files::write(&path, before, 0o600))
-                .map_err(backup)?;
+            daemon::fs::make_private(receipts).and_then(|()| files::write(&path, before, 0o600)).map_err(backup)?;
             copy = Some(path);
         }
         let new = self.new.clone().unwrap_or_default();
@@ -198,7 +196,7 @@ impl Receipt {
     }
 
     fn write(&self, receipts: &Path) -> io::Result<()> {
-        crate::runtime::boot::make_private(receipts)?;
+        daemon::fs::make_private(receipts)?;
         files::write(&Self::path(receipts, &self.path), &serde_json::to_string_pretty(self)?, 0o600)
     }
 
