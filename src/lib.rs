@@ -3,7 +3,7 @@
 //! The map, in the order a reader needs it:
 //!
 //! - [`bundle`]: what `report` packs, without its secrets.
-//! - [`cli`]: one file per verb; [`cli::exit`] holds every exit code.
+//! - [`cli`]: one file per verb; [`daemon::exit`] holds every exit code.
 //! - [`config`]: where a setting comes from, and the validated [`config::Settings`].
 //! - [`service`]: what is installed with systemd or launchd: plan, apply, verify, receipt.
 //! - [`migrate`]: from Claude MPM's own daemon to this program, and back.

@@ -15,7 +15,7 @@ fn main() -> ExitCode {
         Ok(typed) => typed,
         Err(message) => {
             cli::usage(&message);
-            return if message.use_stderr() { cli::exit::Exit::Usage.into() } else { ExitCode::SUCCESS };
+            return if message.use_stderr() { daemon::exit::Exit::Usage.into() } else { ExitCode::SUCCESS };
         }
     };
     match cli::dispatch(typed) {

@@ -3,7 +3,7 @@
 use clap::CommandFactory;
 
 use super::args::Cli;
-use super::exit::Exit;
+use daemon::exit::Exit;
 
 /// Prints the script.
 ///

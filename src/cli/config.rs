@@ -1,10 +1,11 @@
 //! `config show` and `config check`: the settings a `run` with the same flags would have. Nothing is bound or written.
 
 use super::args::{ConfigArgs, ConfigVerb, Run};
-use super::exit::{Exit, failed};
+use super::failed;
 use crate::config::example::example;
 use crate::config::{self, Directories, Provenance, Settings};
 use crate::server::dashboard;
+use daemon::exit::Exit;
 use daemon::out;
 
 /// Shows or checks.

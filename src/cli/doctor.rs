@@ -8,7 +8,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::args::{Install, Linger, ScopeArgs, Target};
-use super::exit::{Exit, failed};
+use super::failed;
 use super::service::{Context, is_root, print_json, print_text};
 use super::{install, list, restart, status};
 use crate::config::settings::DEFAULT_PORT;
@@ -19,6 +19,7 @@ use crate::doctor::{self, Check, Fix, Outcome, Subject};
 use crate::service::manager::Phase;
 use crate::service::receipt::Receipt;
 use crate::service::{Kind, Scope, apply, program};
+use daemon::exit::Exit;
 use daemon::out;
 
 /// How long a repair may take to be proved.

@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 use clap::Args;
 
 use super::events::Monitor;
-use super::exit::{Exit, failed};
+use super::failed;
 use crate::hooks::json::{Object, quoted};
 use crate::hooks::key;
 use crate::hooks::wire::{Client, Sent};
+use daemon::exit::Exit;
 
 /// The most data of an event; the monitor's own bound is `server.max_body`.
 const MOST: u64 = 64 << 20;

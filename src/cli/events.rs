@@ -14,9 +14,10 @@ use clap::{Args, Subcommand};
 use jiff::Zoned;
 
 use self::pages::{Item, LIMIT, Page, PageError, Pages, Wanted};
-use super::exit::{Exit, failed};
+use super::failed;
 use crate::hooks::place::{Machine, Place, Said};
 use crate::service::journal::since;
+use daemon::exit::Exit;
 use daemon::out;
 
 /// How often a monitor without news is asked.

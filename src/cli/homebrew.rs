@@ -3,11 +3,12 @@
 
 use std::path::{Path, PathBuf};
 
-use super::exit::{Exit, failed};
+use super::failed;
 use super::service::Context;
 use crate::config::directories::UserDirs;
 use crate::service::launchd::render::port_of;
 use crate::service::{Kind, files};
+use daemon::exit::Exit;
 
 /// What Homebrew calls the job of the formula: since 2026 the second, before the first; both are looked for.
 const LABELS: [&str; 2] = ["homebrew.mxcl.mpm-monitor", "sh.brew.mpm-monitor"];

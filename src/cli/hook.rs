@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use clap::Args;
 
-use super::exit::Exit;
 use crate::hooks::run::{self, Orders};
+use daemon::exit::Exit;
 
 /// `hook`. What is given is read by [`Orders::parse`], before anything that costs time; this is for the help.
 #[derive(Debug, Args)]

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 
-use super::exit::{Exit, failed};
+use super::failed;
 use super::service::{print_json, print_text};
 use crate::hooks::claude::change::{ChangeError, Plan, Wish};
 use crate::hooks::claude::file::{FileError, Settings};
@@ -14,6 +14,7 @@ use crate::hooks::place::{Machine, Said};
 use crate::hooks::status::{self, Files};
 use crate::service::Scope;
 use crate::service::program;
+use daemon::exit::Exit;
 use daemon::out;
 
 /// `hooks`.

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::args::{Install, YesNo};
-use super::exit::{Exit, failed};
+use super::failed;
 use super::homebrew;
 use super::service::{Context, is_root, print_json, print_text};
 use crate::doctor::{self, Subject};
@@ -24,6 +24,7 @@ use crate::service::proof::{self, Proof};
 use crate::service::receipt::Receipt;
 use crate::service::users::behind_sudo;
 use crate::service::{Kind, Scope};
+use daemon::exit::Exit;
 use daemon::out;
 
 /// How long to wait for other installs to be done.
@@ -255,7 +256,7 @@ fn one_account(definition: &Definition, observed: &Observed) -> anyhow::Result<(
 }
 
 fn exit_of(error: &anyhow::Error) -> Exit {
-    error.downcast_ref::<super::exit::Failed>().map_or(Exit::Failure, |f| f.exit)
+    error.downcast_ref::<daemon::exit::Failed>().map_or(Exit::Failure, |f| f.exit)
 }
 
 /// The right to install, which one process has at a time.

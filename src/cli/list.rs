@@ -7,7 +7,6 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::args::{List, ScopeArgs, Target};
-use super::exit::Exit;
 use super::service::{Context, is_root, print_json, print_text};
 use super::status;
 use crate::build::PROGRAM;
@@ -20,6 +19,7 @@ use crate::service::keeper::Keeper;
 use crate::service::receipt::Receipt;
 use crate::service::report::{displaced, report};
 use crate::service::users::name_of;
+use daemon::exit::Exit;
 use daemon::guarded::Guard;
 use daemon::out;
 

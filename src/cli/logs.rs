@@ -7,10 +7,11 @@ use jiff::Zoned;
 use jiff::tz::TimeZone;
 
 use super::args::{Logs, Target};
-use super::exit::{Exit, failed};
+use super::failed;
 use super::service::Context;
 use crate::service::journal::{self, Emptiness, since};
 use crate::service::logfile;
+use daemon::exit::Exit;
 use daemon::out;
 
 /// Shows the log of an instance.

@@ -8,10 +8,10 @@ use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, roman};
 
 use super::args::Cli;
-use super::exit::Exit;
 use crate::build::VERSION;
 use crate::config::example;
 use crate::config::keys::KEYS;
+use daemon::exit::Exit;
 
 /// Prints the main page, or writes the page of every verb and that of the settings below `dir`.
 ///

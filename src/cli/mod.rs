@@ -6,7 +6,6 @@ pub mod config;
 pub mod doctor;
 pub mod emit;
 pub mod events;
-pub mod exit;
 pub mod homebrew;
 pub mod hook;
 pub mod hooks;
@@ -30,9 +29,13 @@ pub mod upgrade;
 use std::borrow::Cow;
 
 use args::{Cli, Verb};
-use exit::{Exit, Failed};
-
+use daemon::exit::{Exit, Failed};
 use daemon::out;
+
+/// An error that ends the program with `exit` and prints `message`.
+pub fn failed(exit: Exit, message: impl Into<String>) -> anyhow::Error {
+    anyhow::Error::new(Failed { exit, message: message.into() })
+}
 
 /// Prints what the parser of the command line has to say: help and versions with their colours, and so an error, unless what
 /// was typed or set would steer the terminal.

@@ -1,11 +1,12 @@
 //! `reload`.
 
 use super::args::Target;
-use super::exit::{Exit, failed};
+use super::failed;
 use super::service::Context;
 use crate::service::manager::Phase;
 use crate::service::proof::{self, Before, Unproved};
 use crate::service::report::counted;
+use daemon::exit::Exit;
 
 /// Lets a running instance read its configuration again, and proves by its `config_generation` that it took it.
 ///

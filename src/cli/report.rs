@@ -14,7 +14,7 @@ use jiff::tz::TimeZone;
 
 use super::args::{ScopeArgs, Target};
 use super::doctor::{self, Doctor};
-use super::exit::{Exit, failed};
+use super::failed;
 use super::service::Context;
 use super::status;
 use crate::build::PROGRAM;
@@ -26,6 +26,7 @@ use crate::service::exec::{self, QUICK};
 use crate::service::receipt::Receipt;
 use crate::service::report::report as status_report;
 use crate::service::{Kind, desired, journal, logfile, observe};
+use daemon::exit::Exit;
 use daemon::guarded::Guard;
 use daemon::out;
 

@@ -1,12 +1,13 @@
 //! `restart`.
 
 use super::args::Target;
-use super::exit::{Exit, failed};
+use super::failed;
 use super::service::Context;
 use crate::probe::Health;
 use crate::service::apply::{self, STOP};
 use crate::service::proof::{self, Proof};
 use crate::service::{exec, observe, program};
+use daemon::exit::Exit;
 
 /// Restarts an installed instance and proves that another process is ready, and that it is of the build that is installed.
 /// A socket unit is left open meanwhile.

@@ -3,13 +3,14 @@
 use std::path::PathBuf;
 
 use super::args::Run;
-use super::exit::{Exit, failed};
+use super::failed;
 use crate::config::{self, Directories};
 use crate::runtime::identity::Manager;
 use crate::runtime::life;
 use crate::runtime::logging;
 use crate::runtime::sockets;
 use crate::runtime::standby::Standby;
+use daemon::exit::Exit;
 use daemon::out;
 
 /// Serves until it is told to stop.

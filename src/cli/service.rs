@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use super::args::{ScopeArgs, Target};
-use super::exit::{Exit, failed};
+use super::failed;
 use super::progress::{self, Waiting};
 use crate::build::PROGRAM;
 use crate::probe::Health;
@@ -17,6 +17,7 @@ use crate::service::proof::{Proof, Unproved};
 use crate::service::receipt::Receipt;
 use crate::service::users::{behind_sudo, user_name};
 use crate::service::{Kind, Scope, journal, logfile};
+use daemon::exit::Exit;
 use daemon::out;
 
 /// How many of the last log lines a failure shows.

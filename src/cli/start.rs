@@ -1,10 +1,10 @@
 //! `start`.
 
 use super::args::Target;
-use super::exit::Exit;
 use super::service::Context;
 use crate::service::manager::Phase;
 use crate::service::{apply, proof};
+use daemon::exit::Exit;
 
 /// Starts an installed instance and proves that it is ready; one that is already is left alone.
 ///

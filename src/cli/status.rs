@@ -4,7 +4,6 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use super::args::Target;
-use super::exit::Exit;
 use super::homebrew;
 use super::service::{Context, print_json, print_text};
 use crate::build::PROGRAM;
@@ -18,6 +17,7 @@ use crate::service::receipt::Receipt;
 use crate::service::report::{Facts, report};
 use crate::service::{Kind, Scope};
 use crate::service::{desired, drift, observe, program, trust};
+use daemon::exit::Exit;
 use daemon::guarded::Guard;
 
 /// Tells how an instance is.

@@ -1,11 +1,11 @@
 //! `stop`.
 
 use super::args::Target;
-use super::exit::Exit;
 use super::service::{Context, manager_failed};
 use crate::service::apply::STOP;
 use crate::service::manager::{Job, Phase};
 use crate::service::proof;
+use daemon::exit::Exit;
 
 /// Stops an installed instance and proves that it is gone; its socket, too, or the next connection would start it.
 ///

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::args::Uninstall;
-use super::exit::{Exit, Failed, failed};
+use super::failed;
 use super::install::show;
 use super::service::Context;
 use crate::runtime::lock;
@@ -14,6 +14,7 @@ use crate::service::manager::Manager;
 use crate::service::observe;
 use crate::service::plan::{self, Action, Plan};
 use crate::service::proof;
+use daemon::exit::{Exit, Failed};
 use daemon::out;
 
 /// How long to wait for other installs to be done.

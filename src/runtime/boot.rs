@@ -13,12 +13,12 @@ use super::ports::{Kind, Owner};
 use super::sockets::{self, Listener, Listeners, SocketError};
 use super::unix_socket::{self, SocketPath};
 use crate::build::PROGRAM;
-use crate::cli::exit::Exit;
 use crate::config::settings::AUTO_PORTS;
 use crate::config::{PortChoice, Settings};
 use crate::events::store::{OnCommit, Store, StoreConfig, StoreError};
 use crate::probe::{self, Target};
 use crate::server::dashboard::DashboardError;
+use daemon::exit::Exit;
 
 /// How long the self-probe may take; a healthy process answers within a millisecond.
 const SELF_PROBE: Duration = Duration::from_secs(5);

@@ -28,7 +28,6 @@ use super::standby::Standby;
 use super::status::{self, StatusLine};
 use super::watchdog::{Plan, Watchdog};
 use crate::bus::{self, Bus};
-use crate::cli::exit::Exit;
 use crate::config::{PortChoice, Provenance, Settings};
 use crate::events::hub::{self, Hub};
 use crate::events::intake::Intake;
@@ -36,6 +35,7 @@ use crate::events::store::Store;
 use crate::probe::Target;
 use crate::server::dashboard::{self, Dashboard};
 use crate::server::{Context, Instance, Server};
+use daemon::exit::Exit;
 use daemon::out;
 
 /// How long the store may take for its last commit and checkpoint.

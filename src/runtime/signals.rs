@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::cli::exit::Exit;
+use daemon::exit::Exit;
 
 /// All of them, handled from here on.
 pub(super) struct Signals {

@@ -7,9 +7,9 @@ use serde::Serialize;
 use super::manager::{Job, LastExit, Manager, ManagerError, Phase};
 use super::paths::Paths;
 use super::{Kind, interrupt, observe};
-use crate::cli::exit::Exit;
 use crate::probe::Health;
 use crate::runtime::ledger::{Failure, LedgerFile};
+use daemon::exit::Exit;
 
 /// The time between two looks that cost no process: at `/health`, and whether a process is still there.
 const POLL: Duration = Duration::from_millis(20);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use mpm_monitor::cli::exit::Exit;
+use daemon::exit::Exit;
 
 use crate::harness::command::run;
 use crate::harness::daemon::{Place, SOON};

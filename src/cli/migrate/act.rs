@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{Context, Migrate, nothing, steps, told, undo};
 use crate::cli::args::Run;
-use crate::cli::exit::{Exit, Failed, failed};
+use crate::cli::failed;
 use crate::cli::service::{print_json, print_text};
 use crate::config::{self, Directories};
 use crate::migrate::find::{self, Found};
@@ -19,6 +19,7 @@ use crate::migrate::record::{Record, Removed};
 use crate::service::exec;
 use crate::service::receipt::Receipt;
 use crate::service::{Scope, observe};
+use daemon::exit::{Exit, Failed};
 use daemon::out;
 
 /// What a killed process, and a port that it had, may take.

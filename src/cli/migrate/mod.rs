@@ -10,12 +10,13 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::args::ScopeArgs;
-use super::exit::{Exit, failed};
+use super::failed;
 use super::service::{is_root, paths, print_json, print_text, scope};
 use crate::migrate::find::{self, Found};
 use crate::migrate::plan::{self, Plan};
 use crate::service::paths::Paths;
 use crate::service::{Scope, manager};
+use daemon::exit::Exit;
 
 /// `migrate`.
 #[derive(Debug, Args)]

@@ -9,7 +9,7 @@ use serde_json::json;
 use super::Context;
 use super::act::{exit_of, own, until};
 use crate::build::PROGRAM;
-use crate::cli::exit::{Exit, failed};
+use crate::cli::failed;
 use crate::cli::service::{print_json, print_text};
 use crate::config;
 use crate::migrate::plan::shown;
@@ -20,6 +20,7 @@ use crate::service::exec::{self, Surroundings};
 use crate::service::files;
 use crate::service::observe::LOOK;
 use crate::service::receipt::Receipt;
+use daemon::exit::Exit;
 
 /// What Claude MPM may take to start its daemon; it looks for updates of agents and skills first.
 const START: Duration = Duration::from_secs(150);

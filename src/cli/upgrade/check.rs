@@ -6,10 +6,11 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use super::instances::Instance;
-use crate::cli::exit::{Exit, failed};
+use crate::cli::failed;
 use crate::service::exec::{self, Surroundings};
 use crate::service::version::{Identity, Relation};
 use crate::service::{binary, program};
+use daemon::exit::Exit;
 
 /// More than this program will ever be, bytes.
 const LARGEST: u64 = 1 << 30;

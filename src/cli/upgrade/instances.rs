@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::Upgrade;
 use crate::cli::args::{ScopeArgs, Target};
-use crate::cli::exit::{Exit, failed};
+use crate::cli::failed;
 use crate::cli::restart;
 use crate::cli::service::Context;
 use crate::config::settings::DEFAULT_PORT;
@@ -19,6 +19,7 @@ use crate::service::proof::{self, Proof, Unproved};
 use crate::service::receipt::Receipt;
 use crate::service::version::Identity;
 use crate::service::{Kind, Scope};
+use daemon::exit::Exit;
 
 /// How long the new program may take to write its unit.
 const REFRESH: Duration = Duration::from_secs(60);

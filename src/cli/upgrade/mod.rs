@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use self::check::Checked;
 use self::instances::Instance;
 use super::args::ScopeArgs;
-use super::exit::{Exit, Failed, failed};
+use super::failed;
 use super::service::{is_root, print_json, print_text, scope};
 use crate::service::files::{self, Lock};
 use crate::service::packaged;
@@ -21,6 +21,7 @@ use crate::service::swap;
 use crate::service::trust::{self, Weak};
 use crate::service::version::Relation;
 use crate::service::{Scope, interrupt};
+use daemon::exit::{Exit, Failed};
 use daemon::out;
 
 /// How long to wait for another upgrade to be done.

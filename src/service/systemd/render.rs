@@ -119,8 +119,8 @@ pub fn program_of(unit: &str) -> Option<std::path::PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::exit::Exit;
     use crate::service::drift::{header, is_ours};
+    use daemon::exit::Exit;
     use proptest::prelude::*;
     use std::collections::BTreeMap;
     use std::path::Path;

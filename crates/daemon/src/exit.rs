@@ -115,11 +115,6 @@ pub struct Failed {
     pub message: String,
 }
 
-/// An error that ends the program with `exit` and prints `message`.
-pub fn failed(exit: Exit, message: impl Into<String>) -> anyhow::Error {
-    anyhow::Error::new(Failed { exit, message: message.into() })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
