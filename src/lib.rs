@@ -13,7 +13,6 @@
 //! - [`server`]: HTTP and Socket.IO on the listeners.
 //! - [`hooks`]: our own hook for Claude Code, its spool, and how it gets into Claude Code's settings.
 //! - [`doctor`]: is the plumbing of the service as it should be, and what to type where it is not.
-//! - [`probe`]: asks a running monitor who it is, through its real socket.
 #![deny(clippy::print_stdout, clippy::print_stderr, clippy::dbg_macro)]
 #![cfg_attr(not(test), deny(clippy::disallowed_methods), warn(unused_crate_dependencies))]
 
@@ -25,7 +24,6 @@ pub mod doctor;
 pub mod events;
 pub mod hooks;
 pub mod migrate;
-pub mod probe;
 pub mod runtime;
 pub mod server;
 pub mod service;

@@ -32,7 +32,7 @@ pub use self::url::BusUrl;
 use crate::events::hub::{Hub, Outlet, Shown};
 use crate::events::intake::Intake;
 use crate::events::store::Store;
-use crate::runtime::components::{Components, State};
+use daemon::components::{Components, State};
 
 /// The component's name.
 pub const COMPONENT: &str = "bus";

@@ -10,7 +10,6 @@ use super::failed;
 use super::homebrew;
 use super::service::{Context, is_root, print_json, print_text};
 use crate::doctor::{self, Subject};
-use crate::runtime::lock;
 use crate::service::apply::{self, Applied, StepError};
 use crate::service::definition::{Definition, merge_env};
 use crate::service::files::{self, Lock};
@@ -25,6 +24,7 @@ use crate::service::receipt::Receipt;
 use crate::service::users::behind_sudo;
 use crate::service::{Kind, Scope};
 use daemon::exit::Exit;
+use daemon::lock;
 use daemon::out;
 
 /// How long to wait for other installs to be done.

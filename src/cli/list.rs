@@ -11,9 +11,6 @@ use super::service::{Context, is_root, print_json, print_text};
 use super::status;
 use crate::build::PROGRAM;
 use crate::config::settings::DEFAULT_PORT;
-use crate::probe;
-use crate::runtime::identity::Manager;
-use crate::runtime::lock;
 use crate::service::Scope;
 use crate::service::keeper::Keeper;
 use crate::service::receipt::Receipt;
@@ -21,7 +18,10 @@ use crate::service::report::{displaced, report};
 use crate::service::users::name_of;
 use daemon::exit::Exit;
 use daemon::guarded::Guard;
+use daemon::identity::Manager;
+use daemon::lock;
 use daemon::out;
+use daemon::probe;
 
 /// How long an instance of another user may take to answer.
 const LOOK: Duration = Duration::from_millis(500);
@@ -233,7 +233,7 @@ mod tests {
         std::fs::create_dir_all(&dir).unwrap();
         let (lock, pipe) = (dir.join("8765.lock"), dir.join("8766.lock"));
         let mut held = lock::InstanceLock::take(&PROGRAM, &dir, 8765).unwrap();
-        held.describe(8765, vec![], &crate::runtime::identity::Identity::new().unwrap()).unwrap();
+        held.describe(8765, vec![], &daemon::identity::Identity::new().unwrap()).unwrap();
         assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
         std::os::unix::fs::symlink(&lock, dir.join("8767.lock")).unwrap();
         // Root's own file in a user's folder was put there by nobody who means well.

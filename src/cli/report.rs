@@ -21,7 +21,6 @@ use crate::build::PROGRAM;
 use crate::bundle::{self, Part, redact};
 use crate::doctor::look::{self, Look};
 use crate::doctor::{Subject, settings};
-use crate::probe;
 use crate::service::exec::{self, QUICK};
 use crate::service::receipt::Receipt;
 use crate::service::report::report as status_report;
@@ -29,6 +28,7 @@ use crate::service::{Kind, desired, journal, logfile, observe};
 use daemon::exit::Exit;
 use daemon::guarded::Guard;
 use daemon::out;
+use daemon::probe;
 
 /// How many of the last log lines.
 const LINES: usize = 2000;
@@ -201,7 +201,7 @@ fn instance(target: &Target, subject: &Subject) -> Vec<Gathering> {
         Gathering::begin(at("log.txt"), "the last lines of the log", move || log(&for_log)),
     ];
     let history = subject.paths.history(subject.port);
-    let ledger = history.join(crate::runtime::ledger::FILE);
+    let ledger = history.join(daemon::ledger::FILE);
     let files = [
         (ledger, "ledger.json", "the crash ledger"),
         (subject.paths.receipt(subject.port), "receipt.json", "what install made"),

@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use super::args::Run;
 use super::failed;
 use crate::config::{self, Directories};
-use crate::runtime::identity::Manager;
 use crate::runtime::life;
 use crate::runtime::logging;
-use crate::runtime::sockets;
 use crate::runtime::standby::Standby;
 use daemon::exit::Exit;
+use daemon::identity::Manager;
 use daemon::out;
+use daemon::sockets;
 
 /// Serves until it is told to stop.
 ///
@@ -26,7 +26,7 @@ pub fn run(flags: Run) -> anyhow::Result<Exit> {
         Err(problems) => {
             let text = super::problems(&problems);
             // `systemctl status` shows this line where the exit code alone would only say CONFIG.
-            crate::runtime::notify::Notifier::from_environment().status(&text);
+            daemon::notify::Notifier::from_environment().status(&text);
             if Manager::of_this_process() == Manager::Launchd {
                 // It would try again for ever; what it caught of standard error says why it need not.
                 out::tell(&format!("mpm-monitor: {text}\nNo restart cures this, so launchd is not asked for one."));

@@ -8,8 +8,6 @@ use super::args::{ScopeArgs, Target};
 use super::failed;
 use super::progress::{self, Waiting};
 use crate::build::PROGRAM;
-use crate::probe::Health;
-use crate::runtime::ports;
 use crate::service::manager::{self, Job, LastExit, Manager, ManagerError, Phase};
 use crate::service::observe;
 use crate::service::paths::Paths;
@@ -19,6 +17,8 @@ use crate::service::users::{behind_sudo, user_name};
 use crate::service::{Kind, Scope, journal, logfile};
 use daemon::exit::Exit;
 use daemon::out;
+use daemon::ports;
+use daemon::probe::Health;
 
 /// How many of the last log lines a failure shows.
 const TAIL: usize = 10;

@@ -7,8 +7,6 @@ use super::args::Target;
 use super::homebrew;
 use super::service::{Context, print_json, print_text};
 use crate::build::PROGRAM;
-use crate::runtime::ledger::{FILE, Ledger};
-use crate::runtime::ports;
 use crate::service::definition::Definition;
 use crate::service::keeper::Keeper;
 use crate::service::manager::{self, Manager};
@@ -19,6 +17,8 @@ use crate::service::{Kind, Scope};
 use crate::service::{desired, drift, observe, program, trust};
 use daemon::exit::Exit;
 use daemon::guarded::Guard;
+use daemon::ledger::{FILE, Ledger};
+use daemon::ports;
 
 /// Tells how an instance is.
 ///

@@ -6,7 +6,6 @@ use super::args::Uninstall;
 use super::failed;
 use super::install::show;
 use super::service::Context;
-use crate::runtime::lock;
 use crate::service::apply;
 use crate::service::files::{self, Lock};
 use crate::service::interrupt;
@@ -15,6 +14,7 @@ use crate::service::observe;
 use crate::service::plan::{self, Action, Plan};
 use crate::service::proof;
 use daemon::exit::{Exit, Failed};
+use daemon::lock;
 use daemon::out;
 
 /// How long to wait for other installs to be done.

@@ -154,7 +154,7 @@ pub fn unknown_variables(variables: &[(String, String)]) -> Vec<String> {
         "MPM_MONITOR_FAILPOINT",
         "MPM_MONITOR_HOOK_DEADLINE",
         crate::service::TEST_MANAGER,
-        crate::runtime::identity::TEST_LAUNCHD,
+        daemon::identity::TEST_LAUNCHD,
     ];
     variables
         .iter()

@@ -13,9 +13,9 @@ use super::provenance::Provenance;
 use super::token::Token;
 use crate::bus::{BusSettings, BusUrl};
 use crate::events::model::Dialect;
-use crate::runtime::logfile::Bounds;
 use crate::server::dashboard::Choice;
 use crate::server::files::Rules;
+use daemon::logfile::Bounds;
 
 /// The port that clients expect a monitor on.
 pub const DEFAULT_PORT: u16 = 8765;

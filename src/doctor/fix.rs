@@ -7,8 +7,8 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use super::check::{Check, Code, Fix, Outcome};
-use crate::runtime::lock;
 use daemon::guarded::Guard;
+use daemon::lock;
 
 /// One repair and the checks that it is for.
 #[derive(Debug, Clone, PartialEq, Eq)]

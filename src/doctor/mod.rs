@@ -37,11 +37,11 @@ use std::time::Duration;
 pub use check::{Check, Code, Fix, Group, Outcome, Severity};
 
 use crate::build::PROGRAM;
-use crate::probe;
-use crate::runtime::ports;
 use crate::service::paths::Paths;
 use crate::service::report::Facts;
 use crate::service::{Kind, Scope, observe};
+use daemon::ports;
+use daemon::probe;
 use properties::Properties;
 use rights::Account;
 
@@ -233,9 +233,9 @@ fn silent(subject: &Subject) -> Option<u64> {
 mod tests {
     use super::*;
     use crate::config::directories::UserDirs;
-    use crate::probe::Health;
     use crate::service::manager::Job;
     use crate::service::systemd::show;
+    use daemon::probe::Health;
 
     /// A user's instance on systemd, of a machine that is not this one.
     pub fn subject() -> Subject {

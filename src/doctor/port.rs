@@ -14,14 +14,14 @@ use crate::build::PROGRAM;
 use crate::config::Settings;
 use crate::config::settings::AUTO_PORTS;
 use crate::hooks::claude::settings::quoted;
-use crate::probe;
-use crate::runtime::identity::start_time;
-use crate::runtime::{lock, ports};
 use crate::service::Scope;
 use crate::service::exec::{self, QUICK};
 use crate::service::report::Facts;
 use crate::service::users::name_of;
 use daemon::guarded::Guard;
+use daemon::identity::start_time;
+use daemon::probe;
+use daemon::{lock, ports};
 
 /// What was seen.
 #[derive(Debug, Clone, Default)]
@@ -345,7 +345,7 @@ mod tests {
     use super::super::check::Outcome;
     use super::super::tests::{find, job, subject};
     use super::*;
-    use crate::runtime::ports::Owner;
+    use daemon::ports::Owner;
 
     fn all(owner: Option<Owner>, seen: Seen) -> Vec<Check> {
         judge(&subject(), &Ok(Facts { owner, service: Some(job(7)), ..Facts::default() }), &Ok(seen))

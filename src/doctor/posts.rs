@@ -9,7 +9,7 @@ use crate::build::PROGRAM;
 use crate::config::settings::AUTO_PORTS;
 use crate::hooks::claude::settings::{Entry, Owner, words};
 use crate::hooks::place::{Machine, Place, Said};
-use crate::probe;
+use daemon::probe;
 
 /// How long a monitor may take to answer.
 const ANSWER: Duration = Duration::from_millis(500);

@@ -1,7 +1,7 @@
 use super::super::check::Outcome;
 use super::super::tests::{find, health, job, subject};
 use super::*;
-use crate::runtime::ledger::{Failure, Ledger};
+use daemon::ledger::{Failure, Ledger};
 
 fn running() -> Facts {
     Facts { service: Some(job(7)), health: Some(health(7)), receipt: true, ..Facts::default() }

@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 
 use crate::events::model::Event;
 pub use crate::events::shown::Shown;
-use crate::runtime::pulse::{Probe, Pulse};
+use daemon::pulse::{Probe, Pulse};
 
 /// The most bytes of events that one fan-out hands to the outlets at once. Between two of them the hub yields, so that
 /// sockets drain and no healthy client's backlog overflows only because many events were committed together.

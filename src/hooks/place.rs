@@ -12,9 +12,9 @@ use crate::config::directories::UserDirs;
 use crate::config::keys::Value;
 use crate::config::layers::{self, Merged};
 use crate::config::settings::{DEFAULT_PORT, PortChoice};
-use crate::probe::Target;
-use crate::runtime::lock;
 use daemon::guarded::Guard;
+use daemon::lock;
+use daemon::probe::Target;
 
 /// The longest token that is read.
 const TOKEN: usize = 4096;
@@ -274,7 +274,7 @@ mod tests {
     #[test]
     fn flags_come_before_the_environment_before_the_configuration_before_what_runs() {
         let mut world = World::new(&[], "");
-        let identity = crate::runtime::identity::Identity::new().unwrap();
+        let identity = daemon::identity::Identity::new().unwrap();
         let run = world.dir.path().join("run");
         let mut held = lock::InstanceLock::take(&crate::build::PROGRAM, &run, 8770).unwrap();
         held.describe(8770, Vec::new(), &identity).unwrap();

@@ -14,10 +14,10 @@ use super::claude::settings::{self, EVENTS, Entry, Owner};
 use super::place::{Machine, Place, Said};
 use super::spool::{Spool, Waiting};
 use crate::build::PROGRAM;
-use crate::probe;
 use crate::service::report::counted;
 use crate::service::{exec, program};
 use daemon::guarded::Guard;
+use daemon::probe;
 
 /// How long the monitor may take to answer.
 const HEALTH: Duration = Duration::from_secs(1);

@@ -9,8 +9,8 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::place::Place;
 use crate::build::PROGRAM;
-use crate::probe::Target;
-use crate::runtime::socket_owner::{self, Pair};
+use daemon::probe::Target;
+use daemon::socket_owner::{self, Pair};
 
 /// The most of an answer's head.
 const HEAD: usize = 16 << 10;

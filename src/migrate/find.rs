@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::process::{self, Process};
 use crate::build::PROGRAM;
 use crate::config::settings::DEFAULT_PORT;
-use crate::runtime::ports::{self, Owner};
+use daemon::ports::{self, Owner};
 
 /// The folder of a project in which it keeps its files.
 const FOLDER: &str = ".claude-mpm";

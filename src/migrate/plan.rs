@@ -7,7 +7,7 @@ use super::command;
 use super::find::{Found, PidFile, Said};
 use super::process::Process;
 use crate::config::settings::DEFAULT_PORT;
-use crate::runtime::ports::{self, Owner};
+use daemon::ports::{self, Owner};
 
 /// A PID file is written after its process began; clocks of file systems may be a little off.
 const SLACK: u64 = 2;

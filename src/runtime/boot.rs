@@ -6,19 +6,19 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::identity::Identity;
-use super::lock::{InstanceLock, LockError};
-use super::notify::Notifier;
-use super::ports::{Kind, Owner};
-use super::sockets::{self, Listener, Listeners, SocketError};
-use super::unix_socket::{self, SocketPath};
 use crate::build::PROGRAM;
 use crate::config::settings::AUTO_PORTS;
 use crate::config::{PortChoice, Settings};
 use crate::events::store::{OnCommit, Store, StoreConfig, StoreError};
-use crate::probe::{self, Target};
 use crate::server::dashboard::DashboardError;
 use daemon::exit::Exit;
+use daemon::identity::Identity;
+use daemon::lock::{InstanceLock, LockError};
+use daemon::notify::Notifier;
+use daemon::ports::{Kind, Owner};
+use daemon::probe::{self, Target};
+use daemon::sockets::{self, Listener, Listeners, SocketError};
+use daemon::unix_socket::{self, SocketPath};
 
 /// How long the self-probe may take; a healthy process answers within a millisecond.
 const SELF_PROBE: Duration = Duration::from_secs(5);
@@ -207,7 +207,7 @@ fn first_free(settings: &Settings) -> Result<(InstanceLock, Listeners), BootErro
 /// When the store cannot be opened.
 pub async fn open_store(
     config: StoreConfig,
-    shared: (super::pulse::Pulse, super::components::Components),
+    shared: (daemon::pulse::Pulse, daemon::components::Components),
     on_commit: OnCommit,
     notifier: &Notifier,
 ) -> Result<Store, BootError> {

@@ -7,36 +7,36 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use super::boot::{self, BootError, Claim};
-use super::components::{Components, State};
 use super::failpoint::Failpoint;
-use super::fatal::Fatal;
-use super::identity::{Identity, Manager};
-use super::ledger::{self, BURST, Failure, INTERVAL, LedgerFile};
-use super::limits;
-use super::logfile;
 use super::logging::Level;
-use super::notify::Notifier;
 use super::pid_files::PidFiles;
-use super::program_file::{Fate, ProgramFile};
-use super::pulse::Pulse;
-use super::readiness::Readiness;
 use super::reload::{Load, Reload};
 use super::shutdown::Report;
 use super::signals::Signals;
-use super::sockets::{self, Listeners};
 use super::standby::Standby;
 use super::status::{self, StatusLine};
-use super::watchdog::{Plan, Watchdog};
 use crate::bus::{self, Bus};
 use crate::config::{PortChoice, Provenance, Settings};
 use crate::events::hub::{self, Hub};
 use crate::events::intake::Intake;
 use crate::events::store::Store;
-use crate::probe::Target;
 use crate::server::dashboard::{self, Dashboard};
 use crate::server::{Context, Instance, Server};
+use daemon::components::{Components, State};
 use daemon::exit::Exit;
+use daemon::fatal::Fatal;
+use daemon::identity::{Identity, Manager};
+use daemon::ledger::{self, BURST, Failure, INTERVAL, LedgerFile};
+use daemon::limits;
+use daemon::logfile;
+use daemon::notify::Notifier;
 use daemon::out;
+use daemon::probe::Target;
+use daemon::program_file::{Fate, ProgramFile};
+use daemon::pulse::Pulse;
+use daemon::readiness::Readiness;
+use daemon::sockets::{self, Listeners};
+use daemon::watchdog::{Plan, Watchdog};
 
 /// How long the store may take for its last commit and checkpoint.
 const STORE_CLOSE: Duration = Duration::from_secs(2);
@@ -243,7 +243,7 @@ impl Life {
             () = signals.stop.asked_to_stop() => {
                 tracing::info!("told to stop before it was ready");
                 self.notifier.stopping("stopped before it was ready");
-                self.ledger.update(super::ledger::Ledger::end);
+                self.ledger.update(daemon::ledger::Ledger::end);
                 let _ = lock.release();
                 return Ok(Exit::Ok);
             }
@@ -283,7 +283,7 @@ impl Life {
     async fn boot(
         &self,
         settings: Settings,
-        listeners: super::sockets::Listeners,
+        listeners: daemon::sockets::Listeners,
         targets: Vec<Target>,
         dir: &std::path::Path,
     ) -> Result<Running, BootError> {
@@ -390,7 +390,7 @@ impl Life {
     }
 
     async fn serve(&mut self, running: &Running, urls: &str, signals: &mut Signals) {
-        self.ledger.update(super::ledger::Ledger::ready);
+        self.ledger.update(daemon::ledger::Ledger::ready);
         let mut status = StatusLine {
             notifier: &self.notifier,
             program: &self.program,

@@ -10,8 +10,8 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry, reload};
 
-use super::logfile::LogFile;
 use crate::config::{LogFormat, Settings};
+use daemon::logfile::LogFile;
 use daemon::out;
 
 /// Changes the level of the running process.

@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::watch;
 
-use super::components::{Components, State};
 use super::logging::Level;
 use crate::config::layers::Problem;
 use crate::config::{Provenance, Settings};
 use crate::events::store::Store;
+use daemon::components::{Components, State};
 
 /// The component that tells what became of the last one.
 const CONFIG: &str = "config";

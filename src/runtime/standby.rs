@@ -12,9 +12,9 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
-use super::ledger::Failure;
 use super::signals::Signals;
-use super::sockets::{Listener, Listeners};
+use daemon::ledger::Failure;
+use daemon::sockets::{Listener, Listeners};
 
 /// How long a client has for its question and for taking the answer.
 const PATIENCE: Duration = Duration::from_secs(2);

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use tokio::time::{Interval, MissedTickBehavior};
 
-use super::components::Components;
-use super::notify::Notifier;
-use super::program_file::{Fate, ProgramFile};
 use crate::events::store::Store;
 use crate::server::Server;
+use daemon::components::Components;
+use daemon::notify::Notifier;
+use daemon::program_file::{Fate, ProgramFile};
 
 /// How often it is renewed, if it changed.
 const EVERY: Duration = Duration::from_secs(5);

@@ -17,9 +17,9 @@ use super::site::Site;
 use super::stream::{Ends, Listener, Stream};
 use super::tide::Tide;
 use crate::config::Settings;
-use crate::runtime::components::State;
-use crate::runtime::pulse::Probe;
-use crate::runtime::socket_owner::Pair;
+use daemon::components::State;
+use daemon::pulse::Probe;
+use daemon::socket_owner::Pair;
 
 /// The name under which the listeners' state is told.
 pub const COMPONENT: &str = "http";

@@ -100,7 +100,7 @@ impl Collector for Figures {
         let mut family =
             w.0.encode_descriptor("component_ok", "1 while the component does all its work", None, MetricType::Gauge)?;
         for (name, component) in &self.components {
-            let ok = i64::from(component.state == crate::runtime::components::State::Ok);
+            let ok = i64::from(component.state == daemon::components::State::Ok);
             ConstGauge::new(ok).encode(family.encode_family(&[("component", *name)])?)?;
         }
         w.gauge("watchdog_silent_parts", "Parts that have not answered the last question yet", None, self.silent)?;

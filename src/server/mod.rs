@@ -50,11 +50,11 @@ use crate::config::Settings;
 use crate::events::hub::{Hub, Outlet};
 use crate::events::intake::Intake;
 use crate::events::store::Store;
-use crate::runtime::components::{Components, State};
-use crate::runtime::program_file::ProgramFile;
-use crate::runtime::pulse::{Probe, Pulse};
-use crate::runtime::readiness::Readiness;
-use crate::runtime::sockets;
+use daemon::components::{Components, State};
+use daemon::program_file::ProgramFile;
+use daemon::pulse::{Probe, Pulse};
+use daemon::readiness::Readiness;
+use daemon::sockets;
 
 /// Who this process is.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,8 +3,8 @@
 use super::access::Access;
 use super::stream::Ends;
 use crate::config::{LocalAccess, Settings};
-use crate::runtime::socket_owner::Pair;
-use crate::runtime::socket_owner::client;
+use daemon::socket_owner::Pair;
+use daemon::socket_owner::client;
 
 /// Who asks for what is the user's own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -18,9 +18,9 @@ use super::socketio::session::Session;
 use super::{answer, metrics};
 use crate::build;
 use crate::events::intake::{Counts, Via};
-use crate::runtime::components::Component;
-use crate::runtime::program_file::Fate;
-use crate::runtime::usage::Usage;
+use daemon::components::Component;
+use daemon::program_file::Fate;
+use daemon::usage::Usage;
 
 /// The routes.
 pub fn router() -> Router<Arc<App>> {

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf, Ready};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
-use crate::runtime::socket_owner::Pair;
+use daemon::socket_owner::Pair;
 
 /// A listening socket of the runtime.
 #[derive(Debug)]

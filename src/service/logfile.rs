@@ -12,8 +12,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::paths::Paths;
-use crate::runtime::logfile::older;
 use daemon::guarded::Guard;
+use daemon::logfile::older;
 
 /// The most rotated files that are looked for; `log.older_files` allows no more.
 const ROTATED: usize = 100;

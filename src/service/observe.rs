@@ -14,9 +14,9 @@ use super::receipt::{Receipt, ReceiptError};
 use super::systemd::show;
 use super::{Kind, Scope, apply, desired, files, program};
 use crate::build::PROGRAM;
-use crate::probe::{self, Health, ProbeError};
-use crate::runtime::{lock, socket_owner};
 use daemon::guarded::{Guard, Refusal};
+use daemon::probe::{self, Health, ProbeError};
+use daemon::{lock, socket_owner};
 
 /// How long one look at `/health` may take; loopback answers in a millisecond.
 pub const LOOK: Duration = Duration::from_secs(1);
@@ -236,8 +236,8 @@ pub fn health(port: u16, paths: &Paths) -> Result<Health, ProbeError> {
 mod tests {
     use super::*;
     use crate::config::directories::UserDirs;
-    use crate::runtime::identity::Identity;
-    use crate::runtime::lock::InstanceLock;
+    use daemon::identity::Identity;
+    use daemon::lock::InstanceLock;
 
     #[test]
     fn a_lock_file_tells_where_to_ask() {

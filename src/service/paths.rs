@@ -6,7 +6,7 @@ use super::definition::NAME;
 use super::receipt::Receipt;
 use super::{Kind, Scope};
 use crate::config::directories::UserDirs;
-use crate::runtime::lock;
+use daemon::lock;
 
 /// The directories of one scope; every one absolute.
 #[derive(Debug, Clone, PartialEq, Eq)]

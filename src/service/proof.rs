@@ -7,9 +7,9 @@ use serde::Serialize;
 use super::manager::{Job, LastExit, Manager, ManagerError, Phase};
 use super::paths::Paths;
 use super::{Kind, interrupt, observe};
-use crate::probe::Health;
-use crate::runtime::ledger::{Failure, LedgerFile};
 use daemon::exit::Exit;
+use daemon::ledger::{Failure, LedgerFile};
+use daemon::probe::Health;
 
 /// The time between two looks that cost no process: at `/health`, and whether a process is still there.
 const POLL: Duration = Duration::from_millis(20);

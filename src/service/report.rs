@@ -9,10 +9,10 @@ use super::drift::Drift;
 use super::keeper::Keeper;
 use super::manager::{Job, LastExit, Phase};
 use super::proof::ended;
-use crate::probe::Health;
-use crate::runtime::ledger::Ledger;
-use crate::runtime::ports::{self, Owner};
 use daemon::exit::Exit;
+use daemon::ledger::Ledger;
+use daemon::ports::{self, Owner};
+use daemon::probe::Health;
 
 /// Everything that was found out about one instance.
 #[derive(Debug, Clone, Default)]

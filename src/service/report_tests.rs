@@ -84,7 +84,7 @@ fn launchds_way_of_giving_up_is_told_with_the_ledgers_reason() {
     let mut f = facts("LoadState=loaded\nActiveState=inactive\nUnitFileState=enabled\n", None);
     let job = f.service.as_mut().unwrap();
     (job.runs, job.last_exit) = (Some(6), Some(LastExit::Code(0)));
-    let failure = crate::runtime::ledger::Failure { reason: "5 bad ends".into(), ..Default::default() };
+    let failure = daemon::ledger::Failure { reason: "5 bad ends".into(), ..Default::default() };
     f.ledger = Some(Ledger { gave_up: Some(failure), ..Ledger::default() });
     let (exit, text, managed) = decide(&f);
     assert_eq!((exit, managed), (Exit::NotRunning, false));

@@ -177,7 +177,7 @@ pub(crate) fn described(answer: &str, route: &str) -> String {
 }
 
 pub(crate) fn resident() -> u64 {
-    mpm_monitor::runtime::usage::Usage::now().resident.unwrap_or(0)
+    daemon::usage::Usage::now().resident.unwrap_or(0)
 }
 
 /// A program in place of git.

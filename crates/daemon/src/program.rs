@@ -19,3 +19,9 @@ impl Program {
         format!("{}/{}", self.name, self.version)
     }
 }
+
+#[cfg(test)]
+impl Program {
+    /// A program for unit tests.
+    pub(crate) const TEST: Self = Self { name: "tested", version: "1.2.3", build: "0", service: "tested-service" };
+}

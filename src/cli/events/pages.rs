@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::hooks::place::Place;
-use crate::probe::{self, Manner, ProbeError};
+use daemon::probe::{self, Manner, ProbeError};
 
 /// How long one page may take.
 const PAGE: Duration = Duration::from_secs(20);

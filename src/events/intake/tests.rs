@@ -5,8 +5,8 @@ use crate::events::hub::Limits;
 use crate::events::key::Key;
 use crate::events::model::Origin;
 use crate::events::store::StoreConfig;
-use crate::runtime::components::Components;
-use crate::runtime::pulse::Pulse;
+use daemon::components::Components;
+use daemon::pulse::Pulse;
 
 struct Rig {
     intake: Arc<Intake>,

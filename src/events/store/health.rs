@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::NAME;
-use crate::runtime::components::{Components, State};
+use daemon::components::{Components, State};
 
 #[derive(Debug)]
 pub(super) struct Health {

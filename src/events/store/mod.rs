@@ -47,8 +47,8 @@ use self::reader::{Portion, Reader};
 use self::retention::Limits;
 use super::key::Key;
 use super::model::{Draft, Event, Origin};
-use crate::runtime::components::Components;
-use crate::runtime::pulse::{Probe, Pulse};
+use daemon::components::Components;
+use daemon::pulse::{Probe, Pulse};
 
 /// The component, and the pulse and thread of what accepts events.
 const NAME: &str = "store";

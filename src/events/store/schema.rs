@@ -226,7 +226,7 @@ fn attempt(config: &StoreConfig) -> Result<Opened, StoreError> {
     let (lineage, mut epoch) = epochs(&conn)
         .map_err(failed)?
         .ok_or_else(|| StoreError::Corrupt { path: path.clone(), detail: "it holds no epoch".to_owned() })?;
-    let boot = crate::runtime::identity::boot_id();
+    let boot = daemon::identity::boot_id();
     let mut renewed = None;
     if !fresh && !check(&conn, path, &boot)? {
         renewed = Some("the machine went down with the monitor, and may have lost its last events".to_owned());

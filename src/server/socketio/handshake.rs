@@ -4,9 +4,9 @@
 use axum::http::header::{AUTHORIZATION, COOKIE, HeaderMap, ORIGIN, USER_AGENT};
 use axum::http::{HeaderName, Uri};
 
-use crate::runtime::socket_owner::Pair;
 use crate::server::access::Access;
 use crate::server::stream::Ends;
+use daemon::socket_owner::Pair;
 
 /// The headers that are kept. Others say nothing about who a client is.
 const KEPT: [HeaderName; 4] = [AUTHORIZATION, COOKIE, ORIGIN, USER_AGENT];

@@ -10,12 +10,12 @@ use ::launchd::{KeepAliveOptions, KeepAliveType, Launchd, LoadSessionType, Proce
 use plist::{Dictionary, Value};
 
 use crate::build::VERSION;
-use crate::runtime::sockets;
 use crate::service::Scope;
 use crate::service::definition::Definition;
 use crate::service::drift::stamp_plist;
 use crate::service::paths::Paths;
 use crate::service::systemd::escape::Unspeakable;
+use daemon::sockets;
 
 /// The least time between two starts, seconds; launchd's own default, said aloud.
 pub const THROTTLE: u32 = 10;

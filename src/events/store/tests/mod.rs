@@ -10,7 +10,7 @@ mod journal;
 mod keys;
 
 use super::*;
-use crate::runtime::components::State;
+use daemon::components::State;
 
 /// Bounds that no test reaches by accident.
 fn config(path: &Path) -> StoreConfig {

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use self::debounce::{Debounce, QUIET};
 use self::sight::Sight;
 use super::Dashboard;
-use crate::runtime::components::{Components, State};
+use daemon::components::{Components, State};
 
 /// The name under which its state is told.
 pub const COMPONENT: &str = "dashboard_watch";

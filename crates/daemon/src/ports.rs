@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::Program;
 use crate::probe::{self, ProbeError};
-use daemon::Program;
 
 /// The process that listens on a port, as far as it can be known.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -114,7 +114,7 @@ mod tests {
     fn names_the_process_that_listens() {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
-        let owner = owner(&crate::build::PROGRAM, Ipv4Addr::LOCALHOST.into(), port, Duration::from_millis(50)).unwrap();
+        let owner = owner(&Program::TEST, Ipv4Addr::LOCALHOST.into(), port, Duration::from_millis(50)).unwrap();
         assert_eq!(owner.pid, Some(std::process::id()));
         assert_eq!(owner.kind, Kind::Silent);
         assert!(owner.to_string().contains(&format!("(pid {}), which does not answer", std::process::id())), "{owner}");
@@ -123,6 +123,6 @@ mod tests {
     #[test]
     fn a_free_port_has_no_owner() {
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
-        assert_eq!(owner(&crate::build::PROGRAM, Ipv4Addr::LOCALHOST.into(), port, Duration::from_millis(50)), None);
+        assert_eq!(owner(&Program::TEST, Ipv4Addr::LOCALHOST.into(), port, Duration::from_millis(50)), None);
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use daemon::guarded::Guard;
+use crate::guarded::Guard;
 
 /// The file, in the instance's state directory.
 pub const FILE: &str = "ledger.json";

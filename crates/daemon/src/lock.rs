@@ -13,8 +13,8 @@ use rustix::fs::{FlockOperation, OFlags, flock};
 use serde::{Deserialize, Serialize};
 
 use super::identity::{Identity, Manager};
-use daemon::Program;
-use daemon::guarded::{Guard, Refusal, SMALL};
+use crate::Program;
+use crate::guarded::{Guard, Refusal, SMALL};
 
 /// How long somebody who only looks may keep a start waiting; looking takes microseconds.
 const LOOK: Duration = Duration::from_secs(2);
@@ -214,16 +214,16 @@ mod tests {
     fn one_holder_who_is_named_and_leaves_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let identity = Identity::new().unwrap();
-        let mut lock = InstanceLock::take(&crate::build::PROGRAM, dir.path(), 8765).unwrap();
+        let mut lock = InstanceLock::take(&Program::TEST, dir.path(), 8765).unwrap();
         lock.describe(8765, vec!["127.0.0.1:8765".into()], &identity).unwrap();
-        let error = InstanceLock::take(&crate::build::PROGRAM, dir.path(), 8765).unwrap_err();
+        let error = InstanceLock::take(&Program::TEST, dir.path(), 8765).unwrap_err();
         assert!(error.to_string().contains(&format!("(pid {}, version", std::process::id())), "{error}");
-        InstanceLock::take(&crate::build::PROGRAM, dir.path(), 8766).unwrap();
+        InstanceLock::take(&Program::TEST, dir.path(), 8766).unwrap();
         let path = path_of(dir.path(), 8765);
         assert_eq!(holder(&path).unwrap().instance_id, identity.instance_id);
         lock.release().unwrap();
         assert!(!path.exists());
-        InstanceLock::take(&crate::build::PROGRAM, dir.path(), 8765).unwrap();
+        InstanceLock::take(&Program::TEST, dir.path(), 8765).unwrap();
     }
 
     #[test]
@@ -233,7 +233,7 @@ mod tests {
         fs::write(&path, "").unwrap();
         fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
         for port in [8765, 8766] {
-            let _held = InstanceLock::take(&crate::build::PROGRAM, dir.path(), port).unwrap();
+            let _held = InstanceLock::take(&Program::TEST, dir.path(), port).unwrap();
             let mode = fs::metadata(path_of(dir.path(), port)).unwrap().mode();
             assert_eq!(mode & 0o777, 0o600, "{port}");
         }
@@ -245,7 +245,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         fs::write(path_of(dir.path(), 8765), "{\"pid\": 1}").unwrap();
         assert_eq!(holder(&path_of(dir.path(), 8765)), None);
-        InstanceLock::take(&crate::build::PROGRAM, dir.path(), 8765).unwrap();
+        InstanceLock::take(&Program::TEST, dir.path(), 8765).unwrap();
     }
 
     #[test]
@@ -254,7 +254,7 @@ mod tests {
         let look = File::create(path_of(dir.path(), 8765)).unwrap();
         flock(&look, FlockOperation::LockShared).unwrap();
         std::thread::scope(|scope| {
-            let start = scope.spawn(|| InstanceLock::take(&crate::build::PROGRAM, dir.path(), 8765).map(drop));
+            let start = scope.spawn(|| InstanceLock::take(&Program::TEST, dir.path(), 8765).map(drop));
             // It must still be trying when the look ends, however late that is.
             let tried = Instant::now();
             while tried.elapsed() < LOOK / 20 && !start.is_finished() {
@@ -269,9 +269,8 @@ mod tests {
     fn of_many_at_once_one_wins() {
         let dir = tempfile::tempdir().unwrap();
         let locks: Vec<_> = std::thread::scope(|scope| {
-            let threads: Vec<_> = (0..50)
-                .map(|_| scope.spawn(|| InstanceLock::take(&crate::build::PROGRAM, dir.path(), 1).ok()))
-                .collect();
+            let threads: Vec<_> =
+                (0..50).map(|_| scope.spawn(|| InstanceLock::take(&Program::TEST, dir.path(), 1).ok())).collect();
             threads.into_iter().map(|t| t.join().unwrap()).collect()
         });
         assert_eq!(locks.iter().flatten().count(), 1);

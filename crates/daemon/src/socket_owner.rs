@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 
-use daemon::Program;
+use crate::Program;
 
 /// The two ends of a TCP connection, by which the kernel finds it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,7 +104,7 @@ mod table {
     use std::net::SocketAddr;
 
     use super::Pair;
-    use crate::runtime::tcp_users;
+    use crate::tcp_users;
 
     pub(super) fn client(pair: Pair) -> Option<u32> {
         tcp_users::of_client(&tcp_users::all().ok()?, pair.peer, pair.local).map(|socket| socket.uid)
@@ -151,7 +151,7 @@ mod table {
     use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
     use super::Pair;
-    use crate::runtime::tcp_users::canonical;
+    use crate::tcp_users::canonical;
 
     /// The state of a listening socket in the table (`TCP_LISTEN` in the kernel's `tcp_states.h`).
     const LISTENING: &str = "0A";
@@ -280,7 +280,7 @@ mod tests {
             assert_eq!(super::table::server(from_client), Some(vec![own]), "{address}: waiting to be accepted");
             let (server, peer) = listener.accept().unwrap();
             assert_eq!(super::table::server(from_client), Some(vec![own]), "{address}: accepted");
-            check_server(from_client).unwrap();
+            check_server(&Program::TEST, from_client).unwrap();
             let from_server = Pair { local: server.local_addr().unwrap(), peer };
             assert_eq!(super::client(from_server), Some(own), "{address}");
             drop(client);

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use super::identity::Manager;
 use super::notify::Notifier;
 use super::pulse::Pulse;
-use daemon::clock::Moment;
+use crate::clock::Moment;
 
 /// How many rounds of questions fit into the limit.
 const ROUNDS: u32 = 3;

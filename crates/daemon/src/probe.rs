@@ -9,10 +9,10 @@ use serde::Deserialize;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
-use daemon::Program;
+use crate::Program;
 
-use crate::runtime::ledger::Failure;
-use crate::runtime::socket_owner::{self, Pair};
+use crate::ledger::Failure;
+use crate::socket_owner::{self, Pair};
 
 /// What `/health` of a monitor says of itself; fields that only mpm-monitor has are optional, so that a Claude MPM
 /// daemon is recognised as well.
@@ -41,13 +41,13 @@ pub struct Health {
     /// How often the configuration was read: 1 at the start, one more with each successful reload.
     #[serde(default)]
     pub config_generation: Option<u64>,
-    /// The states of its components, as [`crate::runtime::components`] has them; another monitor may mean something else.
+    /// The states of its components, as [`crate::components`] has them; another monitor may mean something else.
     #[serde(default)]
     pub components: Option<serde_json::Value>,
-    /// Why it has given up and only says so, if that is what it does, see [`crate::runtime::standby`].
+    /// Why it has given up and only says so, if that is what it does.
     #[serde(default)]
     pub gave_up: Option<Failure>,
-    /// The file it runs from, as [`crate::runtime::program_file`] has it; another monitor may mean something else.
+    /// The file it runs from, as [`crate::program_file`] has it; another monitor may mean something else.
     #[serde(default)]
     pub program: Option<serde_json::Value>,
 }

@@ -24,7 +24,7 @@ pub struct TcpUser {
 /// What the kernel says.
 #[cfg(target_os = "macos")]
 pub fn all() -> std::io::Result<Vec<TcpUser>> {
-    daemon::sys::sysctl(c"net.inet.tcp.pcblist_n").map(|bytes| parse(&bytes))
+    crate::sys::sysctl(c"net.inet.tcp.pcblist_n").map(|bytes| parse(&bytes))
 }
 
 /// The socket at the client's end of a connection that `client` made to `server`.
@@ -43,7 +43,7 @@ pub fn of_listener(all: &[TcpUser], address: SocketAddr) -> Option<&TcpUser> {
 }
 
 /// The address with an IPv4 one that is written as IPv6 turned back.
-pub(super) fn canonical(address: SocketAddr) -> SocketAddr {
+pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 

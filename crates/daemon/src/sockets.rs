@@ -10,7 +10,7 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::ports::{self, Owner};
-use daemon::Program;
+use crate::Program;
 
 /// The name of our sockets in `FileDescriptorName=` (systemd) and `Sockets` (launchd).
 pub const NAME: &str = "http";
@@ -111,7 +111,7 @@ pub fn passed() -> Result<Option<Listeners>, SocketError> {
     all_inherited()?;
     let fds = sd_notify::listen_fds_with_names().map_err(|e| SocketError::Passed(e.to_string()))?;
     for (fd, name) in fds {
-        let Some(fd) = daemon::sys::adopt_passed_fd(fd) else {
+        let Some(fd) = crate::sys::adopt_passed_fd(fd) else {
             return Err(SocketError::Passed(format!("descriptor {fd}, named {name:?} by LISTEN_FDS, is not open")));
         };
         if name == NAME {
@@ -131,7 +131,7 @@ pub fn passed() -> Result<Option<Listeners>, SocketError> {
 #[cfg(target_os = "macos")]
 fn of_launchd() -> Result<Vec<Listener>, SocketError> {
     use rustix::io::Errno;
-    match daemon::sys::launchd_sockets(c"http") {
+    match crate::sys::launchd_sockets(c"http") {
         Ok(fds) => fds.into_iter().map(|fd| checked(fd).map_err(SocketError::Passed)).collect(),
         // No job of launchd's, or one without such a socket.
         Err(e) if [Errno::SRCH, Errno::NOENT].iter().any(|errno| e.raw_os_error() == Some(errno.raw_os_error())) => {
@@ -165,7 +165,7 @@ fn all_inherited() -> Result<(), SocketError> {
     }
     let named = (3..=std::os::fd::RawFd::MAX).take(number("LISTEN_FDS").unwrap_or(0) as usize);
     // The first that is not open ends it; sd-notify has the words for that.
-    for (fd, closes) in named.map_while(|fd| Some((fd, daemon::sys::closes_on_exec(fd)?))) {
+    for (fd, closes) in named.map_while(|fd| Some((fd, crate::sys::closes_on_exec(fd)?))) {
         if closes {
             return Err(SocketError::Passed(format!("descriptor {fd}, counted by LISTEN_FDS, was not passed")));
         }
@@ -278,7 +278,7 @@ mod tests {
     fn a_taken_port_names_its_owner() {
         let holder = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = holder.local_addr().unwrap().port();
-        let error = bind(&crate::build::PROGRAM, &[Ipv4Addr::LOCALHOST.into()], port).unwrap_err();
+        let error = bind(&Program::TEST, &[Ipv4Addr::LOCALHOST.into()], port).unwrap_err();
         assert!(error.to_string().contains(&format!("(pid {})", std::process::id())), "{error}");
         assert!(matches!(error, SocketError::Taken { owner: Some(_), .. }));
     }
@@ -304,22 +304,21 @@ mod tests {
         // The end that closes first keeps the port in TIME_WAIT.
         drop((listener.accept().unwrap(), listener));
         drop(client);
-        bind(&crate::build::PROGRAM, &[address.ip()], address.port()).unwrap();
+        bind(&Program::TEST, &[address.ip()], address.port()).unwrap();
     }
 
     #[test]
     fn wildcard_listener_is_not_shadowed() {
         let wildcard = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
         let port = wildcard.local_addr().unwrap().port();
-        let error = bind(&crate::build::PROGRAM, &[Ipv4Addr::LOCALHOST.into()], port).unwrap_err();
+        let error = bind(&Program::TEST, &[Ipv4Addr::LOCALHOST.into()], port).unwrap_err();
         assert!(matches!(error, SocketError::Taken { .. }), "{error}");
     }
 
     #[test]
     fn both_families_get_the_same_port() {
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
-        let listeners =
-            bind(&crate::build::PROGRAM, &["127.0.0.1".parse().unwrap(), "::1".parse().unwrap()], port).unwrap();
+        let listeners = bind(&Program::TEST, &["127.0.0.1".parse().unwrap(), "::1".parse().unwrap()], port).unwrap();
         assert_eq!(one_port(&listeners.sockets), Ok(port));
         assert!(!listeners.activated);
     }

@@ -79,7 +79,7 @@ fn is_child_of_launchd() -> bool {
 /// The kernel's name for this boot; empty where it has none.
 pub fn boot_id() -> String {
     #[cfg(target_os = "macos")]
-    let id = daemon::sys::sysctl(c"kern.bootsessionuuid")
+    let id = crate::sys::sysctl(c"kern.bootsessionuuid")
         .map(|bytes| String::from_utf8_lossy(&bytes).trim_end_matches('\0').to_owned());
     #[cfg(not(target_os = "macos"))]
     let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
