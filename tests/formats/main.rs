@@ -6,6 +6,7 @@
 
 mod hooks;
 mod records;
+mod settings;
 mod spool;
 mod store;
 mod units;
