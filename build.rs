@@ -7,9 +7,11 @@ use std::path::{Path, PathBuf};
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     let mut files = vec![PathBuf::from("Cargo.toml"), PathBuf::from("Cargo.lock")];
-    for dir in ["src", "crates", "systemd", "launchd", "dashboard"] {
-        println!("cargo:rerun-if-changed={dir}");
-        collect(Path::new(dir), &mut files);
+    files.iter().for_each(|file| println!("cargo:rerun-if-changed={}", file.display()));
+    let dirs = ["src", "systemd", "launchd", "dashboard"].map(PathBuf::from);
+    for dir in dirs.into_iter().chain(crates()) {
+        println!("cargo:rerun-if-changed={}", dir.display());
+        collect(&dir, &mut files);
     }
     files.sort();
     // FNV-1a: an identity, not a signature.
@@ -21,6 +23,12 @@ fn main() {
         }
     }
     println!("cargo:rustc-env=MPM_MONITOR_BUILD_ID={hash:016x}");
+}
+
+/// The libraries that the program is made of; what only tests use is none of them.
+fn crates() -> impl Iterator<Item = PathBuf> {
+    let all = fs::read_dir("crates").into_iter().flatten().flatten();
+    all.map(|entry| entry.path()).filter(|dir| !dir.ends_with("testkit"))
 }
 
 fn collect(dir: &Path, files: &mut Vec<PathBuf>) {

@@ -18,7 +18,7 @@ cargo clippy --locked --quiet --all-targets -- -D warnings
 cargo clippy --locked --quiet --lib --bins --no-default-features -- -D warnings
 # Nothing else builds the fuzz targets. A check links nothing, so libFuzzer, which is C++, is taken as built.
 CUSTOM_LIBFUZZER_PATH=/dev/null cargo check --locked --quiet --manifest-path fuzz/Cargo.toml --target-dir target
-shellcheck -x scripts/*.sh benches/run.sh packaging/homebrew/render.sh packaging/arch/mpm-monitor.install launchd/verify-on-mac.sh tests/harness/launchd/launchctl.sh .ci/run
+shellcheck -x scripts/*.sh benches/run.sh packaging/homebrew/render.sh packaging/arch/mpm-monitor.install launchd/verify-on-mac.sh crates/testkit/src/launchd/launchctl.sh .ci/run
 # Nothing here can run them, so that this is all that is known of them before they run.
 "$(system_python)" scripts/lint-workflows.py .github/workflows/*.yml
 # makepkg gives it its directories, reads its variables, and ends where a command fails.

@@ -1,16 +1,13 @@
 //! The real JavaScript clients against the real program: socket.io-client and engine.io-client, as npm has them.
 
-#[path = "harness/mod.rs"]
-mod harness;
-
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 
-use harness::command::Running;
-use harness::daemon::{Place, SOON, signal};
-use harness::{here, http, skip};
 use serde_json::{Value, json};
+use testkit::command::Running;
+use testkit::daemon::{Place, SOON, signal};
+use testkit::{here, http, skip};
 
 /// The folder with the clients' `node_modules`, made by `scripts/setup.sh test`.
 fn modules() -> Option<String> {

@@ -1,14 +1,11 @@
 //! The real Python client against the real program: python-socketio, as pip has it.
 
-#[path = "harness/mod.rs"]
-mod harness;
-
 use std::process::Command;
 
-use harness::command::Running;
-use harness::daemon::{Place, SOON, signal};
-use harness::{here, http, skip, venv};
 use serde_json::Value;
+use testkit::command::Running;
+use testkit::daemon::{Place, SOON, signal};
+use testkit::{here, http, skip, venv};
 
 /// A client that connects again by itself and says which event it has last; nothing where it cannot run.
 fn listener(port: u16, mode: &str) -> Option<Running> {

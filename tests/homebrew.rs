@@ -2,15 +2,13 @@
 //! the golden files say, so that drift is seen. The words' translation is that of Homebrew 6.0 (August 2026), noted in
 //! `packaging/homebrew/README.md`.
 
-mod harness;
-
 use std::process::Command;
 use std::time::Duration;
 
-use harness::command::run;
-use harness::{here, skip};
 use plist::{Dictionary, Value};
 use serde_json::Value as Json;
+use testkit::command::run;
+use testkit::{here, skip};
 
 fn formula() -> Option<Json> {
     if Command::new("ruby").arg("--version").output().is_err() {
@@ -122,17 +120,17 @@ fn the_formula_is_complete() {
 #[test]
 fn it_serves_under_the_plain_unit_that_brew_writes() {
     let Some(formula) = formula() else { return };
-    let place = harness::daemon::Place::new();
-    let port = harness::http::free_port();
+    let place = testkit::daemon::Place::new();
+    let port = testkit::http::free_port();
     let words: Vec<&str> =
         formula["linux"]["run"].as_array().unwrap().iter().skip(1).filter_map(Json::as_str).collect();
     let mut command = place.command(&words);
     command.env("MPM_MONITOR_PORT", port.to_string()).env("MPM_MONITOR_LOG_FILE", place.path("logs/monitor.log"));
     command.env("SYSTEMD_EXEC_PID", "1").env("INVOCATION_ID", "0123456789abcdef0123456789abcdef");
-    let mut daemon = harness::command::Running::start(&mut command);
-    harness::daemon::ready(port, daemon.pid());
-    harness::daemon::signal(daemon.pid(), "TERM");
-    assert_eq!(daemon.end(harness::daemon::SOON), 0);
+    let mut daemon = testkit::command::Running::start(&mut command);
+    testkit::daemon::ready(port, daemon.pid());
+    testkit::daemon::signal(daemon.pid(), "TERM");
+    assert_eq!(daemon.end(testkit::daemon::SOON), 0);
     assert!(std::fs::read_to_string(place.path("logs/monitor.log")).unwrap().contains("cleanup completed"));
 }
 
@@ -141,7 +139,7 @@ fn it_serves_under_the_plain_unit_that_brew_writes() {
 #[test]
 fn hang_under_the_plain_unit_ends_the_process() {
     let Some(formula) = formula() else { return };
-    let (place, port) = (harness::daemon::Place::new(), harness::http::free_port());
+    let (place, port) = (testkit::daemon::Place::new(), testkit::http::free_port());
     let mut command = place.command(["run", "--port", &port.to_string()]);
     for (name, value) in formula["linux"]["environment_variables"].as_object().unwrap() {
         if name.starts_with("MPM_MONITOR_WATCHDOG") {
@@ -149,6 +147,6 @@ fn hang_under_the_plain_unit_ends_the_process() {
         }
     }
     command.env("MPM_MONITOR_FAILPOINT", "hang-after-ready").env("MPM_MONITOR_WATCHDOG_TIMEOUT", "1s");
-    let mut daemon = harness::command::Running::start(&mut command);
-    assert_eq!(daemon.end(harness::daemon::SOON), 70, "{:?}", daemon.seen);
+    let mut daemon = testkit::command::Running::start(&mut command);
+    assert_eq!(daemon.end(testkit::daemon::SOON), 70, "{:?}", daemon.seen);
 }

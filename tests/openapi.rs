@@ -1,15 +1,12 @@
 //! The real program answers as `docs/openapi.json` says, and serves that description.
 
-#[path = "harness/mod.rs"]
-mod harness;
-
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use harness::command::run;
-use harness::daemon::Place;
-use harness::{figure, here, http, program, skip};
+use testkit::command::run;
+use testkit::daemon::Place;
+use testkit::{figure, here, http, program, skip};
 
 #[test]
 fn the_description_is_served_as_it_stands() {

@@ -1,17 +1,15 @@
 //! The samples of `docs/operations.md`, taken out of the page and run against the real program.
 #![cfg(target_os = "linux")]
 
-mod harness;
-
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use clap::Parser;
-use harness::command::{Ran, Running, run};
-use harness::daemon::{Place, SOON};
-use harness::{eventually, figure, here, http, skip};
 use serde_json::Value;
+use testkit::command::{Ran, Running, run};
+use testkit::daemon::{Place, SOON};
+use testkit::{eventually, figure, here, http, skip};
 
 const NAME: &str = "monitor.example.org";
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
@@ -65,7 +63,7 @@ fn behind(place: &Place) -> (u16, Running) {
         "--config",
         settings.to_str().unwrap(),
     ]));
-    harness::daemon::ready(port, daemon.pid());
+    testkit::daemon::ready(port, daemon.pid());
     (port, daemon)
 }
 
@@ -107,7 +105,7 @@ fn works_through(proxy: &mut Command, place: &Place, port: u16, daemon: u16) {
     }
     assert_eq!(http::get(daemon, "/health").unwrap().status, 200, "on loopback as ever");
 
-    let python = format!("{}/bin/python3", harness::venv());
+    let python = format!("{}/bin/python3", testkit::venv());
     let mut clients: Vec<Running> = ["websocket", "polling"]
         .map(|transport| {
             let mut command = Command::new(&python);
@@ -128,7 +126,7 @@ fn works_through(proxy: &mut Command, place: &Place, port: u16, daemon: u16) {
     println!("both transports had the event {} ms after it was posted", began.elapsed().as_millis());
     // It would wait for them.
     drop(clients);
-    harness::daemon::signal(proxy.pid(), "TERM");
+    testkit::daemon::signal(proxy.pid(), "TERM");
     assert_eq!(proxy.end(SOON), 0);
 }
 
@@ -247,7 +245,7 @@ fn a_backup_while_it_runs_serves_the_same_events_when_restored() {
         figure("backup_while_it_runs", took.as_millis(), "ms");
         over.store(true, std::sync::atomic::Ordering::Relaxed);
         let posted = poster.join().unwrap();
-        harness::daemon::signal(daemon.pid(), "TERM");
+        testkit::daemon::signal(daemon.pid(), "TERM");
         assert_eq!(daemon.end(SOON), 0);
         in_shell(&script("restore"));
         let mut daemon = place.serve(port);
@@ -259,7 +257,7 @@ fn a_backup_while_it_runs_serves_the_same_events_when_restored() {
         println!("{} before, {} restored, {posted} came meanwhile", before.len(), restored.len());
         assert_eq!(http::post_event(port, "goes on").unwrap().status, 204);
         assert_eq!(history(port).last().unwrap()["seq"].as_u64(), Some(numbers.len() as u64 + 1));
-        harness::daemon::signal(daemon.pid(), "TERM");
+        testkit::daemon::signal(daemon.pid(), "TERM");
         assert_eq!(daemon.end(SOON), 0);
         posted
     });

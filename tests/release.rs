@@ -1,14 +1,12 @@
 //! `scripts/release.sh`, on a copy of the files that it changes.
 
-mod harness;
-
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use harness::command::{Ran, run};
-use harness::here;
+use testkit::command::{Ran, run};
+use testkit::here;
 
 const FILES: [&str; 7] = [
     "Cargo.toml",

@@ -1,7 +1,4 @@
 //! What the server says about itself, its clients and its version, over real sockets.
-
-#[path = "harness/mod.rs"]
-mod harness;
 mod server_support;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -127,7 +124,7 @@ async fn metrics_are_open_metrics_and_the_page_about_them_is_complete() {
     assert!(text.ends_with("# EOF\n"));
     let told = families(text);
 
-    let page = std::fs::read_to_string(harness::here("docs/metrics.md")).unwrap();
+    let page = std::fs::read_to_string(testkit::here("docs/metrics.md")).unwrap();
     let documented: BTreeSet<&str> =
         page.lines().filter_map(|l| l.strip_prefix("| `mpm_monitor_")?.split('`').next()).collect();
     let names = told.iter().map(|(name, kind)| {
@@ -140,12 +137,12 @@ async fn metrics_are_open_metrics_and_the_page_about_them_is_complete() {
     #[cfg(not(target_os = "linux"))]
     assert!(names.iter().all(|n| documented.contains(n.as_str())), "{names:?}");
 
-    let python = format!("{}/bin/python3", harness::venv());
+    let python = format!("{}/bin/python3", testkit::venv());
     if !std::path::Path::new(&python).exists() {
-        return harness::skip("there is no Python with Prometheus' parser; scripts/setup.sh test makes it");
+        return testkit::skip("there is no Python with Prometheus' parser; scripts/setup.sh test makes it");
     }
     let mut command = Command::new(python);
-    command.arg(harness::here("tests/clients/openmetrics.py")).stdin(Stdio::piped()).stdout(Stdio::piped());
+    command.arg(testkit::here("tests/clients/openmetrics.py")).stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut child = command.spawn().unwrap();
     child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();

@@ -8,8 +8,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::fleet::{Net, Node, Row, Subscriber, differs, event, request};
-use crate::harness::{Random, eventually, figure, how_many, skip};
 use crate::server::{Server, kinds};
+use testkit::{Random, eventually, figure, how_many, skip};
 
 /// Posts to a node, over its deaths, until it is told to stop: the markers that were acknowledged.
 struct Poster {

@@ -1,9 +1,9 @@
 //! What nodes that are gone leave on the server does not hide those that are there.
 
 use crate::fleet::Node;
-use crate::harness::daemon::SOON;
-use crate::harness::eventually;
 use crate::server::Server;
+use testkit::daemon::SOON;
+use testkit::eventually;
 
 #[test]
 fn nodes_that_are_gone_are_forgotten_and_hide_nobody() {

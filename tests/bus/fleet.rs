@@ -14,10 +14,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::harness::command::{Running, run};
-use crate::harness::daemon::{Place, SOON, signal};
-use crate::harness::wire::{Sio, status};
-use crate::harness::{eventually, http, program, skip};
+use testkit::command::{Running, run};
+use testkit::daemon::{Place, SOON, signal};
+use testkit::wire::{Sio, status};
+use testkit::{eventually, http, program, skip};
 
 /// A network that a holder process keeps.
 pub struct Net(Running);

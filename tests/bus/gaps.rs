@@ -4,9 +4,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::fleet::Node;
-use crate::harness::daemon::SOON;
-use crate::harness::{eventually, figure};
 use crate::server::Server;
+use testkit::daemon::SOON;
+use testkit::{eventually, figure};
 
 #[test]
 fn what_the_stream_has_forgotten_comes_from_its_node() {

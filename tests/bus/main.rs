@@ -9,6 +9,3 @@ mod gaps;
 mod rights;
 mod server;
 mod together;
-
-#[path = "../harness/mod.rs"]
-mod harness;

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use crate::fleet::Node;
-use crate::harness::daemon::SOON;
-use crate::harness::{eventually, here};
 use crate::server::Server;
+use testkit::daemon::SOON;
+use testkit::{eventually, here};
 
 /// The commands that the document tells the server's administrator to allow.
 fn documented() -> Vec<String> {

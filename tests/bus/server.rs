@@ -6,9 +6,9 @@ use std::process::Command;
 use tempfile::TempDir;
 
 use crate::fleet::Net;
-use crate::harness::command::{Running, run};
-use crate::harness::daemon::{SOON, signal};
-use crate::harness::{http, skip};
+use testkit::command::{Running, run};
+use testkit::daemon::{SOON, signal};
+use testkit::{http, skip};
 
 /// The programs that speak the protocol, as far as they are installed.
 pub fn kinds() -> Vec<PathBuf> {

@@ -5,10 +5,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
 use crate::fleet::{Node, Subscriber};
-use crate::harness::command::run;
-use crate::harness::daemon::SOON;
-use crate::harness::{eventually, figure, how_many, percentile, program};
 use crate::server::{Server, kinds};
+use testkit::command::run;
+use testkit::daemon::SOON;
+use testkit::{eventually, figure, how_many, percentile, program};
 
 /// How soon after the server's return everything is to be as before.
 const HEALED: Duration = Duration::from_secs(5);

@@ -4,10 +4,10 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::harness::command::Running;
-use crate::harness::daemon::{SOON, signal};
-use crate::harness::{eventually, skip};
 use crate::net::{Net, URL, package};
+use testkit::command::Running;
+use testkit::daemon::{SOON, signal};
+use testkit::{eventually, skip};
 
 struct Browser(Running);
 

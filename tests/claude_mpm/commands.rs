@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use crate::harness::command::{Ran, run};
-use crate::harness::daemon::SOON;
 use crate::net::Net;
+use testkit::command::{Ran, run};
+use testkit::daemon::SOON;
 
 /// Each takes ten seconds or more.
 const LIMIT: Duration = Duration::from_secs(90);

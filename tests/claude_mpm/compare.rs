@@ -6,9 +6,9 @@ use std::process::Command;
 use serde_json::{Map, Value, json};
 
 use crate::bodies;
-use crate::harness::command::Running;
-use crate::harness::daemon::SOON;
 use crate::net::{Net, URL, package};
+use testkit::command::Running;
+use testkit::daemon::SOON;
 
 /// One of the two, with a client that listens.
 pub struct Side {

@@ -5,8 +5,8 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use crate::compare::{Side, both};
-use crate::harness::command::run;
-use crate::harness::daemon::SOON;
+use testkit::command::run;
+use testkit::daemon::SOON;
 
 /// A project in the home of the side's user, the same on both.
 fn project(side: &Side) -> String {

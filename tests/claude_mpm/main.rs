@@ -11,6 +11,3 @@ mod net;
 mod ours;
 mod senders;
 mod talk;
-
-#[path = "../harness/mod.rs"]
-mod harness;

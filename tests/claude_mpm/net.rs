@@ -6,9 +6,9 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::harness::command::{Ran, Running, run};
-use crate::harness::daemon::{Place, SOON};
-use crate::harness::{here, program, skip, venv};
+use testkit::command::{Ran, Running, run};
+use testkit::daemon::{Place, SOON};
+use testkit::{here, program, skip, venv};
 
 /// The port that everything of Claude MPM looks for a monitor on.
 pub const URL: &str = "http://localhost:8765";

@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 
 use crate::bodies;
-use crate::harness::command::Running;
-use crate::harness::daemon::SOON;
-use crate::harness::eventually;
 use crate::net::{Net, URL};
+use testkit::command::Running;
+use testkit::daemon::SOON;
+use testkit::eventually;
 
 /// What only the original posts: its own running time, and that a prompt has come.
 const THEIRS_ALONE: [&str; 2] = ["hook_execution", "command_acknowledged"];
@@ -73,8 +73,7 @@ fn our_hook_says_what_theirs_says() {
     let theirs = stored(&net, 40);
     let before = theirs.len();
     for input in &inputs {
-        let mut hook =
-            Running::start(net.command(crate::harness::program(), ["hook"]).env("MPM_MONITOR_HOOK_DEADLINE", "5s"));
+        let mut hook = Running::start(net.command(testkit::program(), ["hook"]).env("MPM_MONITOR_HOOK_DEADLINE", "5s"));
         hook.say(&input.to_string());
         assert_eq!((hook.end(SOON), hook.seen.len()), (0, 0), "{:?}", hook.seen);
     }

@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::command::Running;
-use crate::harness::daemon::SOON;
 use crate::net::Net;
+use testkit::command::Running;
+use testkit::daemon::SOON;
 
 #[test]
 fn every_client_in_the_package_delivers() {

@@ -1,8 +1,5 @@
 //! The rules of the two specifications, Engine.IO protocol 4 and Socket.IO protocol 5, one test each, against a server made
 //! of the library: `/` and `/custom` let everybody in and send back what they hear, `/guarded` asks for a password.
-
-#[path = "../harness/mod.rs"]
-mod harness;
 #[path = "../server_support/mod.rs"]
 mod server_support;
 

@@ -2,9 +2,9 @@
 
 use std::process::Command;
 
-use super::harness::command::run;
-use super::harness::{here, skip, venv};
 use super::*;
+use testkit::command::run;
+use testkit::{here, skip, venv};
 
 /// Runs a client against a server that lives in a thread of its own, in each way of connecting.
 fn goes_through(program: &str, script: &str, modules: Option<String>) {

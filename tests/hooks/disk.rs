@@ -7,10 +7,10 @@ use std::time::Duration;
 use mpm_monitor::hooks::spool::{Spool, Waiting};
 use serde_json::Value;
 
-use crate::harness::command::{Ran, Running, run};
-use crate::harness::daemon::{Place, SOON, ready};
-use crate::harness::{eventually, figure, http, percentile, skip};
 use crate::session::{DEADLINE, Hooked, all_steps, call, expected, fed, inputs, steps, stored, subtypes, wait_for};
+use testkit::command::{Ran, Running, run};
+use testkit::daemon::{Place, SOON, ready};
+use testkit::{eventually, figure, http, percentile, skip};
 
 /// A place whose state folder is a file system of its own, for those that enter its namespace.
 struct Disk {

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::harness::command::{Ran, Running, run};
-use crate::harness::daemon::{Place, SOON, signal};
-use crate::harness::http;
+use testkit::command::{Ran, Running, run};
+use testkit::daemon::{Place, SOON, signal};
+use testkit::http;
 
 fn ran(place: &Place, port: u16, words: &[&str]) -> Ran {
     run(&mut with_port(place, port, words), SOON)

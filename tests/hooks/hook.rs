@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::harness::command::run;
-use crate::harness::daemon::{Place, SOON, ready, signal};
-use crate::harness::{http, percentile};
 use crate::session::{
     DEADLINE, all_steps, call, command, expected, fed, hook, inputs, steps, stored, subtypes, wait_for,
 };
+use testkit::command::run;
+use testkit::daemon::{Place, SOON, ready, signal};
+use testkit::{http, percentile};
 
 #[test]
 fn a_session_arrives_whole_and_in_order() {

@@ -9,6 +9,3 @@ mod session;
 mod settings;
 mod stranger;
 mod trouble;
-
-#[path = "../harness/mod.rs"]
-mod harness;

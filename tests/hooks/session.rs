@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::harness::daemon::{Place, SOON};
-use crate::harness::{eventually, http};
+use testkit::daemon::{Place, SOON};
+use testkit::{eventually, http};
 
 /// What a loaded machine may add to the deadline of a hook: starting and reaping a process.
 pub const SLACK: Duration = Duration::from_millis(1500);

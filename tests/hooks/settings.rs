@@ -9,9 +9,9 @@ use mpm_monitor::hooks::claude::file::{FileError, Settings};
 use mpm_monitor::hooks::claude::settings::{EVENTS, Owner, entries};
 use serde_json::{Value, json};
 
-use crate::harness::command::Ran;
-use crate::harness::daemon::Place;
-use crate::harness::{http, program};
+use testkit::command::Ran;
+use testkit::daemon::Place;
+use testkit::{http, program};
 
 struct Home {
     place: Place,
@@ -218,7 +218,7 @@ fn status_tells_what_is_there_and_what_is_wrong() {
     let status = |code: i32| -> Value {
         let mut command = home.place.command(["hooks", "status", "--json"]);
         command.env("MPM_MONITOR_PORT", port.to_string());
-        crate::harness::command::run(&mut command, crate::harness::daemon::SOON).expect(code).json()
+        testkit::command::run(&mut command, testkit::daemon::SOON).expect(code).json()
     };
     assert_eq!(status(6)["installed"], false);
     home.install(&[]).ok();

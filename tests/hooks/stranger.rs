@@ -6,8 +6,8 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 
 use mpm_monitor::hooks::spool::Spool;
 
-use crate::harness::daemon::Place;
 use crate::session::{call, hook};
+use testkit::daemon::Place;
 
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use mpm_monitor::hooks::spool::Spool;
 use serde_json::json;
 
-use crate::harness::daemon::{Place, SOON, signal};
-use crate::harness::{eventually, http, program};
 use crate::session::{DEADLINE, SLACK, all_steps, call, command, fed, hook, steps, wait_for};
+use testkit::daemon::{Place, SOON, signal};
+use testkit::{eventually, http, program};
 
 fn spool(place: &Place, port: u16) -> Spool {
     Spool::new(place.path("state").join(format!("spool/{port}")))

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use crate::harness::command::run;
-use crate::harness::daemon::Place;
-use crate::harness::{http, program};
+use testkit::command::run;
+use testkit::daemon::Place;
+use testkit::{http, program};
 
 /// Runs with `LISTEN_PID` being right, which only the process's own parent in the same process can arrange.
-fn with_environment(fds: &str, names: &str) -> crate::harness::command::Ran {
+fn with_environment(fds: &str, names: &str) -> testkit::command::Ran {
     let place = Place::new();
     let port = http::free_port().to_string();
     let command = place.command(["run", "--port", &port]);

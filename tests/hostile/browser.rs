@@ -11,9 +11,9 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::Victim;
-use crate::harness::command::Running;
-use crate::harness::daemon::SOON;
-use crate::harness::{eventually, figure, http, skip};
+use testkit::command::Running;
+use testkit::daemon::SOON;
+use testkit::{eventually, figure, http, skip};
 
 const SECRET: &str = "the-agents-secret";
 /// A browser on a busy machine takes its time.

@@ -6,9 +6,9 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use crate::bystander::Bystander;
-use crate::harness::wire::{Poster, Sio, connect, frame, status};
-use crate::harness::{eventually, figure, http};
 use crate::{PATIENCE, Victim};
+use testkit::wire::{Poster, Sio, connect, frame, status};
+use testkit::{eventually, figure, http};
 
 const POLLING: &str = "/socket.io/?EIO=4&transport=polling";
 /// How long each attack goes on: several times of what another client may wait.

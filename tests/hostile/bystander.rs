@@ -9,8 +9,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::PATIENCE;
-use crate::harness::daemon::resident;
-use crate::harness::wire::{Sio, connect};
+use testkit::daemon::resident;
+use testkit::wire::{Sio, connect};
 
 /// Between two questions, so that they do not load the machine themselves.
 const PAUSE: Duration = Duration::from_millis(5);

@@ -1,16 +1,16 @@
 //! Events that are meant to break whoever reads them.
 
 use crate::Victim;
-use crate::harness::http;
-use crate::harness::wire::{Sio, connect};
+use testkit::http;
+use testkit::wire::{Sio, connect};
 
 fn post(victim: &Victim, body: &[u8]) -> (u16, String) {
     let head = format!(
         "POST /api/events HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
         body.len()
     );
-    let (answer, _) = crate::harness::wire::raw(victim.port, &[head.as_bytes(), body].concat()).unwrap();
-    (crate::harness::wire::status(&answer), crate::harness::wire::code(&answer))
+    let (answer, _) = testkit::wire::raw(victim.port, &[head.as_bytes(), body].concat()).unwrap();
+    (testkit::wire::status(&answer), testkit::wire::code(&answer))
 }
 
 #[test]

@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use crate::Victim;
-use crate::harness::wire::Poster;
-use crate::harness::{figure, http, percentile};
+use testkit::wire::Poster;
+use testkit::{figure, http, percentile};
 
 #[test]
 fn large_events_are_read_once_for_where_sessions_run() {

@@ -4,10 +4,10 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
-use crate::harness::daemon::metric;
-use crate::harness::wire::{code, connect, raw, status, to_end};
-use crate::harness::{eventually, figure, http};
 use crate::{PATIENCE, Victim};
+use testkit::daemon::metric;
+use testkit::wire::{code, connect, raw, status, to_end};
+use testkit::{eventually, figure, http};
 
 fn ask(port: u16, request: &str) -> String {
     raw(port, request.as_bytes()).expect("an end").0

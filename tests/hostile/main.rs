@@ -14,13 +14,10 @@ mod past;
 mod redis;
 mod sockets;
 
-#[path = "../harness/mod.rs"]
-mod harness;
-
-use crate::harness::command::Running;
-use crate::harness::daemon::{Place, metric, resident};
-use crate::harness::wire::Poster;
-use crate::harness::{eventually, figure, http as client};
+use testkit::command::Running;
+use testkit::daemon::{Place, metric, resident};
+use testkit::wire::Poster;
+use testkit::{eventually, figure, http as client};
 
 use std::time::Duration;
 

@@ -4,11 +4,11 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use crate::bystander::Bystander;
-use crate::harness::daemon::metric;
-use crate::harness::sse::Sse;
-use crate::harness::wire::{Poster, Sio, connect, narrow};
-use crate::harness::{eventually, figure};
 use crate::{PATIENCE, Victim};
+use testkit::daemon::metric;
+use testkit::sse::Sse;
+use testkit::wire::{Poster, Sio, connect, narrow};
+use testkit::{eventually, figure};
 
 /// As many as `server.max_clients` lets in by default, but the bystander's.
 const CROWD: usize = 99;

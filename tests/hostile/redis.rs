@@ -8,8 +8,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::bystander::Bystander;
-use crate::harness::{eventually, figure, http};
 use crate::{PATIENCE, Victim};
+use testkit::{eventually, figure, http};
 
 /// How long each attack lasts: several connections, each of which may last some seconds.
 const ATTACK: Duration = Duration::from_secs(6);

@@ -3,10 +3,10 @@
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-use crate::harness::daemon::metric;
-use crate::harness::wire::{Sio, connect, frame, status, to_end};
-use crate::harness::{eventually, figure, http};
 use crate::{PATIENCE, Victim};
+use testkit::daemon::metric;
+use testkit::wire::{Sio, connect, frame, status, to_end};
+use testkit::{eventually, figure, http};
 
 const POLLING: &str = "/socket.io/?EIO=4&transport=polling";
 

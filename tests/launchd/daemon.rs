@@ -4,10 +4,10 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
-use crate::harness::command::{Ran, run};
-use crate::harness::http::free_port;
-use crate::harness::launchd::{Launchd, uid};
 use crate::{health, label};
+use testkit::command::{Ran, run};
+use testkit::http::free_port;
+use testkit::launchd::{Launchd, uid};
 
 /// A verb as root types it, or `account` through sudo.
 #[track_caller]
@@ -23,7 +23,7 @@ fn sudo(launchd: &Launchd, account: Option<&str>, verb: &str, port: u16, more: &
 #[test]
 fn a_daemon_runs_as_the_account_behind_sudo() {
     if uid() != 0 {
-        return crate::harness::skip("only root may install a daemon");
+        return testkit::skip("only root may install a daemon");
     }
     let (launchd, port) = (Launchd::start(), free_port());
     let refused = sudo(&launchd, None, "install", port, &[]).expect(8);

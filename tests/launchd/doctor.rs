@@ -6,10 +6,10 @@ use std::os::unix::fs::PermissionsExt;
 
 use serde_json::Value;
 
-use crate::harness::command::{Ran, run};
-use crate::harness::http::free_port;
-use crate::harness::launchd::Launchd;
 use crate::{health, installed, label, plist};
+use testkit::command::{Ran, run};
+use testkit::http::free_port;
+use testkit::launchd::Launchd;
 
 #[track_caller]
 fn doctor(launchd: &Launchd, port: u16) -> Value {
@@ -99,8 +99,8 @@ fn program_that_macos_refuses_is_named_and_repaired() {
     let beside = launchd.path("opt/new");
     fs::copy(launchd.program(), &beside).unwrap();
     fs::rename(&beside, launchd.program()).unwrap();
-    crate::harness::daemon::signal(launchd.pid(&label(port)).unwrap(), "KILL");
-    let ready = crate::harness::eventually(crate::harness::daemon::SOON, "the refusal", || {
+    testkit::daemon::signal(launchd.pid(&label(port)).unwrap(), "KILL");
+    let ready = testkit::eventually(testkit::daemon::SOON, "the refusal", || {
         let ready = find(&doctor(&launchd, port), "ready");
         if ready.to_string().contains("OS_REASON_CODESIGNING") { Ok(ready) } else { Err(ready.to_string()) }
     });
@@ -166,7 +166,7 @@ fn no_secret_that_was_planted_anywhere_is_in_the_bundle() {
         r#"{{"event":"claude_event","data":{{"type":"hook","subtype":"user_prompt","data":{{"prompt":"{}"}}}}}}"#,
         secret(5)
     );
-    assert_eq!(crate::harness::http::request(port, "POST", "/api/events", Some(&event)).unwrap().status, 204);
+    assert_eq!(testkit::http::request(port, "POST", "/api/events", Some(&event)).unwrap().status, 204);
     // The log, what launchd captured, and the ledger.
     let logs = launchd.path("home/Library/Logs/mpm-monitor");
     let line = format!(

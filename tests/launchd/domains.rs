@@ -3,9 +3,9 @@
 use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
-use crate::harness::http::free_port;
-use crate::harness::launchd::{Launchd, uid};
 use crate::{health, installed, label, plist};
+use testkit::http::free_port;
+use testkit::launchd::{Launchd, uid};
 
 fn contains(text: &[u8], part: &[u8]) -> bool {
     text.windows(part.len()).any(|w| w == part)
@@ -44,7 +44,7 @@ fn a_job_is_found_in_the_domain_where_it_runs() {
     // The login loads it a second time; that one finds the port served, and does not fight.
     launchd.launchctl(&["bootstrap", &gui(), plist(&launchd, port).to_str().unwrap()]).ok();
     let ours = health(port)["instance_id"].clone();
-    crate::harness::eventually(crate::harness::daemon::SOON, "the second to give up", || {
+    testkit::eventually(testkit::daemon::SOON, "the second to give up", || {
         let all = launchd.state();
         let second = &all.jobs[&(gui(), label(port))];
         if second.runs == 1 && second.pid().is_none() { Ok(()) } else { Err(format!("{second:?}")) }
@@ -188,7 +188,7 @@ fn job_of_an_ssh_login_is_said_to_end_with_the_machine() {
     launchd.reboot();
     launchd.state().behaviour.domains.insert(gui());
     launchd.log_in();
-    let status = crate::harness::eventually(crate::harness::daemon::SOON, "the agent of the login", || {
+    let status = testkit::eventually(testkit::daemon::SOON, "the agent of the login", || {
         let status = launchd.verb("status", port, &[]);
         if status.code == 0 { Ok(status) } else { Err(status.to_string()) }
     });

@@ -4,10 +4,10 @@
 use std::fs;
 use std::path::Path;
 
-use crate::harness::daemon::{SOON, signal};
-use crate::harness::eventually;
-use crate::harness::launchd::{Launchd, uid};
 use crate::{installed, label};
+use testkit::daemon::{SOON, signal};
+use testkit::eventually;
+use testkit::launchd::{Launchd, uid};
 
 fn bootstrap(launchd: &Launchd, name: &str, body: &str) -> i32 {
     let path = launchd.path(name);
@@ -92,7 +92,7 @@ fn a_connection_starts_a_job_that_is_not_running() {
     let first = launchd.pid(&label(port)).unwrap();
     signal(first, "TERM");
     eventually(SOON, "its end", || if launchd.pid(&label(port)).is_none() { Ok(()) } else { Err("it runs") });
-    let health = crate::harness::http::get(port, "/health").unwrap().json();
+    let health = testkit::http::get(port, "/health").unwrap().json();
     assert_eq!(launchd.pid(&label(port)).unwrap(), health["pid"]);
     assert_ne!(health["pid"], first);
 }

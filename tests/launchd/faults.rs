@@ -3,12 +3,12 @@
 use std::fs;
 use std::time::Duration;
 
-use crate::harness::command::Ran;
-use crate::harness::daemon::{SOON, signal};
-use crate::harness::http::free_port;
-use crate::harness::launchd::Launchd;
-use crate::harness::{eventually, figure};
 use crate::{health, installed, label};
+use testkit::command::Ran;
+use testkit::daemon::{SOON, signal};
+use testkit::http::free_port;
+use testkit::launchd::Launchd;
+use testkit::{eventually, figure};
 
 /// Asks for the status until it says all of these.
 #[track_caller]
@@ -27,7 +27,7 @@ fn a_kill_is_a_restart() {
     let started = std::time::Instant::now();
     signal(launchd.pid(&label(port)).unwrap(), "KILL");
     let after = eventually(SOON, "another process", || {
-        let health = crate::harness::http::get(port, "/health").map_err(|e| e.to_string())?.json();
+        let health = testkit::http::get(port, "/health").map_err(|e| e.to_string())?.json();
         if health["ready"] == true && health["instance_id"] != before { Ok(health) } else { Err(health.to_string()) }
     });
     figure("launchd_kill_9_to_ready_without_throttle", started.elapsed().as_millis(), "ms");
@@ -164,7 +164,7 @@ fn job_with_sockets_that_gives_up_stays_and_says_why() {
     assert!(ran.stderr.contains("it gave up") && ran.stderr.contains("nope"), "{ran}");
     assert!(ran.took < Duration::from_secs(10), "{ran}");
     for path in ["/health", "/", "/api/events"] {
-        let answer = crate::harness::http::get(port, path).unwrap();
+        let answer = testkit::http::get(port, path).unwrap();
         assert!(answer.status == 503 && answer.body.contains("nope"), "{path}: {answer:?}");
     }
     assert_eq!(launchd.state().jobs.values().next().unwrap().runs, 1, "started again by a connection");
@@ -172,7 +172,7 @@ fn job_with_sockets_that_gives_up_stays_and_says_why() {
     assert!(status.stdout.contains("gave up at"), "{status}");
     // Stopped, nobody listens any more.
     launchd.verb("stop", port, &[]).ok();
-    assert!(crate::harness::http::get(port, "/health").is_err());
+    assert!(testkit::http::get(port, "/health").is_err());
     fs::remove_file(dir.join("config.toml")).unwrap();
     launchd.verb("start", port, &[]).ok();
 }
@@ -185,7 +185,7 @@ fn stop_closes_the_sockets_of_a_job_that_is_not_running() {
     eventually(SOON, "its end", || if launchd.pid(&label(port)).is_none() { Ok(()) } else { Err("it runs") });
     launchd.verb("stop", port, &[]).ok();
     assert!(launchd.state().jobs.is_empty(), "launchd still listens");
-    assert!(crate::harness::http::get(port, "/health").is_err());
+    assert!(testkit::http::get(port, "/health").is_err());
 }
 
 /// A crash loop ends the same way, and whoever connects is told instead of starting the next life.
@@ -196,7 +196,7 @@ fn crash_loop_of_a_job_with_sockets_ends_in_an_answer() {
     launchd.state().behaviour.environment.insert("MPM_MONITOR_FAILPOINT".into(), "panic-after-ready".into());
     launchd.verb("start", port, &["--timeout", "2s"]);
     let answer = eventually(Duration::from_secs(60), "the reason", || {
-        let answer = crate::harness::http::get(port, "/health").map_err(|e| e.to_string())?;
+        let answer = testkit::http::get(port, "/health").map_err(|e| e.to_string())?;
         if answer.status == 503 && answer.body.contains("gave_up") { Ok(answer) } else { Err(answer.body) }
     });
     assert!(answer.body.contains("bad ends within") && answer.body.contains("panic"), "{answer:?}");

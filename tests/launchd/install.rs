@@ -3,10 +3,10 @@
 use std::fs;
 use std::path::Path;
 
-use crate::harness::http::free_port;
-use crate::harness::launchd::{Launchd, uid};
-use crate::harness::tree::Tree;
 use crate::{health, installed, label, plist};
+use testkit::http::free_port;
+use testkit::launchd::{Launchd, uid};
+use testkit::tree::Tree;
 
 /// All files below a directory, with their sizes and modes.
 fn tree(dir: &Path) -> Tree {
@@ -225,7 +225,7 @@ fn tools_are_found_where_this_session_finds_them() {
     ["tmux", "git"].into_iter().for_each(tool);
     let mut command = launchd.command(["install", "--user", "--port", &port.to_string()]);
     command.env("PATH", format!("{}:/usr/bin:/bin:{}", launchd.path("bin").display(), tools.display()));
-    crate::harness::command::run(&mut command, std::time::Duration::from_secs(60)).ok();
+    testkit::command::run(&mut command, std::time::Duration::from_secs(60)).ok();
     let path = || {
         let environment = fs::read_to_string(format!("/proc/{}/environ", health(port)["pid"])).unwrap();
         environment.split('\0').find_map(|e| e.strip_prefix("PATH=")).unwrap().to_owned()

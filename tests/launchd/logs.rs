@@ -3,11 +3,11 @@
 use std::fs;
 use std::io::Write;
 
-use crate::harness::command::Running;
-use crate::harness::daemon::{SOON, signal};
-use crate::harness::http::free_port;
-use crate::harness::launchd::Launchd;
 use crate::{installed, label};
+use testkit::command::Running;
+use testkit::daemon::{SOON, signal};
+use testkit::http::free_port;
+use testkit::launchd::Launchd;
 
 #[test]
 fn pain_19_the_log_is_found_and_its_absence_explained() {
@@ -48,7 +48,7 @@ fn following_goes_on_over_a_crash_and_a_rotation() {
     for _ in 0..20 {
         let before = launchd.pid(&label(port));
         signal(before.unwrap(), "KILL");
-        crate::harness::eventually(SOON, "the next process", || match launchd.pid(&label(port)) {
+        testkit::eventually(SOON, "the next process", || match launchd.pid(&label(port)) {
             pid if pid.is_some() && pid != before => Ok(()),
             pid => Err(format!("{pid:?}")),
         });

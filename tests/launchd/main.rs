@@ -1,5 +1,5 @@
 //! Every verb and every failure on launchd, on Linux: the real program, real processes, and a launchd that behaves as it is
-//! documented and reported to (`tests/harness/launchd`). What only a Mac can tell is in docs/macos.md.
+//! documented and reported to (`crates/testkit/src/launchd`). What only a Mac can tell is in docs/macos.md.
 //!
 //! They need a debug build: a release build does not let anybody choose the manager.
 #![cfg(all(target_os = "linux", debug_assertions))]
@@ -16,15 +16,12 @@ mod snapshots;
 mod upgrade;
 mod verbs;
 
-#[path = "../harness/mod.rs"]
-mod harness;
-
 #[path = "../../src/bundle/corpus/mod.rs"]
 mod corpus;
 
-use harness::http::free_port;
-use harness::launchd::Launchd;
 use serde_json::Value;
+use testkit::http::free_port;
+use testkit::launchd::Launchd;
 
 /// The usual label of a port.
 fn label(port: u16) -> String {
@@ -42,7 +39,7 @@ fn installed(more: &[&str]) -> (Launchd, u16) {
 /// What `/health` says.
 #[track_caller]
 fn health(port: u16) -> Value {
-    harness::http::get(port, "/health").unwrap_or_else(|e| panic!("nobody answers on {port}: {e}")).json()
+    testkit::http::get(port, "/health").unwrap_or_else(|e| panic!("nobody answers on {port}: {e}")).json()
 }
 
 /// The property list of an instance.

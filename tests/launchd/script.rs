@@ -4,10 +4,10 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
-use crate::harness::command::run;
-use crate::harness::http::free_port;
-use crate::harness::launchd::Launchd;
-use crate::harness::{here, skip};
+use testkit::command::run;
+use testkit::http::free_port;
+use testkit::launchd::Launchd;
+use testkit::{here, skip};
 
 /// Stands in for a tool that only a Mac has.
 fn tool(launchd: &Launchd, name: &str, script: &str) {

@@ -3,8 +3,8 @@
 
 use mpm_monitor::build::VERSION;
 
-use crate::harness::launchd::{Launchd, uid};
-use crate::harness::{http::free_port, shown};
+use testkit::launchd::{Launchd, uid};
+use testkit::{http::free_port, shown};
 
 /// All that both show.
 fn told(launchd: &Launchd, port: u16) -> String {
@@ -17,7 +17,7 @@ fn told(launchd: &Launchd, port: u16) -> String {
         (VERSION, "[version]"),
     ];
     let status = launchd.verb("status", port, &["--json"]);
-    let list = crate::harness::command::run(&mut launchd.command(["list", "--json"]), crate::harness::daemon::SOON);
+    let list = testkit::command::run(&mut launchd.command(["list", "--json"]), testkit::daemon::SOON);
     let mut all = format!("$ mpm-monitor status --json   # exit code {}\n", status.code);
     all += &format!("{}\n", shown::json(&status.stdout, &exchange));
     all + &format!("$ mpm-monitor list --json\n{}\n", shown::json(&list.ok().stdout, &exchange))

@@ -4,11 +4,11 @@ use std::fs;
 
 use mpm_monitor::build;
 
-use crate::harness::builds::other_build;
-use crate::harness::command::{Ran, run};
-use crate::harness::figure;
-use crate::harness::launchd::Launchd;
 use crate::{health, installed};
+use testkit::builds::other_build;
+use testkit::command::{Ran, run};
+use testkit::figure;
+use testkit::launchd::Launchd;
 
 #[track_caller]
 fn upgrade(launchd: &Launchd, words: &[&str]) -> Ran {

@@ -3,11 +3,11 @@
 use std::fs;
 use std::time::Duration;
 
-use crate::harness::daemon::{SOON, signal};
-use crate::harness::http::{self, free_port};
-use crate::harness::launchd::{Launchd, uid};
-use crate::harness::{eventually, figure};
 use crate::{health, installed, label, plist};
+use testkit::daemon::{SOON, signal};
+use testkit::http::{self, free_port};
+use testkit::launchd::{Launchd, uid};
+use testkit::{eventually, figure};
 
 #[test]
 fn stop_ends_it_and_start_brings_it_back() {
@@ -152,8 +152,8 @@ fn status_tells_each_state_by_its_exit_code() {
 fn one_run_by_hand_is_not_the_jobs() {
     let (launchd, port) = (Launchd::start(), free_port());
     let run = &mut launchd.command(["run", "--port", &port.to_string()]);
-    let daemon = crate::harness::command::Running::start(run);
-    crate::harness::daemon::ready(port, daemon.pid());
+    let daemon = testkit::command::Running::start(run);
+    testkit::daemon::ready(port, daemon.pid());
     let status = launchd.verb("status", port, &[]).ok();
     assert!(status.stdout.contains("not managed"), "{status}");
     // Installed beside it, the job finds the port served, gives up, and the install says why.

@@ -3,9 +3,9 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
-use crate::harness::daemon::{Place, descriptors, metric, resident};
-use crate::harness::wire::{Poster, Sio, code, connect, connect_to, status};
-use crate::harness::{eventually, figure, how_many, http, skip};
+use testkit::daemon::{Place, descriptors, metric, resident};
+use testkit::wire::{Poster, Sio, code, connect, connect_to, status};
+use testkit::{eventually, figure, how_many, http, skip};
 
 /// After a crowd has left, everything must be back within this.
 const PATIENCE: Duration = Duration::from_secs(30);

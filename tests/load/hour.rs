@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::harness::command::Running;
-use crate::harness::daemon::{Place, SOON, descriptors, metric, ready, resident, signal};
-use crate::harness::wire::{Poster, Sio, connect};
-use crate::harness::{eventually, figure, how_many, http};
+use testkit::command::Running;
+use testkit::daemon::{Place, SOON, descriptors, metric, ready, resident, signal};
+use testkit::wire::{Poster, Sio, connect};
+use testkit::{eventually, figure, how_many, http};
 
 /// Between two events of one poster: what a busy fleet of agents sends, not what the monitor could take.
 const PACE: Duration = Duration::from_millis(10);

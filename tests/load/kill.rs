@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::harness::command::Running;
-use crate::harness::daemon::{Place, SOON, ready, signal};
-use crate::harness::wire::{Poster, Sio, connect};
-use crate::harness::{Random, figure, how_many, http};
+use testkit::command::Running;
+use testkit::daemon::{Place, SOON, ready, signal};
+use testkit::wire::{Poster, Sio, connect};
+use testkit::{Random, figure, how_many, http};
 
 /// Connections that post, and Socket.IO clients that send.
 const POSTERS: usize = 3;
@@ -176,7 +176,7 @@ fn killed_at_random(durable: bool) {
     figure(&format!("{what}_lost"), lost, "events");
     figure(&format!("{what}_doubled"), doubled, "events");
     figure(&format!("{what}_stored_unacknowledged"), kept, "events");
-    figure(&format!("{what}_to_ready_p50"), format!("{:.0}", crate::harness::percentile(&mut to_ready, 50)), "ms");
+    figure(&format!("{what}_to_ready_p50"), format!("{:.0}", testkit::percentile(&mut to_ready, 50)), "ms");
     figure(&format!("{what}_took"), format!("{:.1}", took.as_secs_f64()), "s");
     assert!(acknowledged > rounds * 10, "only {acknowledged} events in {rounds} rounds are no load");
     assert_eq!((lost, doubled), (0, 0), "seed {seed}");

@@ -8,6 +8,3 @@ mod hour;
 mod kill;
 #[cfg(target_os = "linux")]
 mod stalled;
-
-#[path = "../harness/mod.rs"]
-mod harness;

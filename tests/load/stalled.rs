@@ -4,9 +4,9 @@ use std::io;
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use crate::harness::daemon::{Place, metric, resident, signal};
-use crate::harness::wire::{Poster, Sio, connect, narrow, to_end};
-use crate::harness::{eventually, figure, http};
+use testkit::daemon::{Place, metric, resident, signal};
+use testkit::wire::{Poster, Sio, connect, narrow, to_end};
+use testkit::{eventually, figure, http};
 
 const HEALTHY: usize = 100;
 const STALLED: usize = 20;

@@ -4,9 +4,9 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use crate::harness::command::run;
-use crate::harness::{here, program};
 use crate::{DEADLINE, NEW, files, has, package, sh};
+use testkit::command::run;
+use testkit::{here, program};
 
 /// The paths that only the distributions' habits make different, as one.
 fn alike(paths: &[String]) -> Vec<String> {

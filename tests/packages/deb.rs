@@ -3,9 +3,9 @@
 use std::fs;
 use std::path::Path;
 
-use crate::harness::figure;
-use crate::harness::machine::Machine;
 use crate::{NEW, OLD, has, machine, package, pids, sh};
+use testkit::figure;
+use testkit::machine::Machine;
 
 const CONFIG: &str = "/etc/mpm-monitor/config.toml";
 /// What the administrator makes of it.
@@ -96,7 +96,7 @@ fn a_deb_is_installed_upgraded_removed_and_purged() {
     machine.copy(&older(&new, dir.path()), "/root/old.deb");
     machine.copy(new.to_str().unwrap(), "/root/new.deb");
     // Somebody's own service with a program of their own, under the same name: no package's to restart or stop.
-    machine.copy(&crate::harness::program(), "/opt/own-monitor");
+    machine.copy(&testkit::program(), "/opt/own-monitor");
     let own = "[Service]\nType=notify\nExecStart=/opt/own-monitor run --port 8768\n";
     machine.write("/etc/systemd/system/mpm-monitor@8768.service", own);
     machine.systemctl(&["daemon-reload"]).ok();

@@ -6,17 +6,14 @@ mod contents;
 mod deb;
 mod rpm;
 
-#[path = "../harness/mod.rs"]
-mod harness;
-
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use harness::command::{Ran, run};
-use harness::machine::Machine;
-use harness::{here, program, skip};
 use tempfile::TempDir;
+use testkit::command::{Ran, run};
+use testkit::machine::Machine;
+use testkit::{here, program, skip};
 
 /// Packing alone takes seconds; both cores may be busy with other tests.
 pub const DEADLINE: Duration = Duration::from_secs(120);
@@ -62,7 +59,7 @@ pub fn files(root: &Path) -> Vec<String> {
 /// A machine without the copy of the program that other tests want, on which packages may restart services.
 #[track_caller]
 pub fn machine() -> Option<Machine> {
-    let machine = Machine::boot(harness::machine::Scope::System)?;
+    let machine = Machine::boot(testkit::machine::Scope::System)?;
     machine.root(&["rm", "-f", "/usr/local/bin/mpm-monitor", "/usr/sbin/policy-rc.d"]).ok();
     Some(machine)
 }

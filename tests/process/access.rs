@@ -8,9 +8,9 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use crate::harness::command::{Running, run};
-use crate::harness::daemon::{Place, SOON, ready, signal};
-use crate::harness::{eventually, http, skip};
+use testkit::command::{Running, run};
+use testkit::daemon::{Place, SOON, ready, signal};
+use testkit::{eventually, http, skip};
 
 const TOKEN: &str = "3a7bd3e2360a3d29eea436fcfb7e44c7";
 
@@ -228,7 +228,7 @@ fn another_machine_gets_in_with_the_token_alone() {
     }
     let (place, machines) = (Place::new(), Machines::connected());
     let token = token_file(&place, 0o600);
-    let mut command = machines.on(0, &crate::harness::program());
+    let mut command = machines.on(0, &testkit::program());
     command.args(["run", "--bind", "0.0.0.0", "--set", &format!("access.token_file={token}")]);
     command.args(["--state-dir", &place.path("state").display().to_string()]);
     command.env("MPM_MONITOR_RUNTIME_DIR", place.path("run")).env("HOME", place.path("home"));
@@ -236,9 +236,8 @@ fn another_machine_gets_in_with_the_token_alone() {
     daemon.until(SOON, "it to be ready", |line| line.contains("ready: serving").then_some(()));
     assert!(daemon.seen.join("\n").contains("nothing encrypts what goes there"), "{:?}", daemon.seen);
 
-    let python = format!("{}/bin/python3", crate::harness::venv());
-    let ran =
-        run(machines.on(1, &python).args([&crate::harness::here("tests/clients/remote.py"), SERVER, TOKEN]), SOON).ok();
+    let python = format!("{}/bin/python3", testkit::venv());
+    let ran = run(machines.on(1, &python).args([&testkit::here("tests/clients/remote.py"), SERVER, TOKEN]), SOON).ok();
     let told = ran.json();
     for (what, expected) in [
         ("health without", 401),

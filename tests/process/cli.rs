@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use daemon::exit::Exit;
 
-use crate::harness::command::run;
-use crate::harness::daemon::{Place, SOON};
-use crate::harness::here;
+use testkit::command::run;
+use testkit::daemon::{Place, SOON};
+use testkit::here;
 
 const VERBS: [&str; 19] = [
     "install",
@@ -167,12 +167,12 @@ fn without_a_service_manager_it_says_what_to_do() {
             "mount -t tmpfs none /run && mount -t tmpfs none /opt && cp \"$1\" /opt/mpm-monitor && shift && \
              unset XDG_RUNTIME_DIR DBUS_SESSION_BUS_ADDRESS && exec \"$@\"",
         );
-        command.arg("sh").arg(crate::harness::program()).args(words).env("HOME", place.path("home"));
+        command.arg("sh").arg(testkit::program()).args(words).env("HOME", place.path("home"));
         run(&mut command, SOON)
     };
     let possible = hidden(&["true"]);
     if possible.code != 0 {
-        return crate::harness::skip(&format!("cannot hide this machine's manager: {}", possible.stderr.trim()));
+        return testkit::skip(&format!("cannot hide this machine's manager: {}", possible.stderr.trim()));
     }
     for scope in ["--system", "--user"] {
         for verb in ["install", "start", "restart"] {

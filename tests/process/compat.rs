@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::harness::command::Running;
-use crate::harness::daemon::{Place, SOON, ready, signal};
-use crate::harness::http;
-use crate::harness::notify::NotifySocket;
+use testkit::command::Running;
+use testkit::daemon::{Place, SOON, ready, signal};
+use testkit::http;
+use testkit::notify::NotifySocket;
 
 /// Serves with PID files in these projects, and returns once it has said READY=1.
 #[track_caller]

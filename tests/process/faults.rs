@@ -7,11 +7,11 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::harness::command::Running;
-use crate::harness::daemon::{Place, SOON, descriptors, metric, ready, signal};
-use crate::harness::notify::NotifySocket;
-use crate::harness::wire::{Poster, Sio, connect};
-use crate::harness::{eventually, figure, http, skip};
+use testkit::command::Running;
+use testkit::daemon::{Place, SOON, descriptors, metric, ready, signal};
+use testkit::notify::NotifySocket;
+use testkit::wire::{Poster, Sio, connect};
+use testkit::{eventually, figure, http, skip};
 
 /// A command by another one that prepares something and then becomes it.
 fn wrapped(mut command: Command, by: &[&str]) -> Command {
@@ -205,7 +205,7 @@ fn without_a_runtime_directory_the_lock_is_where_everybody_looks() {
     let mut first = Running::start(&mut command(&["run", "--port", &port_text]));
     ready(port, first.pid());
     // Found by the lock and not by the port: the second one says who it is.
-    let second = crate::harness::command::run(&mut command(&["run", "--port", &port_text]), SOON).expect(75);
+    let second = testkit::command::run(&mut command(&["run", "--port", &port_text]), SOON).expect(75);
     assert!(second.all().contains(&format!("pid {}", first.pid())), "{second}");
     signal(first.pid(), "TERM");
     assert_eq!(first.end(SOON), 0, "{:?}", first.seen);

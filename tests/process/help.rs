@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use clap::{Command, CommandFactory};
 use mpm_monitor::cli::args::Cli;
 
-use crate::harness::{here, shown};
+use testkit::{here, shown};
 
 /// A width that no terminal changes.
 const WIDTH: usize = 100;

@@ -7,8 +7,8 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::harness::command::{Ran, run};
-use crate::harness::daemon::{Place, SOON};
+use testkit::command::{Ran, run};
+use testkit::daemon::{Place, SOON};
 
 /// It retitles, clears, moves, and turns the direction of text.
 const STEERS: &str = "9.9\u{1b}]0;owned\u{7}\u{1b}[2J\r\u{9b}31m\u{202e}x";

@@ -6,9 +6,9 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::harness::command::Running;
-use crate::harness::daemon::{Place, SOON, ready, signal};
-use crate::harness::http;
+use testkit::command::Running;
+use testkit::daemon::{Place, SOON, ready, signal};
+use testkit::http;
 
 fn job(place: &Place, port: u16) -> Command {
     let mut command = place.command(["run", "--port", &port.to_string()]);
@@ -134,12 +134,7 @@ fn low_limit_of_open_files_is_raised_at_the_start() {
     let (place, port) = (Place::new(), http::free_port());
     let command = place.command(["run"]);
     let mut limited = Command::new("sh");
-    limited.args([
-        "-c",
-        "ulimit -S -n 256 && exec \"$0\" run --port \"$1\"",
-        &crate::harness::program(),
-        &port.to_string(),
-    ]);
+    limited.args(["-c", "ulimit -S -n 256 && exec \"$0\" run --port \"$1\"", &testkit::program(), &port.to_string()]);
     limited.env_clear().envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
     let daemon = Running::start(&mut limited);
     ready(port, daemon.pid());

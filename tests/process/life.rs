@@ -4,9 +4,9 @@ use std::io::Write;
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use crate::harness::command::Running;
-use crate::harness::daemon::{Place, SOON, ready, signal};
-use crate::harness::{eventually, http};
+use testkit::command::Running;
+use testkit::daemon::{Place, SOON, ready, signal};
+use testkit::{eventually, http};
 
 #[test]
 fn term_and_int_end_it_cleanly_with_a_report() {
@@ -67,7 +67,7 @@ fn the_drain_has_a_deadline() {
 /// Finding 000-4.3: what had to be cut off is counted, by the next life, as the one that did it is gone.
 #[test]
 fn parts_that_were_cut_off_are_counted_and_the_phases_of_a_start_are_told() {
-    use crate::harness::daemon::metric;
+    use testkit::daemon::metric;
     let place = Place::new();
     let (mut daemon, slow) = held_up(&place, "100ms");
     let port = slow.peer_addr().unwrap().port();
@@ -156,8 +156,8 @@ pub fn marker(event: &serde_json::Value) -> Option<&str> {
 #[test]
 #[cfg(target_os = "linux")]
 fn a_hundred_lives_leave_nothing_behind() {
-    use crate::harness::daemon::{descriptors, resident};
-    use crate::harness::{figure, percentile};
+    use testkit::daemon::{descriptors, resident};
+    use testkit::{figure, percentile};
     let place = Place::new();
     let port = http::free_port();
     let (mut fds, mut threads, mut memory) = (Vec::new(), Vec::new(), Vec::new());
@@ -218,8 +218,8 @@ fn threads_of(pid: u32) -> usize {
 #[test]
 #[cfg(target_os = "linux")]
 fn pain_20_the_daemon_has_no_children_and_leaves_none() {
-    use crate::harness::figure;
-    use crate::harness::wire::{Sio, connect};
+    use testkit::figure;
+    use testkit::wire::{Sio, connect};
     let children = |pid: u32| -> String {
         let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
         tasks.filter_map(|t| std::fs::read_to_string(t.path().join("children")).ok()).collect()

@@ -17,6 +17,3 @@ mod ports;
 #[cfg(target_os = "linux")]
 mod store;
 mod tree;
-
-#[path = "../harness/mod.rs"]
-mod harness;

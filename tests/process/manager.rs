@@ -3,10 +3,10 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::harness::command::Running;
-use crate::harness::daemon::{Place, SOON, ready, signal};
-use crate::harness::notify::{Message, NotifySocket};
-use crate::harness::{eventually, figure, here, how_many, http, percentile};
+use testkit::command::Running;
+use testkit::daemon::{Place, SOON, ready, signal};
+use testkit::notify::{Message, NotifySocket};
+use testkit::{eventually, figure, here, how_many, http, percentile};
 
 fn started(place: &Place, socket: &NotifySocket, port: u16, environment: &[(&str, &str)]) -> Running {
     let mut command = place.command(["run", "--port", &port.to_string()]);

@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use crate::harness::command::Running;
-use crate::harness::daemon::{Place, SOON, ready, signal};
-use crate::harness::notify::NotifySocket;
-use crate::harness::{figure, how_many, http};
+use testkit::command::Running;
+use testkit::daemon::{Place, SOON, ready, signal};
+use testkit::notify::NotifySocket;
+use testkit::{figure, how_many, http};
 
 /// Where a life is cut off. In the first two the moment is random; the others begin with a word to the manager.
 #[derive(Debug, Clone, Copy)]

@@ -3,9 +3,9 @@
 use std::net::TcpListener;
 use std::process::Command;
 
-use crate::harness::command::Running;
-use crate::harness::daemon::{Place, SOON, ready, signal};
-use crate::harness::{eventually, figure, http};
+use testkit::command::Running;
+use testkit::daemon::{Place, SOON, ready, signal};
+use testkit::{eventually, figure, http};
 
 /// Promise P3, and the daemon of old that let five callers race.
 #[test]
@@ -69,7 +69,7 @@ fn pain_7_a_file_that_names_a_living_stranger_stops_nobody() {
 #[test]
 fn a_stranger_on_the_other_family_counts() {
     let Ok(stranger) = TcpListener::bind(("::1", 0)) else {
-        return crate::harness::skip("this machine has no IPv6 loopback");
+        return testkit::skip("this machine has no IPv6 loopback");
     };
     let port = stranger.local_addr().unwrap().port();
     Place::new().ran(["run", "--port", &port.to_string()]).expect(69);

@@ -5,11 +5,11 @@ use std::io::{Read, Write};
 
 use serde_json::Value;
 
-use crate::harness::command::{Running, run};
-use crate::harness::daemon::{Place, SOON, metric, ready, signal};
-use crate::harness::sse::Sse;
-use crate::harness::wire::connect;
-use crate::harness::{eventually, figure, http};
+use testkit::command::{Running, run};
+use testkit::daemon::{Place, SOON, metric, ready, signal};
+use testkit::sse::Sse;
+use testkit::wire::connect;
+use testkit::{eventually, figure, http};
 
 /// The markers of all events that are kept, oldest first.
 fn kept(port: u16) -> Vec<String> {
@@ -88,7 +88,7 @@ fn damaged_rows_are_left_out_of_every_answer() {
     let mut stream = Sse::resume(port, "", "0").unwrap();
     let (mut numbers, mut missed) = (Vec::new(), 0);
     while numbers.last() != Some(&1199) || missed < 2 {
-        let told = stream.next().unwrap();
+        let told = stream.next_told().unwrap();
         match told.name.as_str() {
             "gap" => {
                 assert_eq!(told.json()["reason"], "unreadable");

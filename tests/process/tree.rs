@@ -4,10 +4,10 @@ use clap::{Command, CommandFactory};
 use mpm_monitor::cli::args::Cli;
 
 #[cfg(target_os = "linux")]
-use crate::harness::command::{Ran, run};
+use testkit::command::{Ran, run};
 #[cfg(target_os = "linux")]
-use crate::harness::daemon::{Place, SOON};
-use crate::harness::here;
+use testkit::daemon::{Place, SOON};
+use testkit::here;
 
 /// Every verb that is shown, with its words: `["config", "show"]`.
 fn verbs() -> Vec<(Vec<String>, Command)> {
@@ -71,7 +71,7 @@ fn on_a_terminal(place: &Place, line: &str, environment: &[(&str, &str)]) -> Ran
 #[test]
 fn colours_only_on_a_terminal_and_never_with_no_color() {
     let place = Place::new();
-    let program = crate::harness::program();
+    let program = testkit::program();
     let mut coloured = 0;
     for (words, _) in verbs() {
         let line = format!("{program} {} --help", words.join(" "));

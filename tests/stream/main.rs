@@ -9,12 +9,9 @@ mod resume;
 mod slow;
 mod speaks;
 
-#[path = "../harness/mod.rs"]
-mod harness;
-
 use std::time::Duration;
 
-use harness::wire::Poster;
+use testkit::wire::Poster;
 
 /// Long enough for a busy machine; a test that works does not wait for it.
 pub const PATIENCE: Duration = Duration::from_secs(30);

@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::PATIENCE;
-use crate::harness::command::Running;
-use crate::harness::daemon::{Place, SOON, descriptors, metric, ready, resident, signal};
-use crate::harness::wire::{Sio, connect};
-use crate::harness::{eventually, figure, how_many, http};
+use testkit::command::Running;
+use testkit::daemon::{Place, SOON, descriptors, metric, ready, resident, signal};
+use testkit::wire::{Sio, connect};
+use testkit::{eventually, figure, how_many, http};
 
 /// Longer than the time between two looks (2 s) and the pause that ends a burst (500 ms), so that what does not come within it
 /// does not come.

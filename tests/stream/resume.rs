@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::harness::command::Running;
-use crate::harness::daemon::{Place, SOON, ready, signal};
-use crate::harness::sse::Sse;
-use crate::harness::wire::Poster;
-use crate::harness::{eventually, figure, how_many, http};
 use crate::{PATIENCE, event, post};
+use testkit::command::Running;
+use testkit::daemon::{Place, SOON, ready, signal};
+use testkit::sse::Sse;
+use testkit::wire::Poster;
+use testkit::{eventually, figure, how_many, http};
 
 /// Readers of everything; half as many read one session's events alone.
 const READERS: usize = 8;

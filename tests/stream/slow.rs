@@ -5,10 +5,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::PATIENCE;
-use crate::harness::daemon::{Place, metric, resident};
-use crate::harness::sse::Sse;
-use crate::harness::wire::{Poster, narrow, to_end};
-use crate::harness::{eventually, figure, http};
+use testkit::daemon::{Place, metric, resident};
+use testkit::sse::Sse;
+use testkit::wire::{Poster, narrow, to_end};
+use testkit::{eventually, figure, http};
 
 const HEALTHY: usize = 100;
 const STALLED: usize = 10;

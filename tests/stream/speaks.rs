@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::harness::command::Running;
-use crate::harness::daemon::{Place, SOON, metric, ready, signal};
-use crate::harness::sse::Sse;
-use crate::harness::wire::{Poster, raw};
-use crate::harness::{eventually, here, http, skip, venv};
 use crate::{PATIENCE, event, post};
+use testkit::command::Running;
+use testkit::daemon::{Place, SOON, metric, ready, signal};
+use testkit::sse::Sse;
+use testkit::wire::{Poster, raw};
+use testkit::{eventually, here, http, skip, venv};
 
 fn refusal(port: u16, query: &str, headers: &str) -> String {
     match Sse::open(port, query, headers) {

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::harness::figure;
-use crate::harness::machine::{PORT, Scope};
+use testkit::figure;
+use testkit::machine::{PORT, Scope};
 
 for_both_scopes!(
     the_first_connection_starts_it,

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::harness::machine::{Machine, PORT, Scope};
-use crate::harness::{eventually, figure};
+use testkit::machine::{Machine, PORT, Scope};
+use testkit::{eventually, figure};
 
 for_both_scopes!(
     an_install_that_a_signal_ends_is_taken_back,
@@ -17,14 +17,14 @@ const HANGS: [&str; 2] = ["--env", "MPM_MONITOR_FAILPOINT=hang-before-ready"];
 
 /// `install`, ended by a signal after that long.
 #[track_caller]
-fn ended(machine: &Machine, signal: &str, after: &str, words: &[&str]) -> crate::harness::command::Ran {
+fn ended(machine: &Machine, signal: &str, after: &str, words: &[&str]) -> testkit::command::Ran {
     let program = machine.program();
     let install = [program.as_str(), "install", machine.scope.flag()];
     machine.run(&[&["timeout", "--preserve-status", "-s", signal, after], &install[..], words].concat())
 }
 
 /// What is different by now, without what a process writes that was started anew.
-fn changed(before: &crate::harness::tree::Tree, machine: &Machine) -> Vec<String> {
+fn changed(before: &testkit::tree::Tree, machine: &Machine) -> Vec<String> {
     let own = ["events.db", "ledger.json", "8765.lock"];
     before.differences(&machine.tree()).into_iter().filter(|line| !own.iter().any(|name| line.contains(name))).collect()
 }

@@ -1,8 +1,8 @@
 //! What the service does for Claude MPM's programs, within the walls that its units put around it.
 
-use crate::harness::daemon::SOON;
-use crate::harness::eventually;
-use crate::harness::machine::{PORT, Scope};
+use testkit::daemon::SOON;
+use testkit::eventually;
+use testkit::machine::{PORT, Scope};
 
 for_both_scopes!(it_serves_an_installed_dashboard_and_keeps_its_pid_file_where_it_is_let);
 

@@ -1,8 +1,8 @@
 //! The token of the machine's instance, as docs/operations.md has it: a file of root's, which systemd gives to the service as a
 //! credential. With the real rights: the service runs as its own user, which cannot read that file.
 
-use crate::harness::here;
-use crate::harness::machine::{Machine, PORT, Scope};
+use testkit::here;
+use testkit::machine::{Machine, PORT, Scope};
 
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 const FILE: &str = "/etc/mpm-monitor/token";

@@ -7,9 +7,9 @@ use mpm_monitor::doctor::show::Report;
 use mpm_monitor::service::drift::stamp;
 use serde_json::Value;
 
-use crate::harness::command::Ran;
-use crate::harness::machine::{Machine, PORT, Scope};
-use crate::harness::{eventually, figure, here};
+use testkit::command::Ran;
+use testkit::machine::{Machine, PORT, Scope};
+use testkit::{eventually, figure, here};
 
 const SOON: Duration = Duration::from_secs(30);
 const UNIT: &str = "/home/boxuser/.config/systemd/user/mpm-monitor@8765.service";

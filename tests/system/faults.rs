@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::harness::machine::{Machine, PORT, Scope, unit};
-use crate::harness::{eventually, figure};
+use testkit::machine::{Machine, PORT, Scope, unit};
+use testkit::{eventually, figure};
 
 for_both_scopes!(
     pain_10_a_crash_loop_stops_with_a_reason,

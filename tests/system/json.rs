@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use crate::harness::command::Ran;
-use crate::harness::here;
-use crate::harness::machine::{Machine, PORT, Scope};
+use testkit::command::Ran;
+use testkit::here;
+use testkit::machine::{Machine, PORT, Scope};
 
 /// The members that the page lists, by the verbs of the heading, and whether each is always there.
 fn documented() -> BTreeMap<String, BTreeMap<String, bool>> {

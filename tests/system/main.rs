@@ -6,10 +6,10 @@
 macro_rules! for_both_scopes {
     ($($name:ident),+ $(,)?) => {
         mod system_manager {
-            $(#[test] fn $name() { super::$name(crate::harness::machine::Scope::System) })+
+            $(#[test] fn $name() { super::$name(testkit::machine::Scope::System) })+
         }
         mod user_manager {
-            $(#[test] fn $name() { super::$name(crate::harness::machine::Scope::User) })+
+            $(#[test] fn $name() { super::$name(testkit::machine::Scope::User) })+
         }
     };
 }
@@ -17,7 +17,7 @@ macro_rules! for_both_scopes {
 /// The machine of a test, or the end of the test where none can be had.
 macro_rules! boot {
     ($scope:expr) => {
-        match crate::harness::machine::Machine::boot($scope) {
+        match testkit::machine::Machine::boot($scope) {
             Some(machine) => machine,
             None => return,
         }
@@ -44,6 +44,3 @@ mod trust;
 mod units;
 mod upgrade;
 mod verbs;
-
-#[path = "../harness/mod.rs"]
-mod harness;

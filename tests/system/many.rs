@@ -1,7 +1,7 @@
 //! Many at once: callers of one instance, instances of one machine.
 
-use crate::harness::figure;
-use crate::harness::machine::{Machine, PORT, Scope};
+use testkit::figure;
+use testkit::machine::{Machine, PORT, Scope};
 
 for_both_scopes!(twenty_callers_make_one_daemon, four_instances_live_side_by_side, restarts_may_be_asked_for_often);
 

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::harness::command::Ran;
-use crate::harness::machine::{Machine, PORT, Scope};
-use crate::harness::{eventually, figure, here, skip};
+use testkit::command::Ran;
+use testkit::machine::{Machine, PORT, Scope};
+use testkit::{eventually, figure, here, skip};
 
 /// Where the real Claude MPM is in the machine.
 const THEIRS: &str = "/opt/claude-mpm";

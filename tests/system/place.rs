@@ -1,6 +1,6 @@
 //! Where a service can go: refusals with one clear sentence, and the environments that login shells do not give.
 
-use crate::harness::machine::{PORT, Scope};
+use testkit::machine::{PORT, Scope};
 
 /// Pain 12: `sudo install` of a user's unit puts it into root's home, where nobody finds it.
 #[test]

@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::harness::command::Ran;
-use crate::harness::machine::{Machine, Scope};
-use crate::harness::{eventually, figure};
+use testkit::command::Ran;
+use testkit::machine::{Machine, Scope};
+use testkit::{eventually, figure};
 
 const CATALOGUE: &str = include_str!("sabotages.toml");
 /// How many of them one machine takes: it lives for ten minutes.
@@ -103,7 +103,7 @@ impl Ward {
         let machine = Machine::boot(scope)?;
         // A copy that nothing breaks, as a person would have at hand.
         machine.root(&["install", "-d", "-m755", "/opt/doctor"]).ok();
-        machine.copy(&crate::harness::program(), "/opt/doctor/mpm-monitor");
+        machine.copy(&testkit::program(), "/opt/doctor/mpm-monitor");
         machine.root(&["chmod", "755", "/opt/doctor/mpm-monitor"]).ok();
         machine.install(&[]);
         let mut ward = Self { machine, usual: BTreeSet::new() };

@@ -2,14 +2,14 @@
 
 use serde_json::Value;
 
-use crate::harness::machine::{Machine, PORT, Scope, unit};
+use testkit::machine::{Machine, PORT, Scope, unit};
 
 /// The rows of `list` that say that they are ready.
 fn ready(list: &Value) -> Vec<&Value> {
     list["instances"].as_array().unwrap().iter().filter(|r| r["state"] == "ready").collect()
 }
 
-fn root(machine: &Machine, words: &[&str]) -> crate::harness::command::Ran {
+fn root(machine: &Machine, words: &[&str]) -> testkit::command::Ran {
     machine.root(&[&["/usr/local/bin/mpm-monitor"], words].concat())
 }
 

@@ -5,8 +5,8 @@ use mpm_monitor::doctor::show::Report;
 use serde_json::Value;
 
 use super::doctor::{normal, of_any_machine};
-use crate::harness::machine::{Machine, Scope};
-use crate::harness::shown;
+use testkit::machine::{Machine, Scope};
+use testkit::shown;
 
 const VERSIONS: [(&str, &str); 1] = [(VERSION, "[version]")];
 

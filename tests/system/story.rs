@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::harness::command::Running;
-use crate::harness::figure;
-use crate::harness::machine::{PORT, Scope};
+use testkit::command::Running;
+use testkit::figure;
+use testkit::machine::{PORT, Scope};
 
 for_both_scopes!(
     an_event_reaches_a_client_and_a_kill_loses_none,
@@ -47,7 +47,7 @@ fn an_event_reaches_a_client_and_a_kill_loses_none(scope: Scope) {
 
     let mut load = machine.spawn_client(&["probe.py", "load", "8765", "5"]);
     // It is under load once the store has some of it.
-    crate::harness::eventually(Duration::from_secs(20), "the load to arrive", || {
+    testkit::eventually(Duration::from_secs(20), "the load to arrive", || {
         let events = machine.get(PORT, "/api/events?after=0")["events"].as_array().map_or(0, Vec::len);
         if events > 20 { Ok(()) } else { Err(format!("{events} events")) }
     });

@@ -1,7 +1,7 @@
 //! What it watches is never harmed and never hidden: tmux servers beside the service, and seen from within the walls of its unit.
 
-use crate::harness::machine::{Machine, PORT, Scope, unit};
-use crate::harness::{figure, here, how_many};
+use testkit::machine::{Machine, PORT, Scope, unit};
+use testkit::{figure, here, how_many};
 
 for_both_scopes!(pain_1_tmux_survives_every_restart, pain_2_the_walls_of_the_unit_hide_no_tmux);
 

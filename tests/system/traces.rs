@@ -1,8 +1,8 @@
 //! What an installation leaves: nothing but what it says, and the same each time.
 
-use crate::harness::figure;
-use crate::harness::machine::{PORT, Scope};
-use crate::harness::tree::Tree;
+use testkit::figure;
+use testkit::machine::{PORT, Scope};
+use testkit::tree::Tree;
 
 for_both_scopes!(uninstall_leaves_nothing_and_install_is_repeatable, pain_5_what_the_user_edited_stays);
 

@@ -1,6 +1,6 @@
 //! What root runs for the machine's service belongs to root alone.
 
-use crate::harness::machine::{Machine, Scope};
+use testkit::machine::{Machine, Scope};
 
 /// The user's copy of the program.
 const USERS: &str = "/home/boxuser/bin/mpm-monitor";

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use mpm_monitor::service::drift::stamp;
 
-use crate::harness::machine::{Machine, PORT, Scope, unit};
-use crate::harness::{eventually, figure};
+use testkit::machine::{Machine, PORT, Scope, unit};
+use testkit::{eventually, figure};
 
 for_both_scopes!(
     another_program_on_another_port_leaves_this_one_alone,

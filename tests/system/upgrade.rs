@@ -5,9 +5,9 @@ use std::time::Duration;
 use mpm_monitor::build;
 use serde_json::Value;
 
-use crate::harness::command::{Ran, Running};
-use crate::harness::machine::{Machine, PORT, Scope, unit};
-use crate::harness::{eventually, figure};
+use testkit::command::{Ran, Running};
+use testkit::machine::{Machine, PORT, Scope, unit};
+use testkit::{eventually, figure};
 
 /// The build of the good new one.
 const NEW: &str = "00000000feedbeef";

@@ -1,6 +1,6 @@
 //! The other verbs against a real manager: what `status` says and exits with, `logs`, `list`, dry runs.
 
-use crate::harness::machine::{PORT, Scope};
+use testkit::machine::{PORT, Scope};
 
 for_both_scopes!(
     status_tells_each_state_by_its_exit_code,
@@ -136,7 +136,7 @@ fn a_repair_does_not_start_a_broken_program(scope: Scope) {
     machine.root(&["sh", "-c", halve, "sh", &program]).ok();
     let doctor = ["/srv/good/mpm-monitor", "doctor", scope.flag(), "--port", "8765", "--fix", "--yes"];
     // It notices the exchange within five seconds, and only then is a restart advised.
-    crate::harness::eventually(std::time::Duration::from_secs(30), "the exchange to be noticed", || {
+    testkit::eventually(std::time::Duration::from_secs(30), "the exchange to be noticed", || {
         match machine.health(PORT)["program"]["replaced"] == true {
             true => Ok(()),
             false => Err(machine.journal(PORT)),
@@ -153,7 +153,7 @@ fn a_purge_takes_no_history_from_under_a_process() {
     let machine = boot!(Scope::User);
     let program = machine.program();
     let mut by_hand = machine.spawn(&[program.as_str(), "run", "--port", "9100"]);
-    crate::harness::eventually(std::time::Duration::from_secs(30), "it to serve", || {
+    testkit::eventually(std::time::Duration::from_secs(30), "it to serve", || {
         let ran = machine.run(&["curl", "-sS", "http://127.0.0.1:9100/health"]);
         if ran.code == 0 { Ok(()) } else { Err(ran.to_string()) }
     });

@@ -30,6 +30,7 @@ impl Told {
 }
 
 /// An open stream.
+#[derive(Debug)]
 pub struct Sse {
     /// The answer's head.
     pub head: String,
@@ -125,7 +126,7 @@ impl Sse {
     ///
     /// # Errors
     /// What the socket says; a stream that ended in good order is `UnexpectedEof` with [`Sse::ended`].
-    pub fn next(&mut self) -> io::Result<Told> {
+    pub fn next_told(&mut self) -> io::Result<Told> {
         let block = self.block()?;
         Ok(self.note(&block))
     }
@@ -136,7 +137,7 @@ impl Sse {
     /// As [`Sse::next`].
     pub fn event(&mut self) -> io::Result<Told> {
         loop {
-            let told = self.next()?;
+            let told = self.next_told()?;
             if !told.data.is_empty() {
                 return Ok(told);
             }

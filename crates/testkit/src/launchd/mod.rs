@@ -21,6 +21,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use super::command::{Ran, run};
+use super::{built, scratch};
 pub use job::Job;
 
 /// What this launchd is like; the tests change it.
@@ -90,17 +91,14 @@ impl Launchd {
     /// Starts one that has the domain of a user at the screen.
     pub fn start() -> Self {
         // Not in /tmp: a service's program must not be there, and install refuses it.
-        let root = tempfile::Builder::new()
-            .prefix("launchd-")
-            .tempdir_in(env!("CARGO_TARGET_TMPDIR"))
-            .expect("a temporary directory");
+        let root = tempfile::Builder::new().prefix("launchd-").tempdir_in(scratch()).expect("a temporary directory");
         for dir in ["bin", "calls", "home", "run", "opt", "mac"] {
             fs::create_dir(root.path().join(dir)).expect("make a directory");
         }
         let launchctl = root.path().join("bin/launchctl");
         fs::write(&launchctl, include_str!("launchctl.sh")).expect("write launchctl");
         fs::set_permissions(&launchctl, fs::Permissions::from_mode(0o755)).expect("make launchctl executable");
-        let program = env!("CARGO_BIN_EXE_mpm-monitor");
+        let program = built();
         fs::hard_link(program, root.path().join("opt/mpm-monitor")).expect("link the program");
         // Daemons are another user's, who has to get here.
         fs::set_permissions(root.path(), fs::Permissions::from_mode(0o755)).expect("open the directory");

@@ -8,7 +8,7 @@ use std::time::Duration;
 use plist::{Dictionary, Value};
 
 /// launchd.plist(5) as a table, beside the tests.
-const KEYS: &str = include_str!("../../launchd/keys.json");
+const KEYS: &str = include_str!("../../../../tests/launchd/keys.json");
 
 /// When to start a job that has ended again.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -3,8 +3,19 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
+use super::command::run;
+use super::daemon::SOON;
 use super::program;
+
+/// The build id of the program under test, as `--version` says it.
+#[track_caller]
+fn build() -> String {
+    let said = run(Command::new(program()).arg("--version"), SOON).ok();
+    let id = said.stdout.split_once("(build ").and_then(|(_, rest)| rest.split_once(')'));
+    id.unwrap_or_else(|| panic!("no build in {said}")).0.to_owned()
+}
 
 /// A copy with another build id, and with these texts exchanged; at `to`.
 ///
@@ -13,7 +24,8 @@ use super::program;
 #[track_caller]
 pub fn other_build(to: &Path, id: &str, texts: &[(&str, &str)]) -> PathBuf {
     let mut bytes = std::fs::read(program()).expect("read the program");
-    for (old, new) in texts.iter().chain(&[(mpm_monitor::build::ID, id)]) {
+    let own = build();
+    for (old, new) in texts.iter().chain(&[(own.as_str(), id)]) {
         let (old, new) = (old.as_bytes(), new.as_bytes());
         assert_eq!(old.len(), new.len(), "as long as what it replaces");
         let finder = memchr::memmem::Finder::new(old);

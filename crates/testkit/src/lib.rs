@@ -1,7 +1,13 @@
-//! What the integration tests share: a throw-away systemd, commands with a deadline, a small HTTP client, figures.
-
-// Each test binary uses its own part of it.
-#![allow(dead_code)]
+//! What tests of the program share. It knows the program as a file that can be run, and nothing of its code.
+//!
+//! - [`command`]: commands with a deadline, and what they said.
+//! - [`daemon`]: `mpm-monitor run` with folders and a port of its own.
+//! - [`machine`]: a throw-away machine with a real systemd; [`tree`] compares its files.
+//! - `launchd`: a stand-in for launchd, on Linux.
+//! - [`http`], [`wire`], [`sse`]: clients made of blocking sockets.
+//! - [`notify`]: a service manager's end of `NOTIFY_SOCKET`.
+//! - [`builds`]: another build of the program, without compiling it.
+//! - [`shown`]: what the program shows, compared with `tests/snapshots/`.
 
 pub mod builds;
 pub mod command;
@@ -17,22 +23,52 @@ pub mod tree;
 pub mod wire;
 
 use std::fmt::Display;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// The program under test: the build named by `MPM_MONITOR_BIN`, else the one cargo built for the tests.
 pub fn program() -> String {
-    std::env::var("MPM_MONITOR_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_mpm-monitor").to_owned())
+    std::env::var("MPM_MONITOR_BIN").unwrap_or_else(|_| built())
 }
 
-/// A path in this crate's folder.
+/// The program that cargo built for the tests. Nextest and a new cargo name it; else it is beside the folder of the tests.
+///
+/// # Panics
+/// When there is none.
+pub fn built() -> String {
+    let named = ["NEXTEST_BIN_EXE_mpm-monitor", "CARGO_BIN_EXE_mpm-monitor"];
+    if let Some(program) = named.iter().find_map(|name| std::env::var(name).ok()) {
+        return program;
+    }
+    let test = std::env::current_exe().expect("the path of this test");
+    let beside = test.ancestors().nth(2).map(|dir| dir.join("mpm-monitor")).filter(|program| program.is_file());
+    beside.expect("the program beside the tests: run them by cargo nextest").display().to_string()
+}
+
+/// A path in the project's folder.
 pub fn here(path: &str) -> String {
-    format!("{}/{path}", env!("CARGO_MANIFEST_DIR"))
+    let root = env!("CARGO_MANIFEST_DIR").trim_end_matches("/crates/testkit");
+    format!("{root}/{path}")
+}
+
+/// The folder that cargo builds into.
+fn target() -> String {
+    std::env::var("CARGO_TARGET_DIR").unwrap_or_else(|_| here("target"))
 }
 
 /// The Python that has python-socketio in it, made by `scripts/setup.sh test`.
 pub fn venv() -> String {
-    let target = std::env::var("CARGO_TARGET_DIR").unwrap_or_else(|_| here("target"));
-    format!("{target}/test-venv")
+    format!("{}/test-venv", target())
+}
+
+/// A folder for what tests make that must not be in `/tmp`.
+///
+/// # Panics
+/// When it cannot be made.
+pub fn scratch() -> PathBuf {
+    let dir = PathBuf::from(target()).join("tmp");
+    std::fs::create_dir_all(&dir).expect("make the folder of tests");
+    dir
 }
 
 /// Asks until there is an answer, and gives up, naming what it waited for and what it saw last, after `deadline`.
@@ -84,6 +120,7 @@ pub fn percentile(durations: &mut [Duration], percent: usize) -> f64 {
 }
 
 /// A small generator of numbers (xorshift); who uses it prints the seed, which is not 0, so that a run can be repeated.
+#[derive(Debug)]
 pub struct Random(pub u64);
 
 impl Random {

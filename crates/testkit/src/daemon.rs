@@ -20,6 +20,12 @@ pub struct Place {
     pub dir: TempDir,
 }
 
+impl Default for Place {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Place {
     /// An empty place.
     pub fn new() -> Self {
