@@ -7,7 +7,7 @@
 //! - [`config`]: where a setting comes from, and the validated [`config::Settings`].
 //! - [`service`]: what is installed with systemd or launchd: plan, apply, verify, receipt.
 //! - [`migrate`]: from Claude MPM's own daemon to this program, and back.
-//! - [`runtime`]: one life of the process: boot, readiness, watchdog, signals, shutdown.
+//! - [`life`]: one life of the process: boot, readiness, watchdog, signals, shutdown.
 //! - [`events`]: an event's way: ingest, store, hub.
 //! - [`bus`]: the same events on several machines, through Redis or Valkey.
 //! - [`server`]: HTTP and Socket.IO on the listeners.
@@ -23,8 +23,8 @@ pub mod config;
 pub mod doctor;
 pub mod events;
 pub mod hooks;
+pub mod life;
 pub mod migrate;
-pub mod runtime;
 pub mod server;
 pub mod service;
 

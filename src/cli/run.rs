@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use super::args::Run;
 use super::failed;
 use crate::config::{self, Directories};
-use crate::runtime::life;
-use crate::runtime::logging;
-use crate::runtime::standby::Standby;
+use crate::life::logging;
+use crate::life::standby::Standby;
+use crate::life::supervisor;
 use daemon::exit::Exit;
 use daemon::identity::Manager;
 use daemon::out;
@@ -31,10 +31,10 @@ pub fn run(flags: Run) -> anyhow::Result<Exit> {
                 // It would try again for ever; what it caught of standard error says why it need not.
                 out::tell(&format!("mpm-monitor: {text}\nNo restart cures this, so launchd is not asked for one."));
                 if let Some(dir) = instance_dir(&flags, &variables, &directories) {
-                    life::note_refusal(&dir, &text, Exit::Config);
+                    supervisor::note_refusal(&dir, &text, Exit::Config);
                 }
                 if let Ok(Some(passed)) = sockets::passed() {
-                    Standby::new(&passed).serve(&life::failure(text, Exit::Config));
+                    Standby::new(&passed).serve(&supervisor::failure(text, Exit::Config));
                 }
                 return Ok(Exit::Ok);
             }
@@ -46,7 +46,7 @@ pub fn run(flags: Run) -> anyhow::Result<Exit> {
         tracing::warn!("{name} names no setting of this version; it is ignored");
     }
     let load = Box::new(move || config::load(&flags, &variables, &directories));
-    match life::live(life::Start { settings, provenance, load, level }) {
+    match supervisor::live(supervisor::Start { settings, provenance, load, level }) {
         Ok(exit) => Ok(exit),
         Err(error) => {
             // Through the log, not past it: whoever reads JSON or the journal must find the reason there.

@@ -10,6 +10,7 @@
 
 pub mod command;
 pub mod find;
+pub mod pid_files;
 pub mod plan;
 pub mod process;
 pub mod record;

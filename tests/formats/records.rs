@@ -8,9 +8,9 @@ use daemon::ledger::{FILE, Failure, Ledger, LedgerFile, Life};
 use daemon::lock::{self, Holder, InstanceLock};
 use jiff::Timestamp;
 use mpm_monitor::build::{ID, PROGRAM, VERSION};
+use mpm_monitor::migrate::pid_files::PidFiles;
 use mpm_monitor::migrate::process::Process;
 use mpm_monitor::migrate::record::{Record, Removed};
-use mpm_monitor::runtime::pid_files::PidFiles;
 use mpm_monitor::service::Scope;
 use mpm_monitor::service::receipt::{Made, Receipt};
 
