@@ -1,91 +1,68 @@
 //! The description of everything that answers over HTTP, in OpenAPI 3.1: `docs/openapi.json`, served as `GET /openapi.json`.
 
-use std::sync::Arc;
-
-use axum::Router;
 use axum::http::HeaderMap;
 use axum::response::Response;
-use axum::routing::get;
 
 use super::answer::carried;
-use super::routes::App;
 
 /// The file.
 pub const DOCUMENT: &str = include_str!("../../docs/openapi.json");
 
-/// The route.
-pub fn router() -> Router<Arc<App>> {
-    Router::new().route("/openapi.json", get(document))
-}
-
-async fn document(request: HeaderMap) -> Response {
+/// `GET /openapi.json`.
+pub async fn document(request: HeaderMap) -> Response {
     carried(&request, "application/json; charset=utf-8", DOCUMENT)
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::{BTreeMap, BTreeSet};
+    use std::sync::Arc;
 
     use serde_json::Value;
 
     use super::*;
+    use crate::server::access::Right;
     use crate::server::dashboard::{Dashboard, Make};
-    use crate::server::routes;
+    use crate::server::routes::{self, Route, Verb};
 
     const METHODS: [&str; 8] = ["get", "head", "delete", "options", "patch", "post", "put", "trace"];
 
-    type Surface = BTreeMap<String, BTreeSet<String>>;
-
-    /// What the router itself says of its routes: axum has no other way to ask it.
-    fn routes(router: &Router<Arc<App>>) -> Surface {
-        let told = format!("{router:?}");
-        let (handlers, paths) = told.split_once("paths: {").expect("axum tells its paths");
-        let entry = |text: &'_ str| {
-            let (id, rest) = text.split_once("): ").expect("an id and what it stands for");
-            (id.to_owned(), rest.to_owned())
-        };
-        let handlers: BTreeMap<String, String> = handlers.split("RouteId(").skip(1).map(entry).collect();
-        let mut surface = Surface::new();
-        for (id, rest) in paths.split("RouteId(").skip(1).map(entry) {
-            let Some(path) = rest.strip_prefix('"').and_then(|rest| rest.split('"').next()) else { continue };
-            if path.contains("__private") {
-                // The fallback.
-                continue;
-            }
-            let of = &handlers[&id];
-            let answers = |method: &str| !of.contains(&format!("{method}: None"));
-            let methods = METHODS.into_iter().filter(|m| answers(m)).map(str::to_owned).collect();
-            surface.insert(path.replace("{*", "{"), methods);
-        }
-        surface
-    }
-
-    fn surface() -> Surface {
+    fn table() -> Vec<Route> {
         let folder = std::path::PathBuf::from("/nonexistent");
         let theirs = |make| Arc::new(Dashboard { make, page: folder.clone(), statics: Some(folder.clone()) });
         let (built, templates) = (theirs(Make::Built), theirs(Make::Templates));
-        let mut all = Surface::new();
-        for dashboard in [None, Some(&built), Some(&templates)] {
-            all.extend(routes(&routes::table(dashboard, 1)));
-        }
-        all
+        [None, Some(&built), Some(&templates)].into_iter().flat_map(|theirs| routes::table(theirs, 1)).collect()
     }
 
+    /// The table and the document have the same routes, with the same words, and the same ones need no token.
     #[test]
     fn every_route_is_described_and_nothing_else() {
         let document: Value = serde_json::from_str(DOCUMENT).unwrap();
         assert!(document["openapi"].as_str().unwrap().starts_with("3.1."));
-        let mut described = Surface::new();
+        let mut described = BTreeMap::new();
         for (path, item) in document["paths"].as_object().unwrap() {
-            let methods = item.as_object().unwrap().keys().filter(|k| METHODS.contains(&k.as_str()));
-            described.insert(path.clone(), methods.cloned().collect());
+            for (method, operation) in item.as_object().unwrap().iter().filter(|(m, _)| METHODS.contains(&m.as_str())) {
+                let is_open = operation["security"] == serde_json::json!([]);
+                described.insert((path.clone(), method.clone()), (operation["summary"].as_str().unwrap(), is_open));
+            }
         }
-        let mut there = surface();
-        assert!(there.len() > 25, "does axum tell its routes otherwise now? {there:#?}");
-        // It answers every method, most of them with a refusal.
-        let any = there.get_mut("/socket.io/").expect("Socket.IO's door");
-        assert_eq!(any.len(), 0, "{any:?}");
-        any.extend(["get".to_owned(), "post".to_owned()]);
+        let mut there = BTreeMap::new();
+        let table = table();
+        for route in &table {
+            let path = route.path.replace("{*", "{");
+            let methods: &[&str] = match route.verb {
+                Verb::Get => &["get"],
+                Verb::Post => &["post"],
+                // It answers every method, most of them with a refusal.
+                Verb::Any => &["get", "post"],
+            };
+            for method in methods {
+                let about = described.get(&(path.clone(), (*method).to_owned())).map_or("", |(about, _)| about);
+                let about = if route.verb == Verb::Any { about } else { route.about };
+                there.insert((path.clone(), (*method).to_owned()), (about, route.right == Right::Open));
+            }
+        }
+        assert!(there.len() > 40, "{there:#?}");
         assert_eq!(described, there);
     }
 

@@ -1,44 +1,46 @@
 //! The page that the binary carries: it shows the events live.
 
-use std::sync::Arc;
-
-use axum::Router;
 use axum::http::header::CONTENT_SECURITY_POLICY;
 use axum::http::{HeaderMap, HeaderValue};
 use axum::response::Response;
-use axum::routing::get;
 
+use super::access::Right;
 use super::answer::carried;
-use super::dashboard::{self, Dashboard, Make};
+use super::routes::Route;
 
 /// What an event says is text that anybody may have written; should any of it ever get past the page's care, this keeps it
 /// from running or loading anything.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
+/// What is at `/`.
+pub const FIRST: &str = "The page that shows the events, or that of an installed Claude MPM (`server.dashboard_dir`)";
+/// What is at `/favicon.svg`.
+pub const ICON: &str = "The icon of the page at `/`";
 /// Where pages are: this one, or Claude MPM's.
 pub const PATHS: [&str; 2] = ["/", "/dashboard"];
 
-/// The routes of the page and its parts: always at `/dashboard`, and at `/` unless a `dashboard` of Claude MPM is served there
-/// on `port`.
-pub fn router<S: Clone + Send + Sync + 'static>(dashboard: Option<&Arc<Dashboard>>, port: u16) -> Router<S> {
+/// The routes of the page and its parts: always at `/dashboard`, at `/` if it `is_first` (no dashboard of Claude MPM is served
+/// there), and its icon also as `/favicon.svg` if that `is_free`.
+pub fn routes(is_first: bool, is_free: bool) -> Vec<Route> {
     let html = include_str!("../../dashboard/index.html");
     let css = include_str!("../../dashboard/dashboard.css");
     let js = include_str!("../../dashboard/dashboard.js");
     let icon = include_str!("../../dashboard/favicon.svg");
-    let part = |kind: &'static str, text: &'static str| get(move |h: HeaderMap| async move { asset(&h, kind, text) });
-    let page = || part("text/html; charset=utf-8", html);
-    let picture = || part("image/svg+xml", icon);
-    let router = Router::new()
-        .route("/dashboard", page())
-        .route("/dashboard.css", part("text/css; charset=utf-8", css))
-        .route("/dashboard.js", part("text/javascript; charset=utf-8", js))
-        .route("/dashboard.svg", picture());
-    match dashboard {
-        Some(theirs) if theirs.make == Make::Built => router.merge(dashboard::router(theirs, port)),
-        Some(theirs) => router.route("/favicon.svg", picture()).merge(dashboard::router(theirs, port)),
-        None => router.route("/", page()).route("/favicon.svg", picture()),
-    }
+    let part = |path: &'static str, about, kind: &'static str, text: &'static str| {
+        Route::get(path, Right::Open, about, move |h: HeaderMap| async move { asset(&h, kind, text) })
+    };
+    let page = |path, about| part(path, about, "text/html; charset=utf-8", html);
+    let picture = |path, about| part(path, about, "image/svg+xml", icon);
+    let mut all = vec![
+        page("/dashboard", "The monitor's own page"),
+        part("/dashboard.css", "Its style", "text/css; charset=utf-8", css),
+        part("/dashboard.js", "Its script", "text/javascript; charset=utf-8", js),
+        picture("/dashboard.svg", "Its icon"),
+    ];
+    all.extend(is_first.then(|| page("/", FIRST)));
+    all.extend(is_free.then(|| picture("/favicon.svg", ICON)));
+    all
 }
 
 fn asset(request: &HeaderMap, kind: &'static str, text: &'static str) -> Response {

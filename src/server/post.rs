@@ -18,7 +18,7 @@ const KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// The header that says that the key was sent before.
 const RETRY: HeaderName = HeaderName::from_static("idempotency-retry");
 
-/// The site answers posts itself, before the router; here the path has the method, which `Allow` and 405 go by.
+/// The site answers posts itself, before the router; in the table the path has the method, which `Allow` and 405 go by.
 pub(super) async fn routed(State(app): State<Arc<App>>, request: Request<Body>) -> Response {
     let (head, body) = request.into_parts();
     serve(&app, &head.headers, body).await

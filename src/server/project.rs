@@ -2,37 +2,26 @@
 //! their sources it says that it cannot tell, rather than that there are none and all is well.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use axum::Router;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
 use hyper::ext::ReasonPhrase;
 use serde_json::{Value, json};
 
 use super::answer::{Refusal, json};
 use super::beneath;
-use super::routes::App;
 use crate::build;
 
 /// The longest `HEAD` of a repository that is read, bytes.
 const LONGEST_HEAD: u64 = 4096;
 
-/// The routes.
-pub fn router() -> Router<Arc<App>> {
-    let mut router = Router::new()
-        .route("/version.json", get(async || json(StatusCode::OK, &version())))
-        .route("/api/working-directory", get(working_directory))
-        .route("/api/config", get(config));
-    for path in PROJECT {
-        router = router.route(&format!("/api/config{path}"), get(unavailable));
-    }
-    router
+/// The original numbers its builds; ours has a name instead, in a member of its own.
+/// `GET /version.json`.
+pub async fn version() -> Response {
+    json(StatusCode::OK, &numbers())
 }
 
-/// The original numbers its builds; ours has a name instead, in a member of its own.
-fn version() -> Value {
+fn numbers() -> Value {
     json!({
         "version": build::VERSION,
         "build": 0,
@@ -43,14 +32,16 @@ fn version() -> Value {
     })
 }
 
-async fn working_directory() -> Response {
+/// `GET /api/working-directory`.
+pub async fn working_directory() -> Response {
     match here() {
         Ok(path) => json(StatusCode::OK, &json!({"working_directory": path.to_string_lossy(), "success": true})),
         Err(refusal) => refusal.into_response(),
     }
 }
 
-async fn config() -> Response {
+/// `GET /api/config`.
+pub async fn config() -> Response {
     let path = match here() {
         Ok(path) => path,
         Err(refusal) => return refusal.into_response(),
@@ -99,7 +90,7 @@ fn read(path: &Path) -> Option<String> {
 
 /// What everything below `/api/config` is answered with. Claude MPM's page shows the reason phrase of a failure, and our
 /// own words only where it is none; the program that asks reads the body.
-async fn unavailable() -> Response {
+pub async fn unavailable() -> Response {
     let message =
         "unavailable: mpm-monitor does not look into a project's agents, skills and settings; ask claude-mpm there";
     let mut response = Refusal::new(StatusCode::NOT_FOUND, "project_unavailable", message).into_response();
@@ -111,22 +102,22 @@ async fn unavailable() -> Response {
 const PHRASE: &[u8] = b"Unavailable here (mpm-monitor does not look into the project)";
 
 /// The paths of Claude MPM's page below `/api/config`.
-const PROJECT: [&str; 15] = [
-    "/project/summary",
-    "/agents/deployed",
-    "/agents/available",
-    "/agents/collections",
-    "/agents/{name}/detail",
-    "/skills/deployed",
-    "/skills/available",
-    "/skills/deployment-mode",
-    "/skills/{name}/detail",
-    "/sources",
-    "/sources/sync-status",
-    "/skill-links/",
-    "/skill-links/agent/{name}",
-    "/validate",
-    "/active-sessions",
+pub const PATHS: [(&str, &str); 15] = [
+    ("/project/summary", "What Claude MPM's page asks of a project: project, summary"),
+    ("/agents/deployed", "What Claude MPM's page asks of a project: agents, deployed"),
+    ("/agents/available", "What Claude MPM's page asks of a project: agents, available"),
+    ("/agents/collections", "What Claude MPM's page asks of a project: agents, collections"),
+    ("/agents/{name}/detail", "An agent of the project"),
+    ("/skills/deployed", "What Claude MPM's page asks of a project: skills, deployed"),
+    ("/skills/available", "What Claude MPM's page asks of a project: skills, available"),
+    ("/skills/deployment-mode", "What Claude MPM's page asks of a project: skills, deployment-mode"),
+    ("/skills/{name}/detail", "A skill of the project"),
+    ("/sources", "What Claude MPM's page asks of a project: sources"),
+    ("/sources/sync-status", "What Claude MPM's page asks of a project: sources, sync-status"),
+    ("/skill-links/", "What Claude MPM's page asks of a project: skill-links"),
+    ("/skill-links/agent/{name}", "The skills of an agent of the project"),
+    ("/validate", "What Claude MPM's page asks of a project: validate"),
+    ("/active-sessions", "What Claude MPM's page asks of a project: active-sessions"),
 ];
 
 #[cfg(test)]

@@ -1,38 +1,33 @@
-//! The HTTP routes: who the monitor is, whether it is ready, events in and out.
+//! The route table: each HTTP route with its method, its path, the right that it takes, who is admitted and what it is for.
+//!
+//! The router is built from it, and so are its answers to what may not be asked (401), to other paths (404) and to other
+//! methods (405). `docs/openapi.json` describes the same routes, which a test compares. A new route is an entry here, a handler
+//! in the module that knows the answer, and its description there.
 
-use std::collections::{BTreeMap, HashMap};
-use std::fmt::Write as _;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Query, State};
-use axum::http::{Request, StatusCode, Uri};
+use axum::extract::State;
+use axum::handler::Handler;
+use axum::http::{Method, Request, StatusCode};
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{any, get};
-use bytes::Bytes;
-use jiff::Timestamp;
-use serde_json::json;
+use axum::routing::{self, MethodRouter};
 use tokio::sync::watch;
 
-use super::accept::{Open, Phase};
-use super::answer::{Refusal, json, json_bytes};
-use super::dashboard::Dashboard;
+use super::accept::{Connection, Open, Phase};
+use super::access::{self, Access, Right};
+use super::answer::Refusal;
+use super::dashboard::{self, Dashboard, Make};
+use super::guard::Allowed;
+use super::peer::Asker;
 use super::socketio::{SocketIo, polling};
-use super::sse::Streams;
-use super::{Context, Counters};
-use super::{post, room};
-use crate::build;
-use crate::events::model::Event;
-use crate::events::store::{Filter, Page, Place, StoreError};
+use super::sse::{self, Streams};
+use super::{Context, Counters, event_pages, files, health, openapi, page, post, project, stats};
 
 /// Where events are posted and read.
 pub const EVENTS: &str = "/api/events";
-/// How many events one answer holds unless the request says.
-const DEFAULT_LIMIT: usize = 100;
-/// The most events of one answer.
-const MAX_LIMIT: usize = 1000;
 
 /// What the routes need.
 #[derive(Debug)]
@@ -53,36 +48,201 @@ pub struct App {
     pub phase: watch::Receiver<Phase>,
 }
 
-/// All routes.
-pub fn router(app: Arc<App>) -> Router {
-    table(app.context.dashboard.as_ref(), app.context.instance.port).with_state(app)
+/// How a route is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verb {
+    /// GET, and HEAD.
+    Get,
+    /// POST.
+    Post,
+    /// Any method: the route tells by itself which it answers.
+    Any,
 }
 
-/// All routes, for a server on `port` that serves that dashboard; `docs/openapi.json` describes them, which a test compares.
-pub fn table(dashboard: Option<&Arc<Dashboard>>, port: u16) -> Router<Arc<App>> {
-    let page = super::page::router(dashboard, port);
-    Router::new()
-        .route("/health", get(health))
-        .route("/ready", get(ready))
-        .route(EVENTS, get(events_after).post(post::routed))
-        .route("/socket.io/", any(socket_io))
-        .merge(page)
-        .merge(super::project::router())
-        .merge(super::stats::router())
-        .merge(super::files::router())
-        .merge(super::sse::router())
-        .merge(super::openapi::router())
+/// Whom a route is for, of those that have its right.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Admission {
+    /// All of them.
+    All,
+    /// Those that show that they are the user, or have the token: files are the user's own.
+    Owner,
+}
+
+/// An entry of the table.
+#[derive(Debug)]
+pub struct Route {
+    /// How it is asked.
+    pub verb: Verb,
+    /// Its path; `{name}` stands for a part of it and `{*name}` for the rest.
+    pub path: String,
+    /// What its sender must be allowed.
+    pub right: Right,
+    /// Whom it is for.
+    pub admission: Admission,
+    /// What it is for, as the OpenAPI document has it.
+    pub about: &'static str,
+    answer: MethodRouter<Arc<App>>,
+}
+
+impl Route {
+    /// Answers GET and HEAD.
+    pub fn get<T: 'static>(
+        path: impl Into<String>,
+        right: Right,
+        about: &'static str,
+        handler: impl Handler<T, Arc<App>>,
+    ) -> Self {
+        Self::new(Verb::Get, path, right, about, routing::get(handler))
+    }
+
+    /// Answers POST.
+    pub fn post<T: 'static>(
+        path: impl Into<String>,
+        right: Right,
+        about: &'static str,
+        handler: impl Handler<T, Arc<App>>,
+    ) -> Self {
+        Self::new(Verb::Post, path, right, about, routing::post(handler))
+    }
+
+    /// Answers any method.
+    pub fn any<T: 'static>(
+        path: impl Into<String>,
+        right: Right,
+        about: &'static str,
+        handler: impl Handler<T, Arc<App>>,
+    ) -> Self {
+        Self::new(Verb::Any, path, right, about, routing::any(handler))
+    }
+
+    fn new(
+        verb: Verb,
+        path: impl Into<String>,
+        right: Right,
+        about: &'static str,
+        answer: MethodRouter<Arc<App>>,
+    ) -> Self {
+        Self { verb, path: path.into(), right, admission: Admission::All, about, answer }
+    }
+
+    /// The same, for the owner of the files alone.
+    fn of_the_owner(self) -> Self {
+        Self { admission: Admission::Owner, ..self }
+    }
+}
+
+/// The table, for a server on `port` that serves that dashboard of Claude MPM.
+pub fn table(dashboard: Option<&Arc<Dashboard>>, port: u16) -> Vec<Route> {
+    use Right::{Look, Open, Read, Write};
+    let mut all = vec![
+        Route::get("/health", Look, "Who this process is and how its parts are", health::health),
+        Route::get("/ready", Open, "Whether it serves with all its parts", health::ready),
+        Route::get("/openapi.json", Read, "This description", openapi::document),
+        Route::get("/api/status", Read, "The server's figures", stats::status),
+        Route::get("/api/clients", Read, "Who is connected", stats::clients),
+        Route::get("/metrics", Read, "The figures for Prometheus", stats::metrics),
+        Route::get(EVENTS, Read, "The events that are kept, a page at a time", event_pages::list),
+        Route::post(EVENTS, Write, "Takes an event", post::routed),
+        Route::get(sse::PATH, Read, "The events as they happen, as server-sent events", sse::stream),
+        // Its namespaces ask for the token.
+        Route::any("/socket.io/", Open, "Socket.IO 5 over Engine.IO 4", socket_io),
+        Route::post("/api/file", Read, "A file as text", files::http::file).of_the_owner(),
+        Route::get("/api/files", Read, "What is in a folder", files::http::list).of_the_owner(),
+        Route::get(
+            "/api/file/read",
+            Read,
+            "A file as pages show it: text, or a picture in base64",
+            files::http::file_read,
+        )
+        .of_the_owner(),
+        Route::get("/api/file/diff", Read, "What changed in a file, by git", files::http::diff).of_the_owner(),
+        Route::post("/api/git-history", Read, "The commits of a file", files::http::history).of_the_owner(),
+        Route::get("/version.json", Read, "The version, as Claude MPM's server tells it", project::version),
+        Route::get(
+            "/api/working-directory",
+            Read,
+            "The directory that the monitor was started in",
+            project::working_directory,
+        ),
+        Route::get("/api/config", Read, "The directory and its branch, as Claude MPM's page asks", project::config),
+    ];
+    let of_the_project = |(path, about)| Route::get(format!("/api/config{path}"), Read, about, project::unavailable);
+    all.extend(project::PATHS.into_iter().map(of_the_project));
+    all.extend(page::routes(dashboard.is_none(), dashboard.is_none_or(|theirs| theirs.make == Make::Templates)));
+    all.extend(dashboard.into_iter().flat_map(|theirs| dashboard::routes(theirs, port)));
+    all
+}
+
+/// The router of the table, each route behind its right.
+pub fn router(app: Arc<App>) -> Router {
+    let table = table(app.context.dashboard.as_ref(), app.context.instance.port);
+    let guarded = |router: Router<Arc<App>>, Route { path, right, admission, answer, .. }: Route| {
+        let gate = Gate { app: Arc::clone(&app), right, admission };
+        router.route(&path, answer.route_layer(middleware::from_fn_with_state(gate, enter)))
+    };
+    table
+        .into_iter()
+        .fold(Router::new(), guarded)
         .fallback(not_found)
         .method_not_allowed_fallback(wrong_method)
+        .with_state(app)
 }
 
-async fn not_found(uri: Uri) -> Response {
-    let path: String = uri.path().chars().take(200).collect();
+/// What stands before a route.
+#[derive(Clone)]
+struct Gate {
+    app: Arc<App>,
+    right: Right,
+    admission: Admission,
+}
+
+async fn enter(State(gate): State<Gate>, request: Request<Body>, next: Next) -> Response {
+    let Gate { app, right, admission } = gate;
+    if let Err(refusal) = may(&request, right) {
+        return access::refuse(&app.counters, refusal);
+    }
+    if admission == Admission::Owner {
+        let asker = asker(&app, &request);
+        if let Err(error) = app.files.admit(asker).await {
+            return files::http::turned_away(&app.files, error);
+        }
+    }
+    next.run(request).await
+}
+
+/// Without the site's word on its sender a request may do nothing.
+fn may(request: &Request<Body>, right: Right) -> Result<(), Refusal> {
+    let access = request.extensions().get().copied().unwrap_or(Access::NONE);
+    access::check(request.headers(), access, right)
+}
+
+fn asker(app: &App, request: &Request<Body>) -> Asker {
+    let extensions = request.extensions();
+    let connection = extensions.get::<Arc<Connection>>();
+    let access = extensions.get().copied().unwrap_or(Access::NONE);
+    let foreign = extensions.get().is_none_or(Allowed::is_foreign_page);
+    let settings = app.context.settings.borrow();
+    Asker::new(connection.map(|c| c.ends), connection.and_then(|c| c.pair), foreign, access, &settings)
+}
+
+/// What a request takes that no route answers: who may ask nothing is not told which paths there are.
+fn any_right(method: &Method) -> Right {
+    if matches!(*method, Method::GET | Method::HEAD) { Right::Read } else { Right::Write }
+}
+
+async fn not_found(State(app): State<Arc<App>>, request: Request<Body>) -> Response {
+    if let Err(refusal) = may(&request, any_right(request.method())) {
+        return access::refuse(&app.counters, refusal);
+    }
+    let path: String = request.uri().path().chars().take(200).collect();
     Refusal::new(StatusCode::NOT_FOUND, "not_found", format!("there is no {path}")).into_response()
 }
 
-async fn wrong_method(uri: Uri) -> Response {
-    let message = format!("{} does not answer this method, see the Allow header", uri.path());
+async fn wrong_method(State(app): State<Arc<App>>, request: Request<Body>) -> Response {
+    if let Err(refusal) = may(&request, any_right(request.method())) {
+        return access::refuse(&app.counters, refusal);
+    }
+    let message = format!("{} does not answer this method, see the Allow header", request.uri().path());
     // The router adds Allow.
     Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message).into_response()
 }
@@ -91,256 +251,110 @@ async fn socket_io(State(app): State<Arc<App>>, request: Request<Body>) -> Respo
     polling::serve(Arc::clone(&app.sio), request).await
 }
 
-async fn health(State(app): State<Arc<App>>) -> Response {
-    let (context, instance) = (&app.context, &app.context.instance);
-    let body = json!({
-        "status": "running",
-        "service": build::SERVICE,
-        "version": build::VERSION,
-        "port": instance.port,
-        "pid": instance.pid,
-        "uptime": instance.started.elapsed().as_secs(),
-        "instance_id": instance.id,
-        "ready": context.readiness.is_ready() && *app.phase.borrow() == Phase::Serving,
-        "build": build::ID,
-        "program": context.program.to_json(),
-        "config_generation": context.config_generation.load(Ordering::Acquire),
-        "components": context.components.snapshot(),
-        "clients": app.sio.registry.connected(),
-        "last_seq": context.store.last_seq(),
-    });
-    json(StatusCode::OK, &body)
-}
-
-async fn ready(State(app): State<Arc<App>>) -> Response {
-    let waiting = app.context.readiness.pending();
-    let (status, body) = readiness(&waiting, *app.phase.borrow());
-    json(status, &body)
-}
-
-fn readiness(waiting: &[&str], phase: Phase) -> (StatusCode, serde_json::Value) {
-    let reason = match (phase, waiting) {
-        (Phase::Serving, []) => return (StatusCode::OK, json!({"ready": true})),
-        (Phase::Serving, parts) => format!("the start waits for {}", parts.join(", ")),
-        _ => "the server shuts down".to_owned(),
-    };
-    (StatusCode::SERVICE_UNAVAILABLE, json!({"ready": false, "waiting_for": waiting, "reason": reason}))
-}
-
-/// What a request for events asks for.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Wanted {
-    /// Events with greater numbers.
-    pub after: u64,
-    /// At most so many.
-    pub limit: usize,
-    /// Only those that it lets through.
-    pub filter: Filter,
-}
-
-impl Wanted {
-    /// Reads the query of `GET /api/events`.
-    ///
-    /// # Errors
-    /// 400 `bad_parameter`.
-    pub fn parse(uri: &Uri) -> Result<Self, Refusal> {
-        let query = Query::<HashMap<String, String>>::try_from_uri(uri).map_err(|e| {
-            Refusal::new(StatusCode::BAD_REQUEST, "bad_parameter", format!("the query is malformed: {e}"))
-        })?;
-        wanted(query.0)
-    }
-}
-
-fn wanted(query: HashMap<String, String>) -> Result<Wanted, Refusal> {
-    let bad = |message: String| Refusal::new(StatusCode::BAD_REQUEST, "bad_parameter", message);
-    let mut wanted = Wanted { after: 0, limit: DEFAULT_LIMIT, filter: Filter::default() };
-    // In a fixed order, so that the same mistake gets the same answer.
-    for (name, value) in BTreeMap::from_iter(query) {
-        match name.as_str() {
-            "after" => {
-                wanted.after = value.parse().map_err(|_| bad(format!("after={value:?} is no event number")))?;
-            }
-            "limit" => {
-                let limit = value.parse().ok().filter(|n| (1..=MAX_LIMIT).contains(n));
-                wanted.limit = limit.ok_or_else(|| bad(format!("limit={value:?} is not from 1 to {MAX_LIMIT}")))?;
-            }
-            "session" => wanted.filter.session = Some(value),
-            "type" => wanted.filter.name = Some(value),
-            "subtype" => wanted.filter.subtype = Some(value),
-            "since" => wanted.filter.since = Some(moment(&name, &value)?),
-            "until" => wanted.filter.until = Some(moment(&name, &value)?),
-            "node" if value == crate::bus::HERE => wanted.filter.node = Some(Place::Here),
-            "node" => wanted.filter.node = Some(Place::Node(value)),
-            _ => {
-                return Err(bad(format!(
-                    "{name:?} is no parameter; there are after, limit, session, type, subtype, since, until and node"
-                )));
-            }
-        }
-    }
-    Ok(wanted)
-}
-
-/// A moment as RFC 3339 has it, or in seconds since 1970.
-fn moment(name: &str, value: &str) -> Result<Timestamp, Refusal> {
-    let seconds = || {
-        let seconds = value.parse::<f64>().ok().filter(|s| s.is_finite())?;
-        // What is too far away for an integer is so for a timestamp.
-        Timestamp::from_microsecond((seconds * 1e6).round() as i64).ok()
-    };
-    value.parse().ok().or_else(seconds).ok_or_else(|| {
-        let message = format!("{name}={value:?} is no moment; write 2026-01-31T12:00:00Z, or seconds since 1970");
-        Refusal::new(StatusCode::BAD_REQUEST, "bad_parameter", message)
-    })
-}
-
-async fn events_after(State(app): State<Arc<App>>, uri: Uri) -> Response {
-    match page(&app, &uri).await {
-        Ok(page) => json_bytes(StatusCode::OK, page),
-        Err(refusal) => refusal.into_response(),
-    }
-}
-
-async fn page(app: &App, uri: &Uri) -> Result<Bytes, Refusal> {
-    let wanted = Wanted::parse(uri)?;
-    let room = room::for_answer().await?;
-    let store = &app.context.store;
-    let text = match store.after(wanted.after, wanted.limit, &wanted.filter).await {
-        Ok(page) => render(&page, wanted.after, store.epoch(), "store"),
-        Err(error @ (StoreError::Read(_) | StoreError::File { .. })) => {
-            tracing::warn!(%error, "events are read from memory");
-            let page = remembered(&app.context.hub.kept(), &wanted);
-            render(&page, wanted.after, store.epoch(), "memory")
-        }
-        Err(error) => return Err(error.into()),
-    };
-    // Its room is that of its length.
-    let mut text = text.into_bytes();
-    text.shrink_to_fit();
-    Ok(room.held_by(text))
-}
-
-/// The page as far as the newest events go, which are in memory: better than none while the disk cannot be read.
-fn remembered(kept: &[Arc<Event>], wanted: &Wanted) -> Page {
-    let last_seq = kept.last().map_or(0, |e| e.seq);
-    let mut fit = kept.iter().filter(|e| e.seq > wanted.after && wanted.filter.fits(e));
-    let events = fit.by_ref().take(wanted.limit).map(|e| Event::clone(e)).collect();
-    let oldest_seq = kept.first().map_or(last_seq + 1, |e| e.seq);
-    Page { events, last_seq, oldest_seq, complete: fit.next().is_none(), damaged: 0, next: None }
-}
-
-/// Payloads are JSON already and go out as they are. `next` is what to pass as `after` to go on: where more
-/// events fit the last one of the page, else the newest of all, for then everything up to it was looked at.
-fn render(page: &Page, after: u64, epoch: &str, source: &str) -> String {
-    let quoted = |text: &str| serde_json::Value::from(text).to_string();
-    let size = page.events.iter().map(|e| e.draft.payload.len() + 96).sum::<usize>();
-    let mut out = String::with_capacity(size + 128);
-    out.push_str("{\"success\":true,\"events\":[");
-    for (index, event) in page.events.iter().enumerate() {
-        let comma = if index > 0 { "," } else { "" };
-        // Writing to a String cannot fail.
-        let _ = write!(
-            out,
-            "{comma}{{\"seq\":{},\"id\":\"{epoch}-{}\",\"accepted\":\"{}\",\"name\":{},",
-            event.seq,
-            event.seq,
-            event.accepted,
-            quoted(&event.draft.name),
-        );
-        if let Some(origin) = &event.origin {
-            let (node, epoch) = (quoted(&origin.node), quoted(&origin.epoch));
-            let _ = write!(out, "\"node\":{node},\"node_epoch\":{epoch},\"node_seq\":{},", origin.seq);
-        }
-        let _ = write!(out, "\"payload\":{}}}", event.draft.payload);
-    }
-    let next = match page.events.last() {
-        Some(last) if !page.complete => last.seq,
-        _ => page.last_seq.max(after),
-    };
-    let _ = write!(
-        out,
-        "],\"last_seq\":{},\"oldest_seq\":{},\"next\":{next},\"epoch\":{},\"source\":\"{source}\"}}",
-        page.last_seq,
-        page.oldest_seq,
-        quoted(epoch)
-    );
-    out
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::events::model::Draft;
+    use std::net::IpAddr;
 
-    fn ask(pairs: &[(&str, &str)]) -> Result<Wanted, &'static str> {
-        wanted(pairs.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect()).map_err(|r| r.code)
+    use axum::http::{HeaderMap, HeaderName};
+
+    use super::*;
+    use crate::config::{LocalAccess, Settings, Token};
+    use crate::server::stream::Ends;
+
+    const TOKEN: &str = "0123456789abcdef";
+    const HOME: Ends = Ends::Tcp { local: IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), peer: HERE };
+    const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(127, 0, 0, 9));
+
+    fn away() -> Ends {
+        Ends::Tcp { local: [192, 168, 1, 5].into(), peer: [192, 168, 1, 6].into() }
+    }
+
+    fn settings(local: LocalAccess) -> Settings {
+        Settings { token: Some(Token::new(TOKEN).unwrap()), local, ..crate::config::settings::defaults() }
+    }
+
+    /// What the table, with every page that it can have, says that a request takes.
+    fn right(method: &Method, path: &str) -> Right {
+        let folder = std::path::PathBuf::from("/nonexistent");
+        let theirs = |make| Arc::new(Dashboard { make, page: folder.clone(), statics: Some(folder.clone()) });
+        let (built, templates) = (theirs(Make::Built), theirs(Make::Templates));
+        let mut all = [None, Some(&built), Some(&templates)].into_iter().flat_map(|theirs| table(theirs, 1));
+        let is_it = |route: &Route| {
+            let verb = match route.verb {
+                Verb::Get => matches!(*method, Method::GET | Method::HEAD),
+                Verb::Post => method == Method::POST,
+                Verb::Any => true,
+            };
+            let is_path = match route.path.split_once("{*") {
+                Some((start, _)) => path.starts_with(start),
+                None => route.path == path,
+            };
+            verb && is_path
+        };
+        all.find(is_it).map_or_else(|| any_right(method), |route| route.right)
+    }
+
+    fn may(method: &str, path: &str, header: Option<(&str, &str)>, ends: Ends, settings: &Settings) -> bool {
+        let mut headers = HeaderMap::new();
+        if let Some((name, value)) = header {
+            headers.insert(name.parse::<HeaderName>().unwrap(), value.parse().unwrap());
+        }
+        let right = right(&method.parse().unwrap(), path);
+        access::check(&headers, Access::of(&headers, ends, settings), right).is_ok()
     }
 
     #[test]
-    fn parameters_have_bounds_and_unknown_ones_are_told() {
-        let all = ask(&[("after", "7"), ("limit", "1000"), ("type", "tool_event"), ("session", "s")]).unwrap();
-        assert_eq!((all.after, all.limit, all.filter.name.as_deref()), (7, 1000, Some("tool_event")));
-        assert_eq!(ask(&[]).unwrap().limit, 100);
-        let bad = [("limit", "0"), ("limit", "1001"), ("limit", "x"), ("after", "-1"), ("before", "1")];
-        for bad in bad.into_iter().chain([("since", "yesterday"), ("until", "2026-13-01T00:00:00Z"), ("since", "NaN")])
-        {
-            assert_eq!(ask(&[bad]), Err("bad_parameter"), "{bad:?}");
+    fn without_a_token_nothing_is_asked() {
+        let open = Settings { token: None, ..settings(LocalAccess::Read) };
+        assert!(may("POST", "/api/events", None, HOME, &open));
+    }
+
+    #[test]
+    fn programs_of_this_machine_read_and_need_the_token_to_write() {
+        let strict = settings(LocalAccess::Read);
+        assert!(may("GET", "/api/events", None, HOME, &strict));
+        for method in ["POST", "PUT", "PATCH", "DELETE"] {
+            assert!(!may(method, "/api/events", None, HOME, &strict), "{method}");
+            assert!(may(method, "/api/events", Some(("authorization", "bearer 0123456789abcdef")), HOME, &strict));
+        }
+        for path in ["/api/file", "/api/git-history"] {
+            assert!(may("POST", path, None, HOME, &strict) && !may("PUT", path, None, HOME, &strict), "{path} reads");
+            assert!(!may("POST", path, None, HOME, &settings(LocalAccess::None)), "{path}");
+            assert!(!may("POST", path, None, away(), &settings(LocalAccess::All)), "{path}");
+        }
+        assert!(may("POST", "/api/events", None, HOME, &settings(LocalAccess::All)));
+        let same = Ends::Tcp { local: [192, 168, 1, 5].into(), peer: [192, 168, 1, 5].into() };
+        assert!(may("GET", "/api/events", None, same, &strict), "our own address is this machine");
+        let closed = settings(LocalAccess::None);
+        assert!(!may("GET", "/api/events", None, HOME, &closed) && !may("GET", "/metrics", None, HOME, &closed));
+        assert!(may("GET", "/health", None, HOME, &closed), "the proof of readiness goes on");
+    }
+
+    #[test]
+    fn other_machines_need_it_for_all_but_the_page() {
+        for settings in [LocalAccess::None, LocalAccess::Read, LocalAccess::All].map(settings) {
+            for path in ["/api/events", "/health", "/metrics", "/api/status", "/api/config", "/static", "/nothing"] {
+                assert!(!may("GET", path, None, away(), &settings), "{path}");
+                assert!(!may("HEAD", path, Some(("authorization", "Bearer wrong")), away(), &settings), "{path}");
+                assert!(may("GET", path, Some(("authorization", "Bearer 0123456789abcdef")), away(), &settings));
+            }
+            for path in ["/", "/dashboard.js", "/dashboard.svg", "/ready", "/_app/immutable/x.js", "/templates/x.html"]
+            {
+                assert!(may("GET", path, None, away(), &settings), "{path}");
+                assert!(!may("POST", path, None, away(), &settings), "{path}");
+            }
         }
     }
 
     #[test]
-    fn moments_are_written_as_time_or_as_seconds() {
-        let filter = |pairs| ask(pairs).unwrap().filter;
-        let time = filter(&[("since", "2026-01-31T13:00:00.5+01:00"), ("until", "1769860801")]);
-        assert_eq!(time.since, Timestamp::from_millisecond(1_769_860_800_500).ok());
-        assert_eq!(time.until, Timestamp::from_second(1_769_860_801).ok());
-        assert_eq!(filter(&[("since", "1769860800.5")]).since, time.since);
+    fn what_a_proxy_passes_on_comes_from_another_machine() {
+        for name in ["forwarded", "x-forwarded-for", "x-real-ip", "via"] {
+            assert!(!may("GET", "/api/events", Some((name, "127.0.0.1")), HOME, &settings(LocalAccess::All)), "{name}");
+        }
     }
 
     #[test]
-    fn a_page_is_json_and_says_where_to_go_on() {
-        let draft = Draft { name: "a\"b".into(), subtype: "x".into(), session: None, payload: r#"{"k":[1]}"#.into() };
-        let event = |seq| Event { seq, accepted: jiff::Timestamp::UNIX_EPOCH, origin: None, draft: draft.clone() };
-        let page = Page {
-            events: vec![event(3), event(4)],
-            last_seq: 9,
-            oldest_seq: 1,
-            complete: false,
-            damaged: 0,
-            next: None,
-        };
-        let value: serde_json::Value = serde_json::from_str(&render(&page, 2, "e", "store")).unwrap();
-        assert_eq!((&value["next"], &value["events"][0]["payload"]["k"][0]), (&json!(4), &json!(1)));
-        assert_eq!((&value["events"][1]["id"], &value["events"][1]["name"]), (&json!("e-4"), &json!("a\"b")));
-        assert_eq!(value["events"][0]["accepted"], "1970-01-01T00:00:00Z");
-        let all = Page { complete: true, ..page };
-        let value: serde_json::Value = serde_json::from_str(&render(&all, 2, "e", "memory")).unwrap();
-        assert_eq!((&value["next"], &value["source"]), (&json!(9), &json!("memory")));
-    }
-
-    #[test]
-    fn memory_answers_the_same_questions() {
-        let event = |seq: u64| {
-            let session = seq.is_multiple_of(2).then(|| "even".to_owned());
-            let draft = Draft { name: "n".into(), subtype: "x".into(), session, payload: "{}".into() };
-            Arc::new(Event { seq, accepted: Timestamp::UNIX_EPOCH, origin: None, draft })
-        };
-        let kept: Vec<_> = (5..=10).map(event).collect();
-        let page = |pairs| remembered(&kept, &ask(pairs).unwrap());
-        let seqs = |page: &Page| page.events.iter().map(|e| e.seq).collect::<Vec<_>>();
-        let all = page(&[]);
-        assert_eq!((seqs(&all), all.oldest_seq, all.last_seq, all.complete), (vec![5, 6, 7, 8, 9, 10], 5, 10, true));
-        let some = page(&[("after", "6"), ("limit", "1"), ("session", "even")]);
-        assert_eq!((seqs(&some), some.complete), (vec![8], false));
-        assert_eq!(remembered(&[], &ask(&[]).unwrap()).oldest_seq, 1);
-    }
-
-    #[test]
-    fn readiness_says_what_it_waits_for() {
-        assert_eq!(readiness(&[], Phase::Serving).0, 200);
-        let (status, body) = readiness(&["store", "hub"], Phase::Serving);
-        assert_eq!((status.as_u16(), &body["reason"]), (503, &json!("the start waits for store, hub")));
-        assert_eq!(body["waiting_for"], json!(["store", "hub"]));
-        assert_eq!(readiness(&[], Phase::Draining).0, 503);
+    fn the_unix_socket_is_its_own_proof() {
+        assert!(may("POST", "/api/events", None, Ends::Unix { uid: 7 }, &settings(LocalAccess::None)));
     }
 }

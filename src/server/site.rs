@@ -12,11 +12,8 @@ use hyper::body::Incoming;
 use tower::ServiceExt;
 
 use super::accept::Connection;
-use super::access::{self, Access};
-use super::answer::Refusal;
-use super::files::{self, error::FileError};
+use super::access::{self, Access, Right};
 use super::guard::{self, Allowed};
-use super::peer::Asker;
 use super::post;
 use super::routes::{self, App};
 use super::{Context, Counters};
@@ -61,33 +58,32 @@ impl Site {
             let allowed = guard::check(&head, connection.ends, &settings);
             (allowed, Access::of(&head.headers, connection.ends, &settings))
         };
-        let (allowed, may) = match allowed {
-            Ok(allowed) if head.method == Method::OPTIONS => (allowed, Ok(())),
-            Ok(allowed) => (allowed, access::check(&head, access)),
-            Err(refusal) => (Allowed::Program, Err(refusal)),
+        let (allowed, refused) = match allowed {
+            Ok(allowed) => (allowed, None),
+            Err(refusal) => (Allowed::Program, Some(refusal)),
         };
-        let mut response = match may {
-            Err(refusal) => self.refuse(refusal),
-            Ok(()) if head.method == Method::OPTIONS => {
+        let mut response = match refused {
+            Some(refusal) => access::refuse(&self.counters, refusal),
+            None if head.method == Method::OPTIONS => {
                 let mut response = StatusCode::OK.into_response();
                 guard::preflight(response.headers_mut());
                 response
             }
             // By far the most frequent request goes a way without detours.
-            Ok(()) if head.method == Method::POST && head.uri.path() == routes::EVENTS => {
-                post::serve(&self.app, &head.headers, body).await
-            }
-            Ok(()) => match self.admit(head.uri.path(), &connection, &allowed, access).await {
-                Ok(()) => {
-                    head.extensions.insert(connection);
-                    head.extensions.insert(access);
-                    head.extensions.insert(allowed.clone());
-                    let request = Request::from_parts(head, Body::new(body));
-                    let Ok(response) = self.router.clone().oneshot(request).await;
-                    response
+            None if head.method == Method::POST && head.uri.path() == routes::EVENTS => {
+                match access::check(&head.headers, access, Right::Write) {
+                    Ok(()) => post::serve(&self.app, &head.headers, body).await,
+                    Err(refusal) => access::refuse(&self.counters, refusal),
                 }
-                Err(error) => files::turned_away(&self.app.files, error),
-            },
+            }
+            None => {
+                head.extensions.insert(connection);
+                head.extensions.insert(access);
+                head.extensions.insert(allowed.clone());
+                let request = Request::from_parts(head, Body::new(body));
+                let Ok(response) = self.router.clone().oneshot(request).await;
+                response
+            }
         };
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             guard::share(response.headers_mut(), &allowed);
@@ -97,31 +93,6 @@ impl Site {
             }
         }
         Ok(response)
-    }
-
-    /// Files are for fewer clients than everything else.
-    async fn admit(
-        &self,
-        path: &str,
-        connection: &Connection,
-        allowed: &Allowed,
-        access: Access,
-    ) -> Result<(), FileError> {
-        if !files::is_asked(path) {
-            return Ok(());
-        }
-        let foreign = allowed.is_foreign_page();
-        let asker = Asker::new(Some(connection.ends), connection.pair, foreign, access, &self.settings());
-        self.app.files.admit(asker).await
-    }
-
-    fn refuse(&self, refusal: Refusal) -> Response {
-        self.counters.denied(refusal.code);
-        let mut response = refusal.into_response();
-        if response.status() == StatusCode::UNAUTHORIZED {
-            response.headers_mut().insert(header::WWW_AUTHENTICATE, access::CHALLENGE);
-        }
-        response
     }
 }
 

@@ -4,11 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
 use serde_json::{Value, json};
 
 use super::accept::Phase;
@@ -21,11 +19,6 @@ use crate::events::intake::{Counts, Via};
 use daemon::components::Component;
 use daemon::program_file::Fate;
 use daemon::usage::Usage;
-
-/// The routes.
-pub fn router() -> Router<Arc<App>> {
-    Router::new().route("/api/status", get(status)).route("/api/clients", get(clients)).route("/metrics", get(metrics))
-}
 
 /// All figures of one moment.
 #[derive(Debug, Clone, Default)]
@@ -237,7 +230,8 @@ fn by_question(
     all
 }
 
-async fn status(State(app): State<Arc<App>>) -> Response {
+/// `GET /api/status`.
+pub async fn status(State(app): State<Arc<App>>) -> Response {
     let figures = Figures::of(&app);
     let mut body = figures.summary();
     if let Some(bus) = &figures.bus {
@@ -255,7 +249,8 @@ async fn status(State(app): State<Arc<App>>) -> Response {
     json(StatusCode::OK, &body)
 }
 
-async fn clients(State(app): State<Arc<App>>) -> Response {
+/// `GET /api/clients`.
+pub async fn clients(State(app): State<Arc<App>>) -> Response {
     let mut sessions = Vec::new();
     app.sio.registry.each(|session| sessions.push(Arc::clone(session)));
     sessions.sort_by_key(|s| (s.opened, s.socket_sid.as_str().to_owned()));
@@ -276,7 +271,8 @@ fn client(session: &Session) -> Value {
     })
 }
 
-async fn metrics(State(app): State<Arc<App>>) -> Response {
+/// `GET /metrics`.
+pub async fn metrics(State(app): State<Arc<App>>) -> Response {
     match metrics::render(Figures::of(&app)) {
         Ok(text) => {
             let mut response = text.into_response();

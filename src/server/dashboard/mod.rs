@@ -10,28 +10,29 @@ pub mod watch;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, LAST_MODIFIED};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
 
 use self::below::Below;
 use self::files::{FileError, Found, Pieces};
 pub use self::find::{Choice, Dashboard, DashboardError, Machine, Make, resolve};
+use super::access::Right;
 use super::answer::Refusal;
+use super::page::{FIRST, ICON};
+use super::routes::Route;
 
 /// The largest page, bytes: it is read whole, as its policy names the scripts in it.
 const LARGEST_PAGE: u64 = 4 << 20;
 
-/// The routes, for a server on `port`. The path `/favicon.svg` is theirs only where the dashboard has one.
-pub fn router<S: Clone + Send + Sync + 'static>(dashboard: &Arc<Dashboard>, port: u16) -> Router<S> {
-    // A method router for the files of `root`, whose path follows `prefix`, or is always `name`.
-    let files = |root: &Path, prefix: &'static str, name: &'static str| {
+/// The routes, for a server on `port`.
+pub fn routes(dashboard: &Arc<Dashboard>, port: u16) -> Vec<Route> {
+    // The files of `root`, whose path follows `prefix`, or is always `name`.
+    let files = |path: &'static str, about, root: &Path, prefix: &'static str, name: &'static str| {
         let site = Arc::new(Site { root: root.to_owned(), make: dashboard.make, port });
-        get(move |request: Request| {
+        Route::get(path, Right::Open, about, move |request: Request| {
             let site = Arc::clone(&site);
             async move {
                 // As it was sent: the router's own parameters are decoded already.
@@ -41,19 +42,22 @@ pub fn router<S: Clone + Send + Sync + 'static>(dashboard: &Arc<Dashboard>, port
             }
         })
     };
-    let mut router = Router::new().route("/", files(&dashboard.page, "", "index.html"));
+    let mut all = vec![files("/", FIRST, &dashboard.page, "", "index.html")];
     match dashboard.make {
         Make::Built => {
-            router = router
-                .route("/favicon.svg", files(&dashboard.page, "", "favicon.svg"))
-                .route("/_app/{*path}", files(&dashboard.page.join("_app"), "/_app/", ""));
+            let about = "Scripts and styles of an installed dashboard (5.4 and later)";
+            all.push(files("/_app/{*path}", about, &dashboard.page.join("_app"), "/_app/", ""));
+            all.push(files("/favicon.svg", ICON, &dashboard.page, "", "favicon.svg"));
         }
-        Make::Templates => router = router.route("/templates/{*path}", files(&dashboard.page, "/templates/", "")),
+        Make::Templates => {
+            let about = "Pages of an installed dashboard (5.3 and before)";
+            all.push(files("/templates/{*path}", about, &dashboard.page, "/templates/", ""));
+        }
     }
     if let Some(statics) = &dashboard.statics {
-        router = router.route("/static/{*path}", files(statics, "/static/", ""));
+        all.push(files("/static/{*path}", "Static files of an installed dashboard", statics, "/static/", ""));
     }
-    router
+    all
 }
 
 /// A folder of it.

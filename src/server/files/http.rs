@@ -1,14 +1,12 @@
-//! The routes of the original that are about files and repositories, in its shapes.
+//! The answers of the original that are about files and repositories, in its shapes.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::{Query, Request, State};
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Map, Value, json};
@@ -25,20 +23,6 @@ const LARGEST_QUESTION: usize = 64 << 10;
 const COMMITS: usize = 10;
 /// The most commits of one answer.
 const MOST_COMMITS: usize = 1000;
-
-/// The paths of the routes, each of which asks first who the client is.
-const PATHS: [&str; 5] = ["/api/file", "/api/files", "/api/file/read", "/api/file/diff", "/api/git-history"];
-
-/// The routes.
-pub fn router() -> Router<Arc<App>> {
-    let answers = [post(file), get(list), get(file_read), get(diff), post(history)];
-    PATHS.into_iter().zip(answers).fold(Router::new(), |router, (path, answer)| router.route(path, answer))
-}
-
-/// Whether a request is for one of them.
-pub fn is_asked(path: &str) -> bool {
-    PATHS.contains(&path)
-}
 
 /// What a client that may not ask at all gets, whatever it asks for.
 pub fn turned_away(files: &Files, error: FileError) -> Response {
@@ -100,7 +84,8 @@ fn text_answer(mut members: Map<String, Value>, kind: String, bytes: Vec<u8>) ->
     serde_json::to_vec(&members).map_err(|e| FileError::Io(e.into()))
 }
 
-async fn file(State(app): State<Arc<App>>, request: Request<Body>) -> Response {
+/// `POST /api/file`.
+pub async fn file(State(app): State<Arc<App>>, request: Request<Body>) -> Response {
     const ASKED: &str = "file";
     let (head, body) = request.into_parts();
     let body = match read_body(&head.headers, body, LARGEST_QUESTION).await {
@@ -118,7 +103,8 @@ async fn file(State(app): State<Arc<App>>, request: Request<Body>) -> Response {
     finish(&app.files, ASKED, answer.await, &Value::Null)
 }
 
-async fn file_read(State(app): State<Arc<App>>, uri: Uri) -> Response {
+/// `GET /api/file/read`.
+pub async fn file_read(State(app): State<Arc<App>>, uri: Uri) -> Response {
     const ASKED: &str = "read";
     let Some(said) = query(&uri).remove("path").filter(|p| !p.is_empty()) else {
         let code = AskedError::Empty.code();
@@ -147,7 +133,8 @@ fn shown(asked: &Asked, bytes: Vec<u8>) -> Result<Vec<u8>, FileError> {
     serde_json::to_vec(&body).map_err(|e| FileError::Io(e.into()))
 }
 
-async fn list(State(app): State<Arc<App>>, uri: Uri) -> Response {
+/// `GET /api/files`.
+pub async fn list(State(app): State<Arc<App>>, uri: Uri) -> Response {
     let answer = async {
         let said = query(&uri).remove("path").filter(|p| !p.is_empty());
         let asked = path(said.as_deref().unwrap_or("."))?;
@@ -169,7 +156,8 @@ async fn list(State(app): State<Arc<App>>, uri: Uri) -> Response {
     finish(&app.files, "list", answer.await, &Value::Null)
 }
 
-async fn diff(State(app): State<Arc<App>>, uri: Uri) -> Response {
+/// `GET /api/file/diff`.
+pub async fn diff(State(app): State<Arc<App>>, uri: Uri) -> Response {
     const ASKED: &str = "diff";
     let rest = json!({"diff": "", "has_changes": false});
     let mut said = query(&uri);
@@ -201,7 +189,8 @@ async fn diff(State(app): State<Arc<App>>, uri: Uri) -> Response {
     finish(&app.files, ASKED, answer.await, &rest)
 }
 
-async fn history(State(app): State<Arc<App>>, request: Request<Body>) -> Response {
+/// `POST /api/git-history`.
+pub async fn history(State(app): State<Arc<App>>, request: Request<Body>) -> Response {
     const ASKED: &str = "history";
     let rest = json!({"commits": []});
     let said = match object(request).await {

@@ -8,7 +8,7 @@
 pub mod asked;
 pub mod error;
 pub mod git;
-mod http;
+pub mod http;
 pub mod list;
 pub mod places;
 pub mod read;
@@ -25,7 +25,6 @@ use self::asked::Asked;
 use self::error::FileError;
 use self::git::repo::{self, Repository};
 use self::git::{Commit, Git};
-pub use self::http::{is_asked, router, turned_away};
 use self::list::Listing;
 use self::places::{Book, Sessions};
 use self::roots::Roots;

@@ -16,12 +16,10 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
-use axum::Router;
 use axum::body::Body as AnyBody;
 use axum::extract::{Request, State as Shared};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
@@ -41,11 +39,6 @@ pub const PATH: &str = "/api/stream";
 /// The most bytes of chunks that are kept for readers that are a little behind. Who is further behind reads from the hub's
 /// memory or from the store.
 const RING_BYTES: usize = 1 << 20;
-
-/// The route.
-pub fn router() -> Router<Arc<App>> {
-    Router::new().route(PATH, get(stream))
-}
 
 /// What is counted of the readers while the server runs.
 #[derive(Debug, Default)]
@@ -258,7 +251,8 @@ impl Reader {
     }
 }
 
-async fn stream(Shared(app): Shared<Arc<App>>, request: Request) -> Response {
+/// `GET /api/stream`.
+pub async fn stream(Shared(app): Shared<Arc<App>>, request: Request) -> Response {
     let ask = match Ask::of(&request) {
         Ok(ask) => ask,
         Err(refusal) => return refusal.into_response(),
