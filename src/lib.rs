@@ -8,7 +8,6 @@
 //! - [`service`]: what is installed with systemd or launchd: plan, apply, verify, receipt.
 //! - [`migrate`]: from Claude MPM's own daemon to this program, and back.
 //! - [`life`]: one life of the process: boot, readiness, watchdog, signals, shutdown.
-//! - [`events`]: an event's way: ingest, store, hub.
 //! - [`bus`]: the same events on several machines, through Redis or Valkey.
 //! - [`server`]: HTTP and Socket.IO on the listeners.
 //! - [`hooks`]: our own hook for Claude Code, its spool, and how it gets into Claude Code's settings.
@@ -21,7 +20,7 @@ pub mod bus;
 pub mod cli;
 pub mod config;
 pub mod doctor;
-pub mod events;
+pub use events;
 pub mod hooks;
 pub mod life;
 pub mod migrate;

@@ -1,6 +1,6 @@
 //! Promise P11: what the machine does to a process. No descriptors left, a home that cannot be written to, a clock that jumps by
 //! a day, a process that is stopped and goes on, nobody who set `XDG_RUNTIME_DIR`. (A full disk is in
-//! `src/events/store/tests/disk.rs`.) In each case it serves, or says in a sentence why it cannot, and is well afterwards.
+//! `crates/events/src/store/tests/disk.rs`.) In each case it serves, or says in a sentence why it cannot, and is well afterwards.
 
 use std::net::TcpStream;
 use std::path::PathBuf;

@@ -18,7 +18,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use super::record::{self, Fault, Record, u32_at, u64_at};
-use crate::events::store::schema::beside;
+use crate::store::schema::beside;
 
 /// The bytes before the first record.
 pub(super) const HEAD: usize = 28;

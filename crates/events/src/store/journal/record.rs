@@ -26,8 +26,8 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use crate::events::key::Key;
-use crate::events::model::{Draft, Event, Origin};
+use crate::key::Key;
+use crate::model::{Draft, Event, Origin};
 
 /// What a record begins with.
 pub(super) const MAGIC: [u8; 4] = *b"mpmE";

@@ -1,5 +1,5 @@
 use super::*;
-use crate::events::store::{Arrival, Stored};
+use crate::store::{Arrival, Stored};
 
 fn arrival(node: &str, seq: u64, after: u64) -> Arrival {
     let origin = Arc::new(Origin { node: node.to_owned(), epoch: "e1".to_owned(), seq });

@@ -23,7 +23,7 @@ use super::reader::Reader;
 use super::retention::Limits;
 use super::schema::{self, Opened, Run};
 use super::{Shared, StoreConfig, StoreError, gone_note, set_aside_note};
-use crate::events::model::Event;
+use crate::model::Event;
 use daemon::pulse::{Probe, Pulse};
 
 /// How long to sleep when nothing happens; events grow too old no sooner than someone can tell.

@@ -8,13 +8,13 @@ use std::path::{Path, PathBuf};
 
 use super::segment::{self, Head, Scan, Step};
 use super::{Inode, Segment, record};
-use crate::events::store::arrivals::Cursors;
-use crate::events::store::keys::Recent;
-use crate::events::store::schema;
+use crate::store::arrivals::Cursors;
+use crate::store::keys::Recent;
+use crate::store::schema;
 
 /// What was found.
 #[derive(Debug, Default)]
-pub(in crate::events::store) struct Recovered {
+pub(in crate::store) struct Recovered {
     /// The segments that hold events, oldest first.
     pub segments: VecDeque<Segment>,
     /// The greatest number in them; 0 without any.
@@ -29,14 +29,14 @@ pub(in crate::events::store) struct Recovered {
 
 /// Why the journal cannot be used as it is.
 #[derive(Debug)]
-pub(in crate::events::store) enum Unusable {
+pub(in crate::store) enum Unusable {
     File { doing: &'static str, path: PathBuf, source: io::Error },
     TooNew { path: PathBuf, found: u32 },
 }
 
 /// Looks through the segments beside `database`. `epoch` is that of the database; without one (it was begun a moment
 /// ago) the first segment tells it.
-pub(in crate::events::store) fn recover(database: &Path, epoch: &mut Option<String>) -> Result<Recovered, Unusable> {
+pub(in crate::store) fn recover(database: &Path, epoch: &mut Option<String>) -> Result<Recovered, Unusable> {
     let failed = |doing, path: &Path| {
         let path = path.to_owned();
         move |source| Unusable::File { doing, path, source }

@@ -3,7 +3,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 
 use super::*;
-use crate::events::key::Key;
+use crate::key::Key;
 
 const PATH: &str = "MPM_MONITOR_TEST_APPEND_TO";
 

@@ -1,7 +1,7 @@
 use std::os::unix::fs::FileExt;
 
 use super::*;
-use crate::events::store::journal::parse;
+use crate::store::journal::parse;
 
 fn seqs(events: &[Event]) -> Vec<u64> {
     events.iter().map(|e| e.seq).collect()

@@ -11,7 +11,7 @@ use rusqlite::types::Type;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, TransactionBehavior};
 
 use super::{StoreConfig, StoreError};
-use crate::events::key::Key;
+use crate::key::Key;
 
 /// Says in the file's header whose database it is: "mpmM".
 const APPLICATION_ID: i64 = 0x6d70_6d4d;

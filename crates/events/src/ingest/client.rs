@@ -7,8 +7,8 @@
 use jiff::Timestamp;
 
 use super::scan::{self, Field, Object, Unfit, plain, push_compact};
-use crate::events::model::Draft;
-use crate::events::shown::HOOK_EVENT;
+use crate::model::Draft;
+use crate::shown::HOOK_EVENT;
 
 /// Why what a client sent is not an event; the text is what `hook:error` says to it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 
 use super::queue::Request;
 use super::{Store, StoreError, schema};
-use crate::events::model::{Draft, Origin};
+use crate::model::{Draft, Origin};
 
 /// An event of another node that asks to be stored.
 #[derive(Debug, Clone, PartialEq, Eq)]

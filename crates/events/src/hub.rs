@@ -14,8 +14,8 @@ use bytes::{Bytes, BytesMut};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
-use crate::events::model::Event;
-pub use crate::events::shown::Shown;
+use crate::model::Event;
+pub use crate::shown::Shown;
 use daemon::pulse::{Probe, Pulse};
 
 /// The most bytes of events that one fan-out hands to the outlets at once. Between two of them the hub yields, so that
@@ -337,7 +337,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::events::model::Draft;
+    use crate::model::Draft;
 
     fn event(seq: u64, payload: &str) -> Event {
         let draft =

@@ -8,9 +8,9 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::TakeError;
-use crate::events::key::Key;
-use crate::events::model::Draft;
-use crate::events::store::{Store, StoreError, Stored};
+use crate::key::Key;
+use crate::model::Draft;
+use crate::store::{Store, StoreError, Stored};
 
 /// How many keys are remembered.
 const REMEMBERED: usize = 8192;

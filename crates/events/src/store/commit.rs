@@ -18,7 +18,7 @@ use super::health::Health;
 use super::journal::{self, Journal};
 use super::queue::{Queue, Request};
 use super::{OnCommit, Shared, StoreError};
-use crate::events::model::Event;
+use crate::model::Event;
 use daemon::pulse::{Probe, Pulse};
 
 /// A write that took longer was held up, by the disk or by other programs on the processor. Those are rarely met in a

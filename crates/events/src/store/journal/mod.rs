@@ -15,7 +15,7 @@ use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::events::model::Event;
+use crate::model::Event;
 
 pub use self::record::{Fault, Record, encode, encode_key, parse};
 pub(super) use self::recover::{Recovered, Unusable, recover};

@@ -192,7 +192,7 @@ fn quoted(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::events::model::{Draft, Origin};
+    use crate::model::{Draft, Origin};
 
     fn arrays(name: &str, payload: &str) -> Vec<String> {
         let draft = Draft { name: name.into(), subtype: "x".into(), session: None, payload: payload.into() };

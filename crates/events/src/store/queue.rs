@@ -10,8 +10,8 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::StoreError;
-use crate::events::key::Key;
-use crate::events::model::{Draft, Origin};
+use crate::key::Key;
+use crate::model::{Draft, Origin};
 
 /// The most events in one group.
 const BATCH_EVENTS: usize = 512;

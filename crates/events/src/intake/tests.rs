@@ -1,10 +1,10 @@
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::events::hub::Limits;
-use crate::events::key::Key;
-use crate::events::model::Origin;
-use crate::events::store::StoreConfig;
+use crate::hub::Limits;
+use crate::key::Key;
+use crate::model::Origin;
+use crate::store::StoreConfig;
 use daemon::components::Components;
 use daemon::pulse::Pulse;
 

@@ -7,8 +7,8 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::{Store, StoreError, blocking};
-use crate::events::key::Key;
-use crate::events::model::Draft;
+use crate::key::Key;
+use crate::model::Draft;
 
 /// The keys of events that are not in the database yet, in the order of their numbers.
 #[derive(Debug, Default)]

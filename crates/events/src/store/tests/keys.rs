@@ -1,5 +1,5 @@
 use super::*;
-use crate::events::key::Key;
+use crate::key::Key;
 
 const KEY: Key = key(0);
 

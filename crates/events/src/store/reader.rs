@@ -11,8 +11,8 @@ use rusqlite::{Connection, OpenFlags, Row, ToSql};
 use super::damaged::Damaged;
 use super::journal::{Record, Snapshot};
 use super::{StoreError, schema};
-use crate::events::key::Key;
-use crate::events::model::{Draft, Event, Origin};
+use crate::key::Key;
+use crate::model::{Draft, Event, Origin};
 
 /// The most bytes of events read at once; a single larger event is still read.
 const PAGE_BYTES: usize = 8 << 20;
