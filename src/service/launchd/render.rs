@@ -61,10 +61,8 @@ pub fn plist(definition: &Definition, paths: &Paths) -> Result<String, Unspeakab
             }
         }
     }
-    let mut xml = Vec::new();
     // The crate's keys are text, numbers and truths; none of these cannot be written.
-    job.to_writer_xml(&mut xml).map_err(|_| Unspeakable(definition.program.clone()))?;
-    let mut value = Value::from_reader_xml(xml.as_slice()).map_err(|_| Unspeakable(definition.program.clone()))?;
+    let mut value = plist::to_value(&job).map_err(|_| Unspeakable(definition.program.clone()))?;
     if let Some(keys) = value.as_dictionary_mut() {
         keys.insert("EnvironmentVariables".to_owned(), Value::Dictionary(environment(definition, paths)?));
         if definition.socket {
