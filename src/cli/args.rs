@@ -139,7 +139,7 @@ pub struct Target {
 }
 
 /// `install`.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct Install {
     /// The instance.
     #[command(flatten)]

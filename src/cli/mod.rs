@@ -82,10 +82,15 @@ pub fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
     }
 }
 
+/// An error with its causes.
+fn with_causes(error: &anyhow::Error) -> String {
+    let causes: Vec<String> = error.chain().map(ToString::to_string).collect();
+    causes.join(": ")
+}
+
 /// Prints an error with its causes, and gives its exit code.
 pub fn complain(error: &anyhow::Error) -> Exit {
-    let causes: Vec<String> = error.chain().map(ToString::to_string).collect();
-    out::tell(&format!("mpm-monitor: {}", causes.join(": ")));
+    out::tell(&format!("mpm-monitor: {}", with_causes(error)));
     error.chain().find_map(|e| e.downcast_ref::<Failed>()).map_or(Exit::Failure, |failed| failed.exit)
 }
 

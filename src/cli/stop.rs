@@ -12,6 +12,16 @@ use daemon::exit::Exit;
 /// # Errors
 /// When it is not installed or does not go.
 pub fn run(args: &Target) -> anyhow::Result<Exit> {
+    let (context, result) = perform(args)?;
+    context.print_result(result)?;
+    Ok(Exit::Ok)
+}
+
+/// Does it, and prints nothing; what it came to.
+///
+/// # Errors
+/// As [`run`].
+pub(super) fn perform(args: &Target) -> anyhow::Result<(Context, &'static str)> {
     let context = Context::new(args, "stop")?;
     let job = context.need_installed()?;
     let manager = &*context.manager;
@@ -22,8 +32,7 @@ pub fn run(args: &Target) -> anyhow::Result<Exit> {
         all_idle &= idle(&manager.job(unit)?);
     }
     if all_idle {
-        context.print_result("not running")?;
-        return Ok(Exit::Ok);
+        return Ok((context, "not running"));
     }
     let instance = context.health(&job).filter(|h| Some(h.pid) == job.pid).and_then(|h| h.instance_id);
     let said = manager.bring_down(&units, STOP);
@@ -31,6 +40,5 @@ pub fn run(args: &Target) -> anyhow::Result<Exit> {
     said.map_err(manager_failed)?;
     proof::await_gone(manager, &context.paths, context.port, job.pid, instance.as_deref(), context.timeout)
         .map_err(|e| context.unproved("stop", &e, None))?;
-    context.print_result("stopped")?;
-    Ok(Exit::Ok)
+    Ok((context, "stopped"))
 }

@@ -25,6 +25,35 @@ const TURN: Duration = Duration::from_secs(120);
 /// # Errors
 /// With the exit code that fits: not installed, no permission, or that it could not be stopped.
 pub fn run(args: &Uninstall) -> anyhow::Result<Exit> {
+    let (context, done) = perform(args)?;
+    match done {
+        Done::Planned(plan) => show(&context, &plan),
+        Done::Removed { notes } => {
+            if !context.json {
+                notes.iter().for_each(|n| out::tell(&format!("note: {n}")));
+            }
+            context.print_result("uninstalled")?;
+            Ok(Exit::Ok)
+        }
+    }
+}
+
+/// What an uninstallation came to.
+pub(super) enum Done {
+    /// It was only planned.
+    Planned(Plan),
+    /// What install made is gone.
+    Removed {
+        /// What the person should know.
+        notes: Vec<String>,
+    },
+}
+
+/// Does it, and prints nothing.
+///
+/// # Errors
+/// As [`run`].
+pub(super) fn perform(args: &Uninstall) -> anyhow::Result<(Context, Done)> {
     let context = Context::new(&args.target, "uninstall")?;
     if !args.dry_run {
         context.need_root("uninstall")?;
@@ -40,7 +69,7 @@ pub fn run(args: &Uninstall) -> anyhow::Result<Exit> {
             files::remove_if_empty(dir);
         }
     }
-    result
+    Ok((context, result?))
 }
 
 /// The error of what did not go on, and what of it could not be taken back.
@@ -52,7 +81,7 @@ fn taken_back(exit: Exit, error: &impl std::fmt::Display, left: &[String]) -> an
     failed(exit, text)
 }
 
-fn uninstall(args: &Uninstall, context: &Context, manager: Option<&dyn Manager>) -> anyhow::Result<Exit> {
+fn uninstall(args: &Uninstall, context: &Context, manager: Option<&dyn Manager>) -> anyhow::Result<Done> {
     let (port, paths) = (context.port, &context.paths);
     let observed = observe::observe(port, paths, manager, &context.user)?;
     let mut plan = plan::uninstall(port, paths, args.purge, &observed);
@@ -79,7 +108,7 @@ fn uninstall(args: &Uninstall, context: &Context, manager: Option<&dyn Manager>)
         return Err(failed(Exit::Refused, text));
     }
     if args.dry_run {
-        return show(context, &plan);
+        return Ok(Done::Planned(plan));
     }
     let health = observed.service.as_ref().and_then(|job| context.health(job));
     let instance = health.filter(|h| Some(h.pid) == pid).and_then(|h| h.instance_id);
@@ -104,9 +133,5 @@ fn uninstall(args: &Uninstall, context: &Context, manager: Option<&dyn Manager>)
             return Err(taken_back(Exit::Failure, &error, &left));
         }
     };
-    if !context.json {
-        rest.notes.iter().chain(&applied.notes).for_each(|n| out::tell(&format!("note: {n}")));
-    }
-    context.print_result("uninstalled")?;
-    Ok(Exit::Ok)
+    Ok(Done::Removed { notes: rest.notes.iter().chain(&applied.notes).cloned().collect() })
 }

@@ -191,3 +191,25 @@ fn second_migration_is_undone_with_the_first() {
     assert_eq!(units.text(), "", "our unit is still there");
     migrate(&machine, "--undo").expect(6);
 }
+
+/// The install is taken back, and the old daemon serves again.
+#[test]
+fn migration_ended_by_a_signal_brings_the_daemon_back() {
+    let Some(machine) = boot() else { return };
+    assert!(claude_mpm(&machine, "monitor start").contains("started"));
+    // Ours hangs before it is ready, and so well that only SIGKILL ends it.
+    machine.drop_in(PORT, "[Service]\nEnvironment=MPM_MONITOR_FAILPOINT=hang-before-ready\nTimeoutStopSec=1\n");
+    let script = format!(
+        "true; {} migrate --user --timeout 60s & pid=$!\n\
+         while kill -0 $pid && [ \"$(systemctl --user is-active mpm-monitor@{PORT})\" != activating ]; do sleep 0.1; done\n\
+         kill -TERM $pid; wait $pid",
+        machine.program()
+    );
+    let ran = in_project(&machine, &script).expect(143);
+    let told = "Install was taken back\nClaude MPM's daemon was started again (pid ";
+    assert!(ran.stderr.contains(told), "{ran}");
+    let back = machine.health(PORT);
+    assert_eq!((back.get("instance_id"), back["pid"].is_u64()), (None, true), "{back}");
+    assert_eq!(machine.state(PORT), "inactive", "{ran}");
+    migrate(&machine, "--undo").expect(6);
+}

@@ -8,15 +8,16 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::{Context, Migrate, nothing, steps, told, undo};
-use crate::cli::args::Run;
+use crate::cli::args::{Install, Linger, Run};
 use crate::cli::failed;
+use crate::cli::install;
 use crate::cli::service::{print_json, print_text};
 use crate::config::{self, Directories};
 use crate::migrate::find::{self, Found};
 use crate::migrate::plan::{Daemon, Plan};
 use crate::migrate::process;
 use crate::migrate::record::{Record, Removed};
-use crate::service::exec;
+use crate::service::interrupt;
 use crate::service::receipt::Receipt;
 use crate::service::{Scope, observe};
 use daemon::exit::{Exit, Failed};
@@ -26,8 +27,6 @@ use daemon::out;
 const AT_ONCE: Duration = Duration::from_secs(5);
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(50);
-/// What installing may take beyond the proof.
-const INSTALL: Duration = Duration::from_secs(120);
 
 /// Does it.
 ///
@@ -63,8 +62,8 @@ pub fn run(context: &Context<'_>, found: &Found, plan: &Plan) -> anyhow::Result<
         let mut record = record.after(earlier.as_ref());
         // Nobody is stopped for a successor that would be refused.
         let files = pid_files(context, port, projects, &mut notes)?;
-        let words = install(context, port, files.as_deref());
-        own(&[&words[..], &["--dry-run".to_owned()]].concat(), INSTALL)
+        let wanted = wanted(context, port, files.as_deref());
+        install(&Install { dry_run: true, ..wanted.clone() })
             .map_err(|e| failed(exit_of(&e), format!("{e}\nNothing was changed on port {port}")))?;
         // First, so that whatever happens to this process, `--undo` knows.
         record.write(&context.paths.state)?;
@@ -83,13 +82,17 @@ pub fn run(context: &Context<'_>, found: &Found, plan: &Plan) -> anyhow::Result<
             say("it has ended")?;
         }
         let known = files.as_ref().map_or_else(BTreeSet::new, |_| projects.clone());
-        match replace(context, plan, &words, &known, &mut record, &mut notes) {
+        match replace(context.paths.state.as_path(), plan, &wanted, &known, &mut record, &mut notes) {
             Ok(proof) => {
                 let (url, pid) = (&proof["url"], &proof["pid"]);
                 say(&format!("installed, running and ready: {} (pid {pid})", url.as_str().unwrap_or_default()))?;
                 done.push(json!({"port": port, "proof": proof}));
             }
-            Err(error) => return Err(undo::after_failure(context, &record, earlier.as_ref(), &error)),
+            // A signal that broke the install off does not break this off.
+            Err(error) => {
+                let failed = || undo::after_failure(context, &record, earlier.as_ref(), &error);
+                return Err(interrupt::unheard(failed));
+            }
         }
     }
     if plan.installs.is_empty() {
@@ -161,23 +164,34 @@ pub(super) fn until(deadline: Duration, mut is_so: impl FnMut() -> bool) -> bool
     }
 }
 
-/// The words that install ours.
-fn install(context: &Context<'_>, port: u16, files: Option<&str>) -> Vec<String> {
-    let timeout = format!("{}ms", context.args.timeout.as_millis());
-    let words = ["install", context.scope.flag(), "--json", "--port", &port.to_string(), "--timeout", &timeout];
-    let mut words: Vec<String> = words.map(str::to_owned).into();
-    if let Some(files) = files {
-        words.extend(["--env".to_owned(), format!("MPM_MONITOR_COMPAT_PID_FILES_IN={files}")]);
+/// What is installed in the daemon's place.
+fn wanted(context: &Context<'_>, port: u16, files: Option<&str>) -> Install {
+    Install {
+        target: context.target(port),
+        socket: None,
+        linger: Linger::Auto,
+        no_start: false,
+        dry_run: false,
+        env: files.map(|files| format!("MPM_MONITOR_COMPAT_PID_FILES_IN={files}")).into_iter().collect(),
+        label: None,
+        program: None,
     }
-    words
+}
+
+/// Installs it; the proof that it is ready.
+fn install(wanted: &Install) -> anyhow::Result<Value> {
+    match install::perform(wanted).map_err(|e| whole(&e))?.1 {
+        install::Done::Proved { proof, .. } => Ok(json!(proof)),
+        install::Done::Planned(_) | install::Done::Written { .. } => Ok(Value::Null),
+    }
 }
 
 /// Removes what is stale, installs ours on the port, and looks whether Claude MPM's own commands will find it in these projects;
 /// the proof.
 fn replace(
-    context: &Context<'_>,
+    state: &Path,
     plan: &Plan,
-    words: &[String],
+    wanted: &Install,
     projects: &BTreeSet<PathBuf>,
     record: &mut Record,
     notes: &mut Vec<String>,
@@ -188,9 +202,8 @@ fn replace(
     for (file, _) in plan.stale.iter().filter(|(f, _)| f.port.is_none_or(belongs)) {
         remove(file, Some(record), notes);
     }
-    record.write(&context.paths.state)?;
-    let said = own(words, INSTALL + context.args.timeout)?;
-    let proof = said["proof"].clone();
+    record.write(state)?;
+    let proof = install(wanted)?;
     for project in projects {
         let path = project.join(format!(".claude-mpm/monitor-daemon-{port}.pid"));
         if std::fs::read_to_string(&path).is_ok_and(|text| text.parse().ok() == proof["pid"].as_u64()) {
@@ -254,19 +267,11 @@ fn remove(file: &find::PidFile, record: Option<&mut Record>, notes: &mut Vec<Str
     }
 }
 
-pub(super) fn exit_of(error: &anyhow::Error) -> Exit {
-    error.downcast_ref::<Failed>().map_or(Exit::Failure, |f| f.exit)
+/// The error of another verb, with its causes in one text.
+pub(super) fn whole(error: &anyhow::Error) -> anyhow::Error {
+    failed(exit_of(error), crate::cli::with_causes(error))
 }
 
-/// This program with other words: its own verbs are transactions of their own, and say in JSON what they did.
-pub(super) fn own(words: &[String], timeout: Duration) -> anyhow::Result<Value> {
-    let called = std::env::args_os().next().map(PathBuf::from).filter(|p| p.components().count() > 1);
-    let program = called.map_or_else(std::env::current_exe, |p: PathBuf| std::path::absolute(Path::new(&p)))?;
-    let output = exec::program(&program, words, timeout)?;
-    if output.code == Some(0) {
-        return Ok(serde_json::from_str(&output.stdout)?);
-    }
-    let exit = output.code.and_then(Exit::from_code).unwrap_or(Exit::Failure);
-    let said = output.stderr.strip_prefix("mpm-monitor: ").unwrap_or(&output.stderr);
-    Err(failed(exit, if said.is_empty() { format!("`{}` failed", output.command) } else { said.to_owned() }))
+pub(super) fn exit_of(error: &anyhow::Error) -> Exit {
+    error.downcast_ref::<Failed>().map_or(Exit::Failure, |f| f.exit)
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::args::ScopeArgs;
+use super::args::{ScopeArgs, Target};
 use super::failed;
 use super::service::{is_root, paths, print_json, print_text, scope};
 use crate::migrate::find::{self, Found};
@@ -55,6 +55,14 @@ struct Context<'a> {
     args: &'a Migrate,
     scope: Scope,
     paths: Paths,
+}
+
+impl Context<'_> {
+    /// Ours on a port.
+    fn target(&self, port: u16) -> Target {
+        let scope = ScopeArgs { user: self.scope == Scope::User, system: self.scope == Scope::System };
+        Target { scope, port, timeout: self.args.timeout, json: true }
+    }
 }
 
 /// Does it.

@@ -7,10 +7,12 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::Context;
-use super::act::{exit_of, own, until};
+use super::act::{exit_of, until, whole};
 use crate::build::PROGRAM;
+use crate::cli::args::Uninstall;
 use crate::cli::failed;
 use crate::cli::service::{print_json, print_text};
+use crate::cli::{stop, uninstall};
 use crate::config;
 use crate::migrate::plan::shown;
 use crate::migrate::process::Process;
@@ -26,8 +28,6 @@ use daemon::probe;
 const START: Duration = Duration::from_secs(150);
 /// What its answer may take after that.
 const ANSWER: Duration = Duration::from_secs(60);
-/// What removing ours may take.
-const UNINSTALL: Duration = Duration::from_secs(120);
 
 /// `--undo`.
 ///
@@ -53,9 +53,12 @@ pub fn run(context: &Context<'_>) -> anyhow::Result<Exit> {
         }
         runnable(record)?;
         if Receipt::read(&context.paths.receipt(record.port))?.is_some() {
-            let verb = if record.installed { "uninstall" } else { "stop" };
-            let words = [verb, context.scope.flag(), "--json", "--port", &record.port.to_string()];
-            own(&words.map(str::to_owned), UNINSTALL)?;
+            let target = context.target(record.port);
+            if record.installed {
+                drop(uninstall::perform(&Uninstall { target, purge: false, dry_run: false }).map_err(|e| whole(&e))?);
+            } else {
+                drop(stop::perform(&target).map_err(|e| whole(&e))?);
+            }
         }
         let pid = back(record)?;
         record.remove(&context.paths.state)?;
