@@ -1,50 +1,49 @@
-# Two commands for a newcomer, the rest for those who change it. What they do is in scripts/, in plain shell.
-#
-#   make run     install what is missing, build, serve in the foreground on http://127.0.0.1:8765 (Ctrl-C ends it)
-#   make test    install what the tests need, and pass them all
-#
-# Arguments: make run ARGS="--port auto"   make test ARGS="crash_loop"
+# What the scripts in scripts/ do, under short names. ARGS reaches them: make run ARGS="--port auto", make test ARGS="crash_loop".
 
 .PHONY: help run test lint mac packages figures bench soak fuzz
 
 .DEFAULT_GOAL := help
 
+# Show this list.
 help:
-	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
+	@awk '/^# / { text = text " " substr($$0, 3) } /^$$/ { text = "" } \
+		/^[a-z]+:/ { sub(/:.*/, ""); printf "make %-9s%s\n", $$0, text }' Makefile
 
+# Install what is missing, build, serve on http://127.0.0.1:8765 (Ctrl-C ends it).
 run:
 	@scripts/run.sh $(ARGS)
 
+# Install what the tests need, and run them all.
 test:
 	@scripts/test.sh $(ARGS)
 
-# Formatting, spelling, licences, lints of both feature sets, the fuzz targets, and the scripts.
+# Check formatting, spelling, licences, lints of both feature sets, the fuzz targets and the scripts.
 lint:
 	@scripts/lint.sh
 
-# Types and lints for both kinds of Mac, checked on Debian.
+# Check types and lints for both kinds of Mac, on Debian.
 mac:
 	@scripts/setup.sh mac
 	@scripts/check-mac.sh aarch64-apple-darwin
 	@scripts/check-mac.sh x86_64-apple-darwin --lib --bins
 
-# The packages for Debian and Fedora, of the program as it ships, into target/packages/.
+# Build the packages for Debian and Fedora into target/packages/.
 packages:
 	@scripts/setup.sh package
 	@scripts/package.sh all $(ARGS)
 
-# The numbers of docs/figures.md, measured here with the program as it ships.
+# Measure this machine and write docs/figures.md.
 figures:
 	@scripts/figures.sh
 
-# Beside the peers under the same load, as docs/performance.md shows it: make bench ARGS=--quick
+# Measure beside the peers under the same load, as in docs/performance.md; ARGS=--quick is short.
 bench:
 	@benches/run.sh $(ARGS)
 
-# The long versions of the tests of load and of kill -9, against the program as it ships; docs/dev/testing.md lists them.
+# Run the long tests of load and of kill -9; docs/dev/testing.md lists them.
 soak:
 	@scripts/soak.sh $(ARGS)
 
-# Every parser under libFuzzer, a minute each: make fuzz ARGS=10
+# Run every parser under libFuzzer, a minute each; ARGS=10 for ten seconds.
 fuzz:
 	@scripts/fuzz.sh $(ARGS)
