@@ -15,6 +15,8 @@ LOW, HIGH = min, max
 ROWS = [
     ("cold start to first 200, ms", "coldstart", "median_ms", 1, LOW, 1),
     ("fresh memory (RSS), MB", "idle", "rss_before_kb", 1 / 1024, LOW, 1),
+    ("... not backed by files (RssAnon), MB", "idle", "anon_before_kb", 1 / 1024, LOW, 1),
+    ("... its share (PSS), MB", "idle", "pss_before_kb", 1 / 1024, LOW, 1),
     ("memory of a connection, KB (500 idle)", "idle", "per_conn_kb", 1, LOW, 1),
     ("200 events/s x 500: lost, %", "rate", "lost_pct", 1, HIGH, 3),
     ("... delivered a second", "rate", "deliveries_per_s", 1, HIGH, 0),

@@ -193,6 +193,7 @@ fn main() {
         let report = json!({
             "mode": "idle", "clients": live, "connect_s": rounded(connect_seconds),
             "rss_before_kb": fresh.rss, "rss_connected_kb": connected.rss, "rss_held_kb": after.rss,
+            "anon_before_kb": fresh.anonymous, "pss_before_kb": fresh.pss,
             "per_conn_kb": rounded(per_connection),
             "idle_cpu_pct": rounded(100.0 * (after.cpu - before.cpu) / seconds(duration)),
             "disconnects": fleet.counts.disconnects, "first_error": fleet.counts.first_error,

@@ -17,6 +17,10 @@ pub struct Usage {
     pub cpu: f64,
     /// Resident memory in KiB.
     pub rss: u64,
+    /// What of it no file backs, in KiB.
+    pub anonymous: u64,
+    /// Its share of the memory that it has in common with others, in KiB; 0 where that may not be read.
+    pub pss: u64,
 }
 
 /// What `/proc` tells about that process.
@@ -28,10 +32,16 @@ pub fn usage(pid: i32) -> Usage {
         let ticks = unsafe { libc::sysconf(libc::_SC_CLK_TCK) } as f64;
         let cpu = (fields.get(11)?.parse::<f64>().ok()? + fields.get(12)?.parse::<f64>().ok()?) / ticks;
         let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-        let line = status.lines().find(|l| l.starts_with("VmRSS:"))?;
-        Some(Usage { cpu, rss: line.split_whitespace().nth(1)?.parse().ok()? })
+        let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
+        let pss = field(&rollup, "Pss:").unwrap_or(0);
+        Some(Usage { cpu, rss: field(&status, "VmRSS:")?, anonymous: field(&status, "RssAnon:")?, pss })
     };
     read().unwrap_or_default()
+}
+
+/// The number in the line that begins with `name`.
+fn field(text: &str, name: &str) -> Option<u64> {
+    text.lines().find_map(|line| line.strip_prefix(name)?.split_whitespace().next()?.parse().ok())
 }
 
 /// Seconds of processor time that this process has used.
