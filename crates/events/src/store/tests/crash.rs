@@ -43,7 +43,7 @@ async fn every_promised_event_survives_kill_nine_exactly_once() {
     let config = config(&dir.path().join("events.db"));
     let mut acked = HashMap::new();
     let mut epoch = None;
-    let name = "events::store::tests::crash::every_promised_event_survives_kill_nine_exactly_once";
+    let name = "store::tests::crash::every_promised_event_survives_kill_nine_exactly_once";
     for round in 0..6 {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args([name, "--exact", "--nocapture"])
