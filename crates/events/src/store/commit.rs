@@ -21,16 +21,10 @@ use super::{OnCommit, Shared, StoreError};
 use crate::model::Event;
 use daemon::pulse::{Probe, Pulse};
 
-/// A write that took longer was held up, by the disk or by other programs on the processor. Those are rarely met in a
-/// write; a disk that stalls is met in each.
-const SLOW: Duration = Duration::from_millis(10);
-/// What a slow write counts, where a quick one takes back 1, ...
-const WEIGHT: u32 = 8;
-/// ... and from where on the disk is taken to stall: the event loop is not to wait for it, ...
-const STALLS: u32 = 3 * WEIGHT - 2;
-/// ... as after a single write that took so long, ...
-const STALL: Duration = Duration::from_millis(250);
-/// ... for this time.
+/// A write that takes longer holds up the event loop, as on a disk that stalls. On a machine with ten times the work that
+/// it can do, none of 2,500 writes took 7 ms.
+const STALL: Duration = Duration::from_millis(50);
+/// The time after such a write during which the store's thread writes.
 const WARY: Duration = Duration::from_secs(5);
 /// A buffer that a large group has made larger is not kept.
 const BUFFER: usize = 256 << 10;
@@ -50,9 +44,38 @@ pub(super) struct Surroundings {
 pub(super) struct Committer {
     core: Mutex<Core>,
     around: Surroundings,
+    caution: Caution,
+}
+
+/// Whether the event loop leaves writing to the store's thread, as the disk stalls.
+struct Caution {
     began: Instant,
-    /// Until when, in milliseconds from `began`, the event loop leaves writing to the thread.
-    wary_until: AtomicU64,
+    /// The end of it, in milliseconds after `began`.
+    until: AtomicU64,
+}
+
+impl Caution {
+    fn new(began: Instant) -> Self {
+        Self { began, until: AtomicU64::new(0) }
+    }
+
+    fn is_due(&self, now: Instant) -> bool {
+        self.millis(now) < self.until.load(Ordering::Relaxed)
+    }
+
+    /// Notes a write that took so long; true if caution begins with it.
+    fn wrote(&self, now: Instant, took: Duration) -> bool {
+        if took <= STALL {
+            return false;
+        }
+        let begins = !self.is_due(now);
+        self.until.store(self.millis(now + WARY), Ordering::Relaxed);
+        begins
+    }
+
+    fn millis(&self, now: Instant) -> u64 {
+        u64::try_from(now.saturating_duration_since(self.began).as_millis()).unwrap_or(u64::MAX)
+    }
 }
 
 struct Core {
@@ -60,20 +83,17 @@ struct Core {
     last: u64,
     on_commit: OnCommit,
     buffer: Vec<u8>,
-    /// How slow the last writes were, see [`WEIGHT`].
-    slowness: u32,
 }
 
 impl Committer {
     pub(super) fn new(journal: Journal, last: u64, on_commit: OnCommit, around: Surroundings) -> Self {
-        let core = Core { journal, last, on_commit, buffer: Vec::new(), slowness: 0 };
-        Self { core: Mutex::new(core), around, began: Instant::now(), wary_until: AtomicU64::new(0) }
+        let core = Core { journal, last, on_commit, buffer: Vec::new() };
+        Self { core: Mutex::new(core), around, caution: Caution::new(Instant::now()) }
     }
 
     /// Commits what waits, on the caller's thread, if that promises to be quick. False if the store's thread is to.
     pub(super) fn commit_here(&self) -> bool {
-        let now = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        if self.around.durable || now < self.wary_until.load(Ordering::Relaxed) {
+        if self.around.durable || self.caution.is_due(Instant::now()) {
             return false;
         }
         loop {
@@ -182,16 +202,10 @@ impl Committer {
         }
         let before = Instant::now();
         let written = core.journal.append(first, &core.buffer, &self.around.shared.segments);
-        let took = before.elapsed();
-        core.slowness = if took > SLOW { core.slowness + WEIGHT } else { core.slowness.saturating_sub(1) };
-        if took > STALL || core.slowness >= STALLS {
-            core.slowness = 0;
-            tracing::info!(
-                ms = took.as_millis() as u64,
-                "writes to the journal are slow; the store's thread does them"
-            );
-            let until = (self.began.elapsed() + WARY).as_millis();
-            self.wary_until.store(u64::try_from(until).unwrap_or(u64::MAX), Ordering::Relaxed);
+        let (now, took) = (Instant::now(), before.elapsed());
+        if !self.around.durable && self.caution.wrote(now, took) {
+            let ms = took.as_millis() as u64;
+            tracing::info!(ms, "writes to the journal are slow; the store's thread does them");
         }
         if written? {
             // A new segment: time to see whether the bounds still hold. Should the indexer not get to it, the journal
@@ -258,4 +272,21 @@ pub(super) fn run(committer: Arc<Committer>, pulse: &Pulse, probe: &Arc<Probe>) 
         }
     }
     drop(finish);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stall_makes_cautious_for_a_while_and_is_told_once() {
+        let began = Instant::now();
+        let (caution, second) = (Caution::new(began), Duration::from_secs(1));
+        assert!(!caution.wrote(began + second, STALL) && !caution.is_due(began + second), "a busy machine is no stall");
+        assert!(caution.wrote(began + second, STALL * 2) && caution.is_due(began + second));
+        assert!(!caution.wrote(began + 2 * second, STALL * 2), "it is known already");
+        let end = began + 2 * second + WARY;
+        assert!(caution.is_due(end - second) && !caution.is_due(end));
+        assert!(caution.wrote(end, STALL * 2));
+    }
 }
