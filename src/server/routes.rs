@@ -176,9 +176,10 @@ pub fn table(dashboard: Option<&Arc<Dashboard>>, port: u16) -> Vec<Route> {
 /// The router of the table, each route behind its right.
 pub fn router(app: Arc<App>) -> Router {
     let table = table(app.context.dashboard.as_ref(), app.context.instance.port);
-    let guarded = |router: Router<Arc<App>>, Route { path, right, admission, answer, .. }: Route| {
-        let gate = Gate { app: Arc::clone(&app), right, admission };
-        router.route(&path, answer.route_layer(middleware::from_fn_with_state(gate, enter)))
+    let guarded = |router: Router<Arc<App>>, Route { verb, path, right, admission, answer, .. }: Route| {
+        let gate = middleware::from_fn_with_state(Gate { app: Arc::clone(&app), right, admission }, enter);
+        // Another method has the right of an unknown path, and no method is another one where any is answered.
+        router.route(&path, if verb == Verb::Any { answer.layer(gate) } else { answer.route_layer(gate) })
     };
     table
         .into_iter()
