@@ -15,6 +15,7 @@
 #![deny(clippy::print_stdout, clippy::print_stderr, clippy::dbg_macro)]
 #![cfg_attr(not(test), deny(clippy::disallowed_methods), warn(unused_crate_dependencies))]
 
+pub mod app;
 pub mod bundle;
 pub mod bus;
 pub mod cli;

@@ -30,8 +30,8 @@ fn text(output: &Output) -> String {
 
 /// Writes the units of an instance; returns their paths.
 fn units(dir: &Path, definition: &Definition) -> Vec<String> {
-    let service = render::service(definition).unwrap();
-    [("mpm-monitor@8765.service", service), ("mpm-monitor@8765.socket", render::socket())]
+    let service = render::service(&mpm_monitor::app::APP, definition).unwrap();
+    [("mpm-monitor@8765.service", service), ("mpm-monitor@8765.socket", render::socket(&mpm_monitor::app::APP))]
         .into_iter()
         .map(|(name, content)| {
             let path = dir.join(name);
@@ -114,7 +114,7 @@ fn systemd_finds_a_program_with_awkward_characters_in_its_path() {
 #[test]
 fn what_systemd_refuses_is_refused_before_it_is_written() {
     for name in ["a'b", "a\"b", "a\\x20b"] {
-        let refused = render::service(&definition(Scope::User, &Path::new("/opt").join(name)));
+        let refused = render::service(&mpm_monitor::app::APP, &definition(Scope::User, &Path::new("/opt").join(name)));
         assert!(refused.is_err(), "{name}");
     }
 }

@@ -201,6 +201,16 @@ pub enum Linger {
     No,
 }
 
+impl From<Linger> for crate::service::plan::Linger {
+    fn from(typed: Linger) -> Self {
+        match typed {
+            Linger::Auto => Self::Auto,
+            Linger::Yes => Self::Yes,
+            Linger::No => Self::No,
+        }
+    }
+}
+
 /// `list`.
 #[derive(Debug, Args)]
 pub struct List {

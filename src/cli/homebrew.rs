@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use super::failed;
 use super::service::Context;
-use crate::config::directories::UserDirs;
 use crate::service::launchd::render::port_of;
 use crate::service::{Kind, files};
+use daemon::dirs::UserDirs;
 use daemon::exit::Exit;
 
 /// What Homebrew calls the job of the formula: since 2026 the second, before the first; both are looked for.
@@ -29,7 +29,7 @@ fn candidates(kind: Kind, home: &Path, config_home: &Path) -> Vec<PathBuf> {
 
 /// The definition of a copy that Homebrew runs on this port, if there is one.
 pub fn copy(kind: Kind, port: u16) -> Option<PathBuf> {
-    let user = UserDirs::find()?;
+    let user = UserDirs::find(crate::build::PROGRAM.name)?;
     candidates(kind, &user.home, &user.config_home).into_iter().find(|path| {
         let Ok(Some(text)) = files::read(path) else { return false };
         // An unreadable definition counts: better a refusal too many than two copies.
@@ -40,7 +40,7 @@ pub fn copy(kind: Kind, port: u16) -> Option<PathBuf> {
 /// The port that a definition makes the program serve; the usual one where it names none.
 fn port_in(text: &str, kind: Kind) -> Option<u16> {
     if kind == Kind::Launchd {
-        return port_of(text);
+        return port_of(&crate::app::APP, text);
     }
     let line = text.lines().find_map(|l| l.strip_prefix("ExecStart="))?;
     let mut words = line.split_whitespace().map(|w| w.trim_matches('"')).skip_while(|w| *w != "--port");

@@ -151,7 +151,7 @@ fn install(
     observe::needs_directories(&definition, paths, &mut observed);
     let wish = Wish {
         start: !args.no_start,
-        linger: args.linger,
+        linger: args.linger.into(),
         user: context.user.clone(),
         build: program::version(program).and_then(|(_, build)| build),
     };

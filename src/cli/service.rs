@@ -147,7 +147,8 @@ impl Context {
         }
         self.need_loaded(&job, "start")?;
         let other = if self.scope == Scope::User { Scope::System } else { Scope::User };
-        let there = Paths::of(other).is_some_and(|p| p.labelled(self.port, None).is_installed(self.port));
+        let there =
+            Paths::of(&crate::app::APP, other).is_some_and(|p| p.labelled(self.port, None).is_installed(self.port));
         let next = if there {
             format!("there is one of the {other} manager: add {}", other.flag())
         } else {
@@ -330,7 +331,8 @@ impl Context {
 /// # Errors
 /// When the user's home is unknown.
 pub fn paths(scope: Scope) -> anyhow::Result<Paths> {
-    Paths::of(scope).ok_or_else(|| failed(Exit::CantCreate, "cannot tell where the home directory is; set HOME"))
+    Paths::of(&crate::app::APP, scope)
+        .ok_or_else(|| failed(Exit::CantCreate, "cannot tell where the home directory is; set HOME"))
 }
 
 /// Turns a manager's error into one with the right exit code.

@@ -114,7 +114,7 @@ pub fn facts(context: &Context) -> Facts {
 /// The other scope of launchd, and the process that it runs on the port.
 fn of_launchd(scope: Scope, port: u16) -> Option<(Keeper, Option<u32>)> {
     let other = if scope == Scope::User { Scope::System } else { Scope::User };
-    let manager = manager::of(&Paths::of(other)?.labelled(port, None));
+    let manager = manager::of(&Paths::of(&crate::app::APP, other)?.labelled(port, None));
     let uid = (other == Scope::User).then(|| rustix::process::geteuid().as_raw());
     Some((Keeper { scope: other, uid }, manager.job(&manager.service_name(port)).ok()?.pid))
 }

@@ -10,13 +10,13 @@ use jiff::{SignedDuration, Timestamp};
 use super::check::{Check, Code, Looked, Severity, none_of};
 use super::posts::{self, Post};
 use super::properties::find_in;
-use crate::config::directories::UserDirs;
 use crate::hooks::ask::{Asker, NoAnswer};
 use crate::hooks::claude::settings::{self, Owner, quoted};
 use crate::hooks::place::Machine;
 use crate::hooks::spool::{Spool, Waiting};
 use crate::hooks::status::{self, Files};
 use crate::service::report::counted;
+use daemon::dirs::UserDirs;
 use daemon::guarded::Guard;
 
 /// How long an event may wait: the monitor looks every few seconds.
@@ -100,7 +100,7 @@ pub struct Place {
 impl Place {
     /// Of this process.
     pub fn this() -> Option<Self> {
-        let UserDirs { home, state, .. } = UserDirs::find()?;
+        let UserDirs { home, state, .. } = UserDirs::find(crate::build::PROGRAM.name)?;
         Some(Self {
             spools: state.join("spool"),
             is_root: rustix::process::geteuid().is_root(),

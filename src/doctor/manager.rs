@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 
 use super::check::{Check, Code, Looked, Severity, none_of};
 use super::{Fix, Subject};
-use crate::service::exec::{self, QUICK, own_runtime_dir};
+use crate::service::exec::{self, QUICK};
 use crate::service::report::Facts;
 use crate::service::systemd::show;
 use crate::service::{Kind, Scope};
+use daemon::dirs::own_runtime_dir;
 
 /// What was seen.
 #[derive(Debug, Clone, Default)]

@@ -232,9 +232,9 @@ fn silent(subject: &Subject) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::directories::UserDirs;
     use crate::service::manager::Job;
     use crate::service::systemd::show;
+    use daemon::dirs::UserDirs;
     use daemon::probe::Health;
 
     /// A user's instance on systemd, of a machine that is not this one.
@@ -246,7 +246,7 @@ mod tests {
             state: "/nonexistent/ann/.local/state/mpm-monitor".into(),
             runtime: "/nonexistent/run".into(),
         };
-        let paths = Paths::user(Kind::Systemd, &dirs);
+        let paths = Paths::user(&crate::app::APP, Kind::Systemd, &dirs);
         Subject { port: 8765, scope: Scope::User, paths, user: "ann".into(), is_root: false }
     }
 
@@ -272,7 +272,7 @@ mod tests {
     fn the_commands_name_scope_and_port_and_ask_for_root_only_where_it_is_needed() {
         let user = subject();
         assert_eq!(user.verb("restart"), "mpm-monitor restart --user --port 8765");
-        let system = Subject { scope: Scope::System, paths: Paths::system(Kind::Systemd), ..user };
+        let system = Subject { scope: Scope::System, paths: Paths::system(&crate::app::APP, Kind::Systemd), ..user };
         assert_eq!(system.on(9000).verb("restart"), "sudo mpm-monitor restart --system --port 9000");
         assert_eq!(Subject { is_root: true, ..system }.edit_unit(), "systemctl edit mpm-monitor@8765");
     }

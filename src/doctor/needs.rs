@@ -7,10 +7,10 @@ use std::time::Duration;
 use super::Subject;
 use super::check::{Check, Code, Looked, Severity};
 use super::merged::{self, Line, Merged};
-use crate::config::directories::UserDirs;
 use crate::hooks::claude::settings::quoted;
 use crate::service::Scope;
 use crate::service::exec::{self, QUICK};
+use daemon::dirs::UserDirs;
 
 /// What of the machine the rules need to know besides the unit.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -89,7 +89,7 @@ fn absent(subject: &Subject, unit: &Merged) -> Vec<(String, Line)> {
 
 /// A path with its specifiers replaced, as systemd.unit(5) has them; `None` where one is not known here.
 fn expanded(subject: &Subject, path: &str) -> Option<String> {
-    let home = || Some(UserDirs::find()?.home.display().to_string());
+    let home = || Some(UserDirs::find(crate::build::PROGRAM.name)?.home.display().to_string());
     let (mut text, mut chars) = (String::new(), path.chars());
     while let Some(c) = chars.next() {
         if c != '%' {

@@ -82,7 +82,7 @@ pub fn look(subject: &Subject, settings: Option<&Settings>, account: &Account) -
     let runtime = settings.map_or_else(|| subject.paths.runtime_of(subject.port), |s| s.runtime_dir.clone());
     let mut folders: BTreeSet<PathBuf> = settings.map(|s| s.pid_files_in.iter().cloned().collect()).unwrap_or_default();
     folders.extend(std::env::current_dir());
-    folders.extend(crate::config::directories::UserDirs::find().map(|d| d.home));
+    folders.extend(daemon::dirs::UserDirs::find(crate::build::PROGRAM.name).map(|d| d.home));
     let files = std::fs::read_dir(&runtime).into_iter().flatten().flatten();
     let locks = files.map(|e| e.path()).filter(|p| p.is_file() && p.extension().is_some_and(|x| x == "lock"));
     let socket = settings.and_then(|s| s.unix_socket.clone()).and_then(|path| {

@@ -8,10 +8,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::config::directories::UserDirs;
 use crate::config::keys::Value;
 use crate::config::layers::{self, Merged};
 use crate::config::settings::{DEFAULT_PORT, PortChoice};
+use daemon::dirs::UserDirs;
 use daemon::guarded::Guard;
 use daemon::lock;
 use daemon::probe::Target;
@@ -49,7 +49,7 @@ impl Machine {
         Self {
             variables: crate::config::variables(),
             system_config: PathBuf::from("/etc/mpm-monitor/config.toml"),
-            user: UserDirs::find(),
+            user: UserDirs::find(crate::build::PROGRAM.name),
         }
     }
 

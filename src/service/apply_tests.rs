@@ -1,11 +1,12 @@
 use super::*;
-use crate::config::directories::UserDirs;
 use crate::service::Kind;
+use crate::service::app::App;
 use crate::service::paths::Paths;
 use crate::service::systemd::Systemd;
+use daemon::dirs::UserDirs;
 
 fn systemd() -> Systemd {
-    Systemd::new(Paths::user(Kind::Systemd, &UserDirs::default()))
+    Systemd::new(Paths::user(App::TEST, Kind::Systemd, &UserDirs::default()))
 }
 
 fn write(path: PathBuf, content: &str) -> Action {

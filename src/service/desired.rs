@@ -50,7 +50,7 @@ fn systemd(definition: &Definition, paths: &Paths, observed: &Observed) -> Resul
     if !packaged {
         all.push(Desired {
             path: paths.service(port),
-            content: render::service(definition)?,
+            content: render::service(paths.app, definition)?,
             mode: 0o644,
             shared: false,
             unit: true,
@@ -60,13 +60,13 @@ fn systemd(definition: &Definition, paths: &Paths, observed: &Observed) -> Resul
         let socket = paths.socket(port);
         all.extend(socket.map(|path| Desired {
             path,
-            content: render::socket(),
+            content: render::socket(paths.app),
             mode: 0o644,
             shared: false,
             unit: true,
         }));
     }
-    if let (Some(content), Some(path)) = (render::drop_in(definition), paths.drop_in(port)) {
+    if let (Some(content), Some(path)) = (render::drop_in(paths.app, definition), paths.drop_in(port)) {
         // Its environment may hold what is nobody else's business.
         all.push(Desired { path, content, mode: 0o600, shared: false, unit: true });
     }
@@ -75,7 +75,7 @@ fn systemd(definition: &Definition, paths: &Paths, observed: &Observed) -> Resul
         if !observed.user_exists || observed.files.contains_key(path) {
             all.push(Desired {
                 path: path.clone(),
-                content: render::sysusers(),
+                content: render::sysusers(paths.app),
                 mode: 0o644,
                 shared: true,
                 unit: false,

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::{Scope, interrupt};
+use daemon::dirs::own_runtime_dir;
 
 /// How long a tool that only asks or tells may take.
 pub const QUICK: Duration = Duration::from_secs(15);
@@ -104,13 +105,6 @@ impl Output {
             Err(ExecError::Failed { command: self.command, code: self.code, stderr: self.stderr })
         }
     }
-}
-
-/// The user's runtime directory where nobody set `XDG_RUNTIME_DIR` (after `su` or in cron), if it is there and ours.
-pub fn own_runtime_dir() -> Option<PathBuf> {
-    let uid = rustix::process::geteuid().as_raw();
-    let dir = PathBuf::from(format!("/run/user/{uid}"));
-    std::fs::metadata(&dir).is_ok_and(|m| m.is_dir() && m.uid() == uid).then_some(dir)
 }
 
 /// Finds a tool by its name.

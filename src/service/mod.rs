@@ -17,6 +17,7 @@
 //! [`program`] finds a path to this program that lasts, [`trust`] tells who can change what is at a path,
 //! [`keeper`] tells under which manager a process runs, [`journal`] and [`logfile`] read the log.
 
+pub mod app;
 pub mod apply;
 pub mod binary;
 pub mod definition;

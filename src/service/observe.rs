@@ -13,7 +13,6 @@ use super::plan::Observed;
 use super::receipt::{Receipt, ReceiptError};
 use super::systemd::show;
 use super::{Kind, Scope, apply, desired, files, program};
-use crate::build::PROGRAM;
 use daemon::guarded::{Guard, Refusal};
 use daemon::probe::{self, Health, ProbeError};
 use daemon::{lock, socket_owner};
@@ -223,7 +222,7 @@ pub fn health(port: u16, paths: &Paths) -> Result<Health, ProbeError> {
     let mut refused = None;
     let mut other = None;
     for address in addresses(port, paths) {
-        match probe::health_blocking(address, &PROGRAM, LOOK) {
+        match probe::health_blocking(address, &paths.app.program, LOOK) {
             Ok(health) => return Ok(health),
             Err(e @ ProbeError::Refused(_)) => refused = refused.or(Some(e)),
             Err(e) => other = other.or(Some(e)),
@@ -235,7 +234,8 @@ pub fn health(port: u16, paths: &Paths) -> Result<Health, ProbeError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::directories::UserDirs;
+    use crate::service::app::App;
+    use daemon::dirs::UserDirs;
     use daemon::identity::Identity;
     use daemon::lock::InstanceLock;
 
@@ -243,8 +243,8 @@ mod tests {
     fn a_lock_file_tells_where_to_ask() {
         let root = tempfile::tempdir().unwrap();
         let dirs = UserDirs { runtime: root.path().to_owned(), ..UserDirs::default() };
-        let paths = Paths::user(Kind::Systemd, &dirs);
-        let mut held = InstanceLock::take(&PROGRAM, &paths.runtime, 9000).unwrap();
+        let paths = Paths::user(App::TEST, Kind::Systemd, &dirs);
+        let mut held = InstanceLock::take(&App::TEST.program, &paths.runtime, 9000).unwrap();
         held.describe(9000, vec!["0.0.0.0:9000".into()], &Identity::new().unwrap()).unwrap();
         let first = addresses(9000, &paths);
         assert_eq!(first, ["127.0.0.1:9000".parse().unwrap(), "[::1]:9000".parse().unwrap()]);
@@ -259,7 +259,7 @@ mod tests {
         let dirs = UserDirs { runtime: root.path().to_owned(), ..UserDirs::default() };
         let listener = std::net::TcpListener::bind("127.0.0.7:0").unwrap();
         let (port, there) = (listener.local_addr().unwrap().port(), listener.local_addr().unwrap());
-        let all = addresses(port, &Paths::user(Kind::Systemd, &dirs));
+        let all = addresses(port, &Paths::user(App::TEST, Kind::Systemd, &dirs));
         assert_eq!((all.len(), all[2]), (3, there), "after the usual ones: {all:?}");
     }
 }

@@ -2,15 +2,18 @@
 
 use std::path::{Path, PathBuf};
 
+use super::app::App;
 use super::definition::NAME;
 use super::receipt::Receipt;
 use super::{Kind, Scope};
-use crate::config::directories::UserDirs;
+use daemon::dirs::UserDirs;
 use daemon::lock;
 
 /// The directories of one scope; every one absolute.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Paths {
+    /// Whose program's.
+    pub app: &'static App,
     /// Which manager's.
     pub kind: Kind,
     /// Whose.
@@ -35,12 +38,13 @@ pub struct Paths {
 
 impl Paths {
     /// The machine's directories.
-    pub fn system(kind: Kind) -> Self {
+    pub fn system(app: &'static App, kind: Kind) -> Self {
         let state = match kind {
             Kind::Systemd => Path::new("/var/lib").join(NAME),
             Kind::Launchd => Path::new("/Library/Application Support").join(NAME),
         };
         Self {
+            app,
             kind,
             scope: Scope::System,
             units: match kind {
@@ -62,8 +66,9 @@ impl Paths {
     }
 
     /// A user's directories.
-    pub fn user(kind: Kind, dirs: &UserDirs) -> Self {
+    pub fn user(app: &'static App, kind: Kind, dirs: &UserDirs) -> Self {
         Self {
+            app,
             kind,
             scope: Scope::User,
             units: match kind {
@@ -81,11 +86,11 @@ impl Paths {
     }
 
     /// The directories of `scope` for this process and this machine's manager; `None` when the user's home is unknown.
-    pub fn of(scope: Scope) -> Option<Self> {
+    pub fn of(app: &'static App, scope: Scope) -> Option<Self> {
         let kind = Kind::of_this_machine();
         match scope {
-            Scope::System => Some(Self::system(kind).below(super::test_root())),
-            Scope::User => UserDirs::find().map(|d| Self::user(kind, &d)),
+            Scope::System => Some(Self::system(app, kind).below(super::test_root())),
+            Scope::User => UserDirs::find(app.program.name).map(|d| Self::user(app, kind, &d)),
         }
     }
 
@@ -245,7 +250,7 @@ mod tests {
 
     #[test]
     fn a_users_files() {
-        let paths = Paths::user(Kind::Systemd, &dirs());
+        let paths = Paths::user(App::TEST, Kind::Systemd, &dirs());
         assert_eq!(paths.service(1), Path::new("/home/a/.config/systemd/user/mpm-monitor@1.service"));
         assert_eq!(
             paths.drop_in(1).unwrap(),
@@ -260,7 +265,7 @@ mod tests {
 
     #[test]
     fn the_machines_files() {
-        let paths = Paths::system(Kind::Systemd);
+        let paths = Paths::system(App::TEST, Kind::Systemd);
         assert!(paths.service(1).starts_with("/etc/systemd/system") || paths.service(1).starts_with("/usr"));
         assert_eq!(paths.lock(8765), Path::new("/run/mpm-monitor/8765/8765.lock"));
         assert_eq!(paths.locks(8765)[1], Path::new("/run/mpm-monitor/8765.lock"), "of an older unit");
@@ -272,13 +277,16 @@ mod tests {
 
     #[test]
     fn a_mac_has_one_plist_for_each_port_and_no_links() {
-        let paths = Paths::user(Kind::Launchd, &dirs());
+        let paths = Paths::user(App::TEST, Kind::Launchd, &dirs());
         assert_eq!(paths.service(8765), Path::new("/home/a/Library/LaunchAgents/mpm-monitor.8765.plist"));
         assert_eq!(paths.stderr(8765).unwrap(), Path::new("/home/a/Library/Logs/mpm-monitor/8765.stderr.log"));
         assert_eq!((paths.socket(1), paths.drop_in(1), paths.wants("x.service")), (None, None, None));
         assert_eq!(paths.jobs(1, true), ["mpm-monitor.1"], "the socket is a part of the job");
         let named = paths.labelled(1, Some("org.example.monitor".into()));
         assert_eq!(named.service(1), Path::new("/home/a/Library/LaunchAgents/org.example.monitor.plist"));
-        assert_eq!(Paths::system(Kind::Launchd).service(1), Path::new("/Library/LaunchDaemons/mpm-monitor.1.plist"));
+        assert_eq!(
+            Paths::system(App::TEST, Kind::Launchd).service(1),
+            Path::new("/Library/LaunchDaemons/mpm-monitor.1.plist")
+        );
     }
 }

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use daemon::dirs::UserDirs;
 use mpm_monitor::build::VERSION;
-use mpm_monitor::config::directories::UserDirs;
 use mpm_monitor::service::definition::Definition;
 use mpm_monitor::service::drift::{Header, header, is_ours};
 use mpm_monitor::service::launchd::render as launchd;
@@ -49,18 +49,27 @@ fn mac(scope: Scope) -> Paths {
         config_home: support,
     };
     match scope {
-        Scope::User => Paths::user(Kind::Launchd, &dirs),
-        Scope::System => Paths::system(Kind::Launchd),
+        Scope::User => Paths::user(&mpm_monitor::app::APP, Kind::Launchd, &dirs),
+        Scope::System => Paths::system(&mpm_monitor::app::APP, Kind::Launchd),
     }
 }
 
 /// Everything that `install` renders, by the fixture's name.
 fn rendered() -> Vec<(String, String)> {
-    let mut all = vec![("socket".to_owned(), systemd::socket()), ("sysusers".to_owned(), systemd::sysusers())];
+    let mut all = vec![
+        ("socket".to_owned(), systemd::socket(&mpm_monitor::app::APP)),
+        ("sysusers".to_owned(), systemd::sysusers(&mpm_monitor::app::APP)),
+    ];
     for scope in [Scope::System, Scope::User] {
         for (definition, kind) in definitions(scope).iter().zip(["plain", "full"]) {
-            all.push((format!("{scope}.{kind}.service"), systemd::service(definition).unwrap()));
-            all.extend(systemd::drop_in(definition).map(|text| (format!("{scope}.{kind}.drop-in"), text)));
+            all.push((
+                format!("{scope}.{kind}.service"),
+                systemd::service(&mpm_monitor::app::APP, definition).unwrap(),
+            ));
+            all.extend(
+                systemd::drop_in(&mpm_monitor::app::APP, definition)
+                    .map(|text| (format!("{scope}.{kind}.drop-in"), text)),
+            );
             all.push((format!("{scope}.{kind}.plist"), launchd::plist(definition, &mac(scope)).unwrap()));
         }
     }
@@ -89,7 +98,7 @@ fn units_of_an_earlier_build_are_known_as_ours() {
         assert!(!is_ours(&text.replace("mpm-monitor", "mpm_monitor")), "{name} without its mark");
         assert!(!is_ours(&format!("{text}\n# edited\n")), "{name} with a line more");
         if name.ends_with(".plist") {
-            assert_eq!(launchd::port_of(&text), Some(8765), "{name}");
+            assert_eq!(launchd::port_of(&mpm_monitor::app::APP, &text), Some(8765), "{name}");
             assert_eq!(launchd::has_sockets(&text), name.contains("full"), "{name}");
         }
         let program = match name.rsplit_once('.') {

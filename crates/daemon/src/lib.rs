@@ -2,6 +2,7 @@
 //!
 //! - [`clock`]: how long the machine slept.
 //! - [`components`]: the state of each part of the process.
+//! - [`dirs`]: where a user's files belong.
 //! - [`exit`]: every exit code.
 //! - [`fatal`]: a panic in any thread ends the process in good order.
 //! - [`fs`]: directories of this user alone.
@@ -28,6 +29,7 @@
 
 pub mod clock;
 pub mod components;
+pub mod dirs;
 pub mod exit;
 pub mod fatal;
 pub mod fs;

@@ -86,7 +86,7 @@ pub fn of_one_program(port: Option<u16>, all: Vec<Instance>) -> anyhow::Result<(
 /// What to say of the other scope's instances, which cannot be restarted from here.
 pub fn elsewhere(scope: Scope, target: &Path) -> Vec<String> {
     let other = if scope == Scope::User { Scope::System } else { Scope::User };
-    let Some(paths) = Paths::of(other) else { return Vec::new() };
+    let Some(paths) = Paths::of(&crate::app::APP, other) else { return Vec::new() };
     let runs = |port: &u16| program::of_instance(&paths, *port).is_some_and(|p| program::is_same_file(&p, target));
     let ports: Vec<u16> = Receipt::all(&paths.receipts).iter().map(|r| r.port).filter(runs).collect();
     let note = |port: &u16| {

@@ -33,8 +33,8 @@ use super::Counters;
 use super::peer::Asker;
 use super::room::{self, Room};
 use crate::config::Settings;
-use crate::config::directories::UserDirs;
 use crate::events::hub::Hub;
+use daemon::dirs::UserDirs;
 
 /// How many look at files at once: of the four threads that may block, two stay for the store.
 const READERS: usize = 2;
@@ -82,7 +82,7 @@ impl Files {
     pub fn new(settings: watch::Receiver<Arc<Settings>>, hub: Arc<Hub>, counters: Arc<Counters>) -> Self {
         // Usually there is nothing; what cannot be removed harms nobody.
         let _ = std::fs::remove_dir_all(scratch(&settings.borrow()));
-        let home = UserDirs::find().map(|user| user.home);
+        let home = UserDirs::find(crate::build::PROGRAM.name).map(|user| user.home);
         Self(Arc::new(Inner {
             settings,
             hub,

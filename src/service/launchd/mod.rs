@@ -483,9 +483,9 @@ impl ServiceManager for Launchd {
             ServiceLevel::User => Scope::User,
         };
         self.paths = match scope {
-            Scope::System => Paths::system(Kind::Launchd),
-            Scope::User => crate::config::directories::UserDirs::find()
-                .map(|dirs| Paths::user(Kind::Launchd, &dirs))
+            Scope::System => Paths::system(self.paths.app, Kind::Launchd),
+            Scope::User => daemon::dirs::UserDirs::find(self.paths.app.program.name)
+                .map(|dirs| Paths::user(self.paths.app, Kind::Launchd, &dirs))
                 .ok_or_else(|| io::Error::other("cannot tell where the home directory is; set HOME"))?,
         };
         Ok(())

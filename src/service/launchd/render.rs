@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use ::launchd::{KeepAliveOptions, KeepAliveType, Launchd, LoadSessionType, ProcessType};
 use plist::{Dictionary, Value};
 
-use crate::build::VERSION;
 use crate::service::Scope;
+use crate::service::app::App;
 use crate::service::definition::Definition;
 use crate::service::drift::stamp_plist;
 use crate::service::paths::Paths;
@@ -75,7 +75,7 @@ pub fn plist(definition: &Definition, paths: &Paths) -> Result<String, Unspeakab
     if !document.ends_with('\n') {
         document.push('\n');
     }
-    Ok(stamp_plist(&document, VERSION))
+    Ok(stamp_plist(&document, paths.app.program.version))
 }
 
 /// A path as text that XML can hold.
@@ -95,10 +95,10 @@ fn environment(definition: &Definition, paths: &Paths) -> Result<Dictionary, Uns
     let mut all = Dictionary::new();
     let mut put = |name: &str, value: String| all.insert(name.to_owned(), Value::String(value));
     put("PATH", search_path(&definition.tool_dirs)?);
-    put("MPM_MONITOR_STATE_DIR", text(&paths.state)?);
-    put("MPM_MONITOR_RUNTIME_DIR", text(&paths.runtime_of(definition.port))?);
+    put(paths.app.env.state_dir, text(&paths.state)?);
+    put(paths.app.env.runtime_dir, text(&paths.runtime_of(definition.port))?);
     if let Some(log) = paths.log(definition.port) {
-        put("MPM_MONITOR_LOG_FILE", text(&log)?);
+        put(paths.app.env.log_file, text(&log)?);
     }
     for (name, value) in &definition.env {
         put(name, value.clone());
@@ -138,7 +138,7 @@ pub fn has_sockets(document: &str) -> bool {
 }
 
 /// The port that an installed property list makes the program serve; the default one where it names none.
-pub fn port_of(document: &str) -> Option<u16> {
+pub fn port_of(app: &App, document: &str) -> Option<u16> {
     let value = Value::from_reader_xml(document.as_bytes()).ok()?;
     let arguments = value.as_dictionary()?.get("ProgramArguments")?.as_array()?;
     let words: Vec<&str> = arguments.iter().filter_map(Value::as_string).collect();
@@ -146,7 +146,7 @@ pub fn port_of(document: &str) -> Option<u16> {
         "" => words.get(at + 1).copied(),
         value => value.strip_prefix('='),
     });
-    named.map_or(Some(crate::config::settings::DEFAULT_PORT), |port| port.parse().ok())
+    named.map_or(Some(app.default_port), |port| port.parse().ok())
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 use super::*;
-use crate::config::directories::UserDirs;
 use crate::service::Kind;
+use crate::service::app::App;
 use crate::service::drift::{header, is_ours};
+use daemon::dirs::UserDirs;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
@@ -33,8 +34,8 @@ fn paths(scope: Scope) -> Paths {
         config_home: support,
     };
     match scope {
-        Scope::User => Paths::user(Kind::Launchd, &dirs),
-        Scope::System => Paths::system(Kind::Launchd),
+        Scope::User => Paths::user(App::TEST, Kind::Launchd, &dirs),
+        Scope::System => Paths::system(App::TEST, Kind::Launchd),
     }
 }
 
@@ -162,11 +163,11 @@ fn the_files_in_launchd_are_what_install_writes() {
     for (scope, shipped) in [(Scope::User, AGENT), (Scope::System, DAEMON)] {
         let document = rendered(&definition(scope));
         assert!(is_ours(&document));
-        assert_eq!(header(&document).unwrap().program, VERSION);
+        assert_eq!(header(&document).unwrap().program, App::TEST.program.version);
         let bare: String = document.lines().filter(|l| !l.starts_with("<!-- ")).map(|l| format!("{l}\n")).collect();
         assert_eq!(bare, shipped, "{scope}");
         assert_eq!(program_of(&document).unwrap(), Path::new("/usr/local/bin/mpm-monitor"));
-        assert_eq!(port_of(&document), Some(8765));
+        assert_eq!(port_of(App::TEST, &document), Some(8765));
     }
 }
 
@@ -217,12 +218,12 @@ fn tools_elsewhere_come_first_and_once() {
 fn the_port_of_a_foreign_list() {
     let with = |arguments: &str| {
         let list = format!("<plist><dict><key>ProgramArguments</key><array>{arguments}</array></dict></plist>");
-        port_of(&list)
+        port_of(App::TEST, &list)
     };
     assert_eq!(with("<string>/b/mpm-monitor</string><string>run</string>"), Some(8765));
     assert_eq!(with("<string>run</string><string>--port</string><string>9000</string>"), Some(9000));
     assert_eq!(with("<string>--port=9001</string>"), Some(9001));
-    assert_eq!(port_of("no list"), None);
+    assert_eq!(port_of(App::TEST, "no list"), None);
 }
 
 proptest! {

@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use super::{Action, Observed, Plan};
-use crate::cli::args::Linger;
 use crate::service::apply;
 use crate::service::definition::{Definition, NAME};
 use crate::service::desired::{Desired, desired, packaged_serves, stands_for, template_goes};
@@ -14,6 +13,17 @@ use crate::service::paths::Paths;
 use crate::service::receipt::{Made, Receipt};
 use crate::service::systemd::escape::Unspeakable;
 use crate::service::{Kind, Scope};
+
+/// What `install` does about lingering: that the user's manager runs without a login.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Linger {
+    /// Enable it where that needs no further permission, else say what to type.
+    Auto,
+    /// Enable it or fail.
+    Yes,
+    /// Leave it as it is.
+    No,
+}
 
 /// How `install` is to go about it.
 #[derive(Debug, Clone)]
@@ -81,7 +91,7 @@ pub fn install(definition: &Definition, paths: &Paths, wish: &Wish, observed: &O
         schema_version: 1,
         port,
         scope: definition.scope,
-        version: crate::build::VERSION.to_owned(),
+        version: paths.app.program.version.to_owned(),
         unfinished: false,
         program: definition.program.clone(),
         socket: definition.socket,

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-pub use self::install::{Refusal, Wish, install};
+pub use self::install::{Linger, Refusal, Wish, install};
 pub use self::uninstall::uninstall;
 use super::manager::Job;
 use super::receipt::Receipt;

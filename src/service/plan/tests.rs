@@ -1,16 +1,17 @@
 use std::path::Path;
 
 use super::*;
-use crate::cli::args::Linger;
-use crate::config::directories::UserDirs;
+use crate::service::app::App;
 use crate::service::definition::Definition;
 use crate::service::desired::{drifts, packaged_serves};
 use crate::service::drift::{self, Drift};
 use crate::service::manager::Phase;
 use crate::service::paths::Paths;
+use crate::service::plan::Linger;
 use crate::service::receipt::Made;
 use crate::service::systemd::show;
 use crate::service::{Kind, Scope};
+use daemon::dirs::UserDirs;
 
 fn paths() -> Paths {
     let dirs = UserDirs {
@@ -20,7 +21,7 @@ fn paths() -> Paths {
         state: "/home/ann/.local/state/mpm-monitor".into(),
         runtime: "/run/user/7/mpm-monitor".into(),
     };
-    Paths::user(Kind::Systemd, &dirs)
+    Paths::user(App::TEST, Kind::Systemd, &dirs)
 }
 
 fn definition() -> Definition {
@@ -274,11 +275,11 @@ fn the_templates_of_a_package_are_used_where_they_run_the_same_program() {
 #[test]
 fn the_system_scope_makes_its_user_once_and_removes_it_only_then() {
     let system = Definition { scope: Scope::System, ..definition() };
-    let plan = install(&system, &Paths::system(Kind::Systemd), &wish(), &fresh()).unwrap();
+    let plan = install(&system, &Paths::system(App::TEST, Kind::Systemd), &wish(), &fresh()).unwrap();
     assert!(kinds(&plan).contains(&"make-user".to_owned()));
     assert!(!kinds(&plan).contains(&"enable-linger".to_owned()));
     let packaged = Observed { user_exists: true, ..fresh() };
-    let plan = install(&system, &Paths::system(Kind::Systemd), &wish(), &packaged).unwrap();
+    let plan = install(&system, &Paths::system(App::TEST, Kind::Systemd), &wish(), &packaged).unwrap();
     assert!(!kinds(&plan).contains(&"make-user".to_owned()));
     let Some(Action::WriteFile { content, .. }) = plan.actions.iter().find(|a| matches!(a, Action::WriteFile { .. }))
     else {
@@ -289,7 +290,8 @@ fn the_system_scope_makes_its_user_once_and_removes_it_only_then() {
 
 #[test]
 fn the_service_user_stays_as_long_as_any_history_is_its() {
-    let (system, paths) = (Definition { scope: Scope::System, ..definition() }, Paths::system(Kind::Systemd));
+    let (system, paths) =
+        (Definition { scope: Scope::System, ..definition() }, Paths::system(App::TEST, Kind::Systemd));
     let plan = install(&system, &paths, &wish(), &fresh()).unwrap();
     let mut now = Observed { user_exists: true, history_exists: true, missing_dirs: vec![], ..fresh() };
     for action in &plan.actions {
@@ -399,7 +401,7 @@ mod on_launchd {
             state: "/Users/ann/Library/Application Support/mpm-monitor".into(),
             runtime: "/Users/ann/Library/Application Support/mpm-monitor/run".into(),
         };
-        Paths::user(Kind::Launchd, &dirs)
+        Paths::user(App::TEST, Kind::Launchd, &dirs)
     }
 
     fn job(phase: Phase, enabled: &str) -> Job {
@@ -472,9 +474,9 @@ mod on_launchd {
     #[test]
     fn a_daemons_directories_are_its_accounts() {
         let daemon = Definition { scope: Scope::System, account: Some("ann".into()), ..definition() };
-        let history = Paths::system(Kind::Launchd).history(8765);
+        let history = Paths::system(App::TEST, Kind::Launchd).history(8765);
         let now = Observed { account_dirs: vec![history.clone()], ..fresh() };
-        let plan = install(&daemon, &Paths::system(Kind::Launchd), &wish(), &now).unwrap();
+        let plan = install(&daemon, &Paths::system(App::TEST, Kind::Launchd), &wish(), &now).unwrap();
         assert!(plan.actions.contains(&Action::GiveDir { path: history, user: "ann".into() }), "{plan:?}");
         assert!(!kinds(&plan).contains(&"make-user".to_owned()));
     }

@@ -272,6 +272,7 @@ impl ServiceManager for Systemd {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::service::app::App;
 
     #[test]
     fn each_surrounding_gets_one_sentence_and_a_next_command() {
@@ -290,7 +291,7 @@ mod tests {
 
     #[test]
     fn the_level_follows_the_scope() {
-        let mut manager = Systemd::new(Paths::user(Kind::Systemd, &crate::config::directories::UserDirs::default()));
+        let mut manager = Systemd::new(Paths::user(App::TEST, Kind::Systemd, &daemon::dirs::UserDirs::default()));
         assert_eq!(manager.level(), ServiceLevel::User);
         manager.set_level(ServiceLevel::System).unwrap();
         assert_eq!(manager.scope(), Scope::System);

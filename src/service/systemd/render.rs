@@ -4,19 +4,10 @@
 use std::fmt::Write as _;
 
 use super::escape::{Unspeakable, assignment, exec_word};
-use crate::build::VERSION;
 use crate::service::Scope;
+use crate::service::app::App;
 use crate::service::definition::{Definition, NAME};
 use crate::service::drift::stamp;
-
-/// `systemd/mpm-monitor@.service`.
-pub const SYSTEM_SERVICE: &str = include_str!("../../../systemd/mpm-monitor@.service");
-/// `systemd/user/mpm-monitor@.service`.
-pub const USER_SERVICE: &str = include_str!("../../../systemd/user/mpm-monitor@.service");
-/// `systemd/mpm-monitor@.socket`, for both scopes.
-pub const SOCKET: &str = include_str!("../../../systemd/mpm-monitor@.socket");
-/// `systemd/mpm-monitor.sysusers`.
-pub const SYSUSERS: &str = include_str!("../../../systemd/mpm-monitor.sysusers");
 
 /// The lines that name the program.
 const SHIPPED_EXEC: [&str; 2] = ["ExecStart=", "ExecReload="];
@@ -28,11 +19,11 @@ const MANUAL: &str = "Documentation=man:";
 ///
 /// # Errors
 /// [`Unspeakable`] if the program's path cannot stand in a unit file.
-pub fn service(definition: &Definition) -> Result<String, Unspeakable> {
+pub fn service(app: &App, definition: &Definition) -> Result<String, Unspeakable> {
     let program = exec_word(&definition.program, true)?;
     let file = match definition.scope {
-        Scope::System => SYSTEM_SERVICE,
-        Scope::User => USER_SERVICE,
+        Scope::System => app.units.system_service,
+        Scope::User => app.units.user_service,
     };
     let mut unit = String::with_capacity(file.len());
     for line in without_manual(file).lines() {
@@ -48,12 +39,12 @@ pub fn service(definition: &Definition) -> Result<String, Unspeakable> {
             unit.push('\n');
         }
     }
-    Ok(stamp(&unit, VERSION))
+    Ok(stamp(&unit, app.program.version))
 }
 
 /// The socket's unit.
-pub fn socket() -> String {
-    stamp(&without_manual(SOCKET), VERSION)
+pub fn socket(app: &App) -> String {
+    stamp(&without_manual(app.units.socket), app.program.version)
 }
 
 /// `systemd-analyze verify` of a unit that names a page which is not there fails.
@@ -62,12 +53,12 @@ fn without_manual(unit: &str) -> String {
 }
 
 /// The sysusers.d file.
-pub fn sysusers() -> String {
-    stamp(SYSUSERS, VERSION)
+pub fn sysusers(app: &App) -> String {
+    stamp(app.units.sysusers, app.program.version)
 }
 
 /// The drop-in of one instance, if it needs one.
-pub fn drop_in(definition: &Definition) -> Option<String> {
+pub fn drop_in(app: &App, definition: &Definition) -> Option<String> {
     if !definition.socket && definition.env.is_empty() {
         return None;
     }
@@ -89,7 +80,7 @@ pub fn drop_in(definition: &Definition) -> Option<String> {
             let _ = writeln!(text, "Environment={}", assignment(name, value));
         }
     }
-    Some(stamp(&text, VERSION))
+    Some(stamp(&text, app.program.version))
 }
 
 /// The program that an installed service template runs, if its `ExecStart=` can be read.
@@ -152,7 +143,7 @@ mod tests {
     fn permanent_codes_are_exactly_those_of_the_exit_table() {
         let permanent: Vec<_> = Exit::ALL.iter().filter(|e| e.is_permanent()).map(|e| e.code().to_string()).collect();
         let line = format!("RestartPreventExitStatus={}", permanent.join(" "));
-        for unit in [SYSTEM_SERVICE, USER_SERVICE] {
+        for unit in [App::TEST.units.system_service, App::TEST.units.user_service] {
             assert!(section(unit, "Service").contains(&line.as_str()), "expected {line}");
         }
     }
@@ -160,7 +151,7 @@ mod tests {
     #[test]
     fn the_limits_fit_each_other() {
         let drain = 5;
-        for unit in [SYSTEM_SERVICE, USER_SERVICE] {
+        for unit in [App::TEST.units.system_service, App::TEST.units.user_service] {
             let service = section(unit, "Service");
             let value = |key: &str| service.iter().find_map(|l| l.strip_prefix(key)?.strip_prefix('=')).unwrap();
             let number = |key: &str| value(key).parse::<u32>().unwrap();
@@ -194,17 +185,20 @@ mod tests {
             section(unit, "Service").iter().filter(|l| l.starts_with("Private") || l.starts_with("Protect")).count()
         };
         for wall in ["ProtectHome=yes", "PrivateTmp=yes", "RuntimeDirectory=mpm-monitor/%i"] {
-            assert!(section(SYSTEM_SERVICE, "Service").contains(&wall), "{wall}");
+            assert!(section(App::TEST.units.system_service, "Service").contains(&wall), "{wall}");
         }
-        assert!(walls(SYSTEM_SERVICE) > 10);
-        assert_eq!(walls(USER_SERVICE), 0, "each needs a user namespace there");
-        assert!(!USER_SERVICE.contains("\nRuntimeDirectory="), "clean of one instance would take the others' locks");
+        assert!(walls(App::TEST.units.system_service) > 10);
+        assert_eq!(walls(App::TEST.units.user_service), 0, "each needs a user namespace there");
+        assert!(
+            !App::TEST.units.user_service.contains("\nRuntimeDirectory="),
+            "clean of one instance would take the others' locks"
+        );
     }
 
     #[test]
     fn every_directive_says_why() {
         let readme = include_str!("../../../systemd/README.md");
-        for unit in [SYSTEM_SERVICE, USER_SERVICE, SOCKET] {
+        for unit in [App::TEST.units.system_service, App::TEST.units.user_service, App::TEST.units.socket] {
             for key in unit.lines().filter(|l| !l.starts_with('#')).filter_map(|l| Some(l.split_once('=')?.0)) {
                 assert!(readme.contains(&format!("`{key}=")), "systemd/README.md says nothing on {key}=");
             }
@@ -213,20 +207,22 @@ mod tests {
 
     #[test]
     fn only_the_program_differs_from_the_shipped_file() {
-        for (scope, shipped) in [(Scope::System, SYSTEM_SERVICE), (Scope::User, USER_SERVICE)] {
-            let unit = service(&definition(scope)).unwrap();
+        for (scope, shipped) in
+            [(Scope::System, App::TEST.units.system_service), (Scope::User, App::TEST.units.user_service)]
+        {
+            let unit = service(App::TEST, &definition(scope)).unwrap();
             assert!(is_ours(&unit));
-            assert_eq!(header(&unit).unwrap().program, VERSION);
+            assert_eq!(header(&unit).unwrap().program, App::TEST.program.version);
             let rest = unit.split_once('\n').unwrap().1;
             assert_eq!(rest.replace("/usr/local/bin/", "/usr/bin/"), without_manual(shipped));
-            assert!(shipped.contains(MANUAL) && !unit.contains(MANUAL) && !socket().contains(MANUAL));
+            assert!(shipped.contains(MANUAL) && !unit.contains(MANUAL) && !socket(App::TEST).contains(MANUAL));
             assert_eq!(program_of(&unit).unwrap(), Path::new("/usr/local/bin/mpm-monitor"));
         }
     }
 
     #[test]
     fn newer_managers_get_notify_reload() {
-        let unit = service(&Definition { notify_reload: true, ..definition(Scope::System) }).unwrap();
+        let unit = service(App::TEST, &Definition { notify_reload: true, ..definition(Scope::System) }).unwrap();
         assert!(unit.contains("\nType=notify-reload\n"));
         assert_eq!(unit.matches("\nExecReload=").count(), 1);
         assert!(unit.contains("\nExecReload=/usr/local/bin/mpm-monitor config check --port %i\n"), "{unit}");
@@ -235,10 +231,10 @@ mod tests {
     #[test]
     fn a_drop_in_only_where_one_is_needed() {
         let mut d = definition(Scope::User);
-        assert_eq!(drop_in(&d), None);
+        assert_eq!(drop_in(App::TEST, &d), None);
         d.socket = true;
         d.env.insert("A".into(), "b c %h".into());
-        let text = drop_in(&d).unwrap();
+        let text = drop_in(App::TEST, &d).unwrap();
         assert!(is_ours(&text));
         assert_eq!(section(&text, "Unit"), ["Requires=mpm-monitor@8765.socket", "After=mpm-monitor@8765.socket"]);
         assert_eq!(section(&text, "Service"), ["Environment=\"A=b c %%h\""]);
@@ -246,7 +242,7 @@ mod tests {
 
     #[test]
     fn the_socket_listens_where_the_program_would() {
-        let socket = section(SOCKET, "Socket");
+        let socket = section(App::TEST.units.socket, "Socket");
         for line in ["ListenStream=127.0.0.1:%i", "ListenStream=[::1]:%i", "FileDescriptorName=http", "Accept=no"] {
             assert!(socket.contains(&line), "{line}");
         }
@@ -256,7 +252,7 @@ mod tests {
         #[test]
         fn any_program_is_read_back(path in "/[ !#-&(-\\[\\]-~]{1,60}") {
             let d = Definition { program: path.clone().into(), ..definition(Scope::User) };
-            prop_assert_eq!(program_of(&service(&d).unwrap()), Some(path.into()));
+            prop_assert_eq!(program_of(&service(App::TEST, &d).unwrap()), Some(path.into()));
         }
 
         #[test]
