@@ -1,6 +1,6 @@
 //! This program, as the crate that installs it must know it.
 
-use crate::service::app::{App, Env, Units};
+use service::app::{App, Env, Units};
 
 use crate::build::PROGRAM;
 use crate::config::settings::DEFAULT_PORT;

@@ -5,7 +5,6 @@
 //! - [`bundle`]: what `report` packs, without its secrets.
 //! - [`cli`]: one file per verb; [`daemon::exit`] holds every exit code.
 //! - [`config`]: where a setting comes from, and the validated [`config::Settings`].
-//! - [`service`]: what is installed with systemd or launchd: plan, apply, verify, receipt.
 //! - [`migrate`]: from Claude MPM's own daemon to this program, and back.
 //! - [`life`]: one life of the process: boot, readiness, watchdog, signals, shutdown.
 //! - [`bus`]: the same events on several machines, through Redis or Valkey.
@@ -26,7 +25,6 @@ pub mod hooks;
 pub mod life;
 pub mod migrate;
 pub mod server;
-pub mod service;
 
 /// Version and build of this program, as `--version`, `/health` and the unit's header say them.
 pub mod build {

@@ -22,7 +22,7 @@ fn main() -> ExitCode {
         Ok(exit) => exit.into(),
         Err(error) => {
             let exit = cli::complain(&error);
-            mpm_monitor::service::interrupt::obey();
+            service::interrupt::obey();
             exit.into()
         }
     }

@@ -6,9 +6,9 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
-use mpm_monitor::service::Scope;
-use mpm_monitor::service::definition::Definition;
-use mpm_monitor::service::systemd::render;
+use service::Scope;
+use service::definition::Definition;
+use service::systemd::render;
 
 /// Runs systemd-analyze; `None` if this machine has none.
 fn analyze(arguments: &[&str]) -> Option<Output> {

@@ -201,7 +201,7 @@ pub enum Linger {
     No,
 }
 
-impl From<Linger> for crate::service::plan::Linger {
+impl From<Linger> for service::plan::Linger {
     fn from(typed: Linger) -> Self {
         match typed {
             Linger::Auto => Self::Auto,

@@ -16,11 +16,11 @@ use crate::doctor::fix::{self, Repair};
 use crate::doctor::look::{self, Look};
 use crate::doctor::show::{Instance, Report};
 use crate::doctor::{self, Check, Fix, Outcome, Subject};
-use crate::service::manager::Phase;
-use crate::service::receipt::Receipt;
-use crate::service::{Kind, Scope, apply, program};
 use daemon::exit::Exit;
 use daemon::out;
+use service::manager::Phase;
+use service::receipt::Receipt;
+use service::{Kind, Scope, apply, program};
 
 /// How long a repair may take to be proved.
 const PROOF: Duration = Duration::from_secs(30);
@@ -210,9 +210,9 @@ fn examine(patients: &[Patient]) -> Report {
             scope.spawn(move || {
                 let gather = move || match Context::new(&target, "doctor") {
                     Ok(context) => status::facts(&context),
-                    Err(error) => crate::service::report::Facts {
+                    Err(error) => service::report::Facts {
                         manager_error: Some(error.to_string()),
-                        ..crate::service::report::Facts::default()
+                        ..service::report::Facts::default()
                     },
                 };
                 let checks = doctor::examine(&subject, gather);

@@ -16,9 +16,9 @@ use jiff::Zoned;
 use self::pages::{Item, LIMIT, Page, PageError, Pages, Wanted};
 use super::failed;
 use crate::hooks::place::{Machine, Place, Said};
-use crate::service::journal::since;
 use daemon::exit::Exit;
 use daemon::out;
+use service::journal::since;
 
 /// How often a monitor without news is asked.
 const POLL: Duration = Duration::from_millis(300);

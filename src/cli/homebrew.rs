@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 
 use super::failed;
 use super::service::Context;
-use crate::service::launchd::render::port_of;
-use crate::service::{Kind, files};
 use daemon::dirs::UserDirs;
 use daemon::exit::Exit;
+use service::launchd::render::port_of;
+use service::{Kind, files};
 
 /// What Homebrew calls the job of the formula: since 2026 the second, before the first; both are looked for.
 const LABELS: [&str; 2] = ["homebrew.mxcl.mpm-monitor", "sh.brew.mpm-monitor"];

@@ -12,10 +12,10 @@ use crate::hooks::claude::file::{FileError, Settings};
 use crate::hooks::claude::settings;
 use crate::hooks::place::{Machine, Said};
 use crate::hooks::status::{self, Files};
-use crate::service::Scope;
-use crate::service::program;
 use daemon::exit::Exit;
 use daemon::out;
+use service::Scope;
+use service::program;
 
 /// `hooks`.
 #[derive(Debug, Args)]

@@ -11,17 +11,17 @@ use super::service::{Context, is_root, print_json, print_text};
 use super::status;
 use crate::build::PROGRAM;
 use crate::config::settings::DEFAULT_PORT;
-use crate::service::Scope;
-use crate::service::keeper::Keeper;
-use crate::service::receipt::Receipt;
-use crate::service::report::{displaced, report};
-use crate::service::users::name_of;
 use daemon::exit::Exit;
 use daemon::guarded::Guard;
 use daemon::identity::Manager;
 use daemon::lock;
 use daemon::out;
 use daemon::probe;
+use service::Scope;
+use service::keeper::Keeper;
+use service::receipt::Receipt;
+use service::report::{displaced, report};
+use service::users::name_of;
 
 /// How long an instance of another user may take to answer.
 const LOOK: Duration = Duration::from_millis(500);

@@ -9,10 +9,10 @@ use jiff::tz::TimeZone;
 use super::args::{Logs, Target};
 use super::failed;
 use super::service::Context;
-use crate::service::journal::{self, Emptiness, since};
-use crate::service::logfile;
 use daemon::exit::Exit;
 use daemon::out;
+use service::journal::{self, Emptiness, since};
+use service::logfile;
 
 /// Shows the log of an instance.
 ///

@@ -3,10 +3,10 @@
 use super::args::Target;
 use super::failed;
 use super::service::Context;
-use crate::service::manager::Phase;
-use crate::service::proof::{self, Before, Unproved};
-use crate::service::report::counted;
 use daemon::exit::Exit;
+use daemon::text::counted;
+use service::manager::Phase;
+use service::proof::{self, Before, Unproved};
 
 /// Lets a running instance read its configuration again, and proves by its `config_generation` that it took it.
 ///

@@ -21,14 +21,14 @@ use crate::build::PROGRAM;
 use crate::bundle::{self, Part, redact};
 use crate::doctor::look::{self, Look};
 use crate::doctor::{Subject, settings};
-use crate::service::exec::{self, QUICK};
-use crate::service::receipt::Receipt;
-use crate::service::report::report as status_report;
-use crate::service::{Kind, desired, journal, logfile, observe};
 use daemon::exit::Exit;
 use daemon::guarded::Guard;
 use daemon::out;
 use daemon::probe;
+use service::exec::{self, QUICK};
+use service::receipt::Receipt;
+use service::report::report as status_report;
+use service::{Kind, desired, journal, logfile, observe};
 
 /// How many of the last log lines.
 const LINES: usize = 2000;
@@ -291,7 +291,7 @@ fn versions() -> String {
             text.push_str(&format!("{tool}: {}\n", output.stdout.lines().next().unwrap_or_default()));
         }
     }
-    if let Ok(Some(release)) = crate::service::files::read(Path::new("/etc/os-release"))
+    if let Ok(Some(release)) = service::files::read(Path::new("/etc/os-release"))
         && let Some(name) = release.lines().find_map(|l| l.strip_prefix("PRETTY_NAME="))
     {
         text.push_str(&format!("release: {}\n", name.trim_matches('"')));

@@ -3,11 +3,11 @@
 use super::args::Target;
 use super::failed;
 use super::service::Context;
-use crate::service::apply::{self, STOP};
-use crate::service::proof::{self, Proof};
-use crate::service::{exec, observe, program};
 use daemon::exit::Exit;
 use daemon::probe::Health;
+use service::apply::{self, STOP};
+use service::proof::{self, Proof};
+use service::{exec, observe, program};
 
 /// Restarts an installed instance and proves that another process is ready, and that it is of the build that is installed.
 /// A socket unit is left open meanwhile.

@@ -8,17 +8,17 @@ use super::args::{ScopeArgs, Target};
 use super::failed;
 use super::progress::{self, Waiting};
 use crate::build::PROGRAM;
-use crate::service::manager::{self, Job, LastExit, Manager, ManagerError, Phase};
-use crate::service::observe;
-use crate::service::paths::Paths;
-use crate::service::proof::{Proof, Unproved};
-use crate::service::receipt::Receipt;
-use crate::service::users::{behind_sudo, user_name};
-use crate::service::{Kind, Scope, journal, logfile};
 use daemon::exit::Exit;
 use daemon::out;
 use daemon::ports;
 use daemon::probe::Health;
+use service::manager::{self, Job, LastExit, Manager, ManagerError, Phase};
+use service::observe;
+use service::paths::Paths;
+use service::proof::{Proof, Unproved};
+use service::receipt::Receipt;
+use service::users::{behind_sudo, user_name};
+use service::{Kind, Scope, journal, logfile};
 
 /// How many of the last log lines a failure shows.
 const TAIL: usize = 10;

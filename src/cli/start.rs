@@ -2,9 +2,9 @@
 
 use super::args::Target;
 use super::service::Context;
-use crate::service::manager::Phase;
-use crate::service::{apply, proof};
 use daemon::exit::Exit;
+use service::manager::Phase;
+use service::{apply, proof};
 
 /// Starts an installed instance and proves that it is ready; one that is already is left alone.
 ///

@@ -7,18 +7,18 @@ use super::args::Target;
 use super::homebrew;
 use super::service::{Context, print_json, print_text};
 use crate::build::PROGRAM;
-use crate::service::definition::Definition;
-use crate::service::keeper::Keeper;
-use crate::service::manager::{self, Manager};
-use crate::service::paths::Paths;
-use crate::service::receipt::Receipt;
-use crate::service::report::{Facts, report};
-use crate::service::{Kind, Scope};
-use crate::service::{desired, drift, observe, program, trust};
 use daemon::exit::Exit;
 use daemon::guarded::Guard;
 use daemon::ledger::{FILE, Ledger};
 use daemon::ports;
+use service::definition::Definition;
+use service::keeper::Keeper;
+use service::manager::{self, Manager};
+use service::paths::Paths;
+use service::receipt::Receipt;
+use service::report::{Facts, report};
+use service::{Kind, Scope};
+use service::{desired, drift, observe, program, trust};
 
 /// Tells how an instance is.
 ///
@@ -121,8 +121,8 @@ fn of_launchd(scope: Scope, port: u16) -> Option<(Keeper, Option<u32>)> {
 
 /// Whether only the socket is there, waiting for a first connection.
 fn socket_only(facts: &Facts) -> bool {
-    use crate::service::manager::Phase;
-    let phase = |job: &Option<crate::service::manager::Job>| job.as_ref().map(|j| j.phase);
+    use service::manager::Phase;
+    let phase = |job: &Option<service::manager::Job>| job.as_ref().map(|j| j.phase);
     facts.service.as_ref().is_some_and(|service| service.listens)
         || phase(&facts.socket) == Some(Phase::Running)
             && matches!(phase(&facts.service), Some(Phase::Stopped | Phase::Failed))

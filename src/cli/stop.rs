@@ -2,10 +2,10 @@
 
 use super::args::Target;
 use super::service::{Context, manager_failed};
-use crate::service::apply::STOP;
-use crate::service::manager::{Job, Phase};
-use crate::service::proof;
 use daemon::exit::Exit;
+use service::apply::STOP;
+use service::manager::{Job, Phase};
+use service::proof;
 
 /// Stops an installed instance and proves that it is gone; its socket, too, or the next connection would start it.
 ///

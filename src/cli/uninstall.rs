@@ -6,16 +6,16 @@ use super::args::Uninstall;
 use super::failed;
 use super::install::show;
 use super::service::Context;
-use crate::service::apply;
-use crate::service::files::{self, Lock};
-use crate::service::interrupt;
-use crate::service::manager::Manager;
-use crate::service::observe;
-use crate::service::plan::{self, Action, Plan};
-use crate::service::proof;
 use daemon::exit::{Exit, Failed};
 use daemon::lock;
 use daemon::out;
+use service::apply;
+use service::files::{self, Lock};
+use service::interrupt;
+use service::manager::Manager;
+use service::observe;
+use service::plan::{self, Action, Plan};
+use service::proof;
 
 /// How long to wait for other installs to be done.
 const TURN: Duration = Duration::from_secs(120);

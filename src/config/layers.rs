@@ -153,7 +153,7 @@ pub fn unknown_variables(variables: &[(String, String)]) -> Vec<String> {
         "MPM_MONITOR_CONFIG",
         "MPM_MONITOR_FAILPOINT",
         "MPM_MONITOR_HOOK_DEADLINE",
-        crate::service::TEST_MANAGER,
+        service::TEST_MANAGER,
         daemon::identity::TEST_LAUNCHD,
     ];
     variables

@@ -15,9 +15,9 @@ use crate::hooks::claude::settings::{self, Owner, quoted};
 use crate::hooks::place::Machine;
 use crate::hooks::spool::{Spool, Waiting};
 use crate::hooks::status::{self, Files};
-use crate::service::report::counted;
 use daemon::dirs::UserDirs;
 use daemon::guarded::Guard;
+use daemon::text::counted;
 
 /// How long an event may wait: the monitor looks every few seconds.
 const WAITS: SignedDuration = SignedDuration::from_secs(30);

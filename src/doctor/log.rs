@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use super::Subject;
 use super::check::{Check, Code, Looked, Severity, none_of};
 use crate::config::Settings;
-use crate::service::exec::{self, QUICK};
-use crate::service::journal::{self, Emptiness};
-use crate::service::{Scope, files, logfile};
+use service::exec::{self, QUICK};
+use service::journal::{self, Emptiness};
+use service::{Scope, files, logfile};
 
 /// More than this in a file that only a start shortens is too much, bytes.
 const MUCH: u64 = 64 << 20;

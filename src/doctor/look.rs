@@ -5,7 +5,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use super::check::Looked;
-use crate::service::exec;
+use service::exec;
 
 /// What a tool that is killed at the deadline needs to be reaped.
 const GRACE: Duration = Duration::from_millis(300);

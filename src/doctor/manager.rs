@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 
 use super::check::{Check, Code, Looked, Severity, none_of};
 use super::{Fix, Subject};
-use crate::service::exec::{self, QUICK};
-use crate::service::report::Facts;
-use crate::service::systemd::show;
-use crate::service::{Kind, Scope};
 use daemon::dirs::own_runtime_dir;
+use service::exec::{self, QUICK};
+use service::report::Facts;
+use service::systemd::show;
+use service::{Kind, Scope};
 
 /// What was seen.
 #[derive(Debug, Clone, Default)]
@@ -41,7 +41,7 @@ pub fn look(kind: Kind) -> Seen {
     let version = || exec::tool("systemctl", &["--version"], QUICK).ok().and_then(|o| show::version(&o.stdout));
     let version = (kind == Kind::Systemd).then(version).flatten();
     let named_is_there = named.as_ref().is_some_and(|d| d.is_dir());
-    Seen { named, named_is_there, found, bus, version, behind_sudo: crate::service::users::behind_sudo() }
+    Seen { named, named_is_there, found, bus, version, behind_sudo: service::users::behind_sudo() }
 }
 
 /// Judges.

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use super::Subject;
 use super::check::Looked;
-use crate::service::exec::{self, QUICK};
-use crate::service::{Kind, Scope, drift, files};
+use service::exec::{self, QUICK};
+use service::{Kind, Scope, drift, files};
 
 /// One assignment in a unit file or drop-in.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -37,13 +37,13 @@ use std::time::Duration;
 pub use check::{Check, Code, Fix, Group, Outcome, Severity};
 
 use crate::build::PROGRAM;
-use crate::service::paths::Paths;
-use crate::service::report::Facts;
-use crate::service::{Kind, Scope, observe};
 use daemon::ports;
 use daemon::probe;
 use properties::Properties;
 use rights::Account;
+use service::paths::Paths;
+use service::report::Facts;
+use service::{Kind, Scope, observe};
 
 /// How long what `status` asks may take.
 const FACTS: Duration = Duration::from_secs(5);
@@ -232,10 +232,10 @@ fn silent(subject: &Subject) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::service::manager::Job;
-    use crate::service::systemd::show;
     use daemon::dirs::UserDirs;
     use daemon::probe::Health;
+    use service::manager::Job;
+    use service::systemd::show;
 
     /// A user's instance on systemd, of a machine that is not this one.
     pub fn subject() -> Subject {

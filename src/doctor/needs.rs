@@ -8,9 +8,9 @@ use super::Subject;
 use super::check::{Check, Code, Looked, Severity};
 use super::merged::{self, Line, Merged};
 use crate::hooks::claude::settings::quoted;
-use crate::service::Scope;
-use crate::service::exec::{self, QUICK};
 use daemon::dirs::UserDirs;
+use service::Scope;
+use service::exec::{self, QUICK};
 
 /// What of the machine the rules need to know besides the unit.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -14,14 +14,14 @@ use crate::build::PROGRAM;
 use crate::config::Settings;
 use crate::config::settings::AUTO_PORTS;
 use crate::hooks::claude::settings::quoted;
-use crate::service::Scope;
-use crate::service::exec::{self, QUICK};
-use crate::service::report::Facts;
-use crate::service::users::name_of;
 use daemon::guarded::Guard;
 use daemon::identity::start_time;
 use daemon::probe;
 use daemon::{lock, ports};
+use service::Scope;
+use service::exec::{self, QUICK};
+use service::report::Facts;
+use service::users::name_of;
 
 /// What was seen.
 #[derive(Debug, Clone, Default)]

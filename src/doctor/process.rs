@@ -6,12 +6,12 @@ use super::check::{Check, Code, Looked, Severity, none_of};
 use super::procs::{Main, Proc};
 use super::properties::Properties;
 use super::{Fix, Subject};
-use crate::service::Kind;
-use crate::service::manager::{Job, LastExit, Phase};
-use crate::service::proof::ended;
-use crate::service::report::{Facts, decide, displaced, report};
 use daemon::exit::Exit;
 use daemon::ledger::BURST;
+use service::Kind;
+use service::manager::{Job, LastExit, Phase};
+use service::proof::ended;
+use service::report::{Facts, decide, displaced, report};
 
 /// What was seen of the processes.
 #[derive(Debug, Clone, Default)]

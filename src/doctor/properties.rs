@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::Subject;
 use super::check::{Check, Looked};
 use super::merged::Merged;
-use crate::service::exec::{self, QUICK};
-use crate::service::{Kind, files};
+use service::exec::{self, QUICK};
+use service::{Kind, files};
 
 /// The properties that are asked for.
 const ASKED: &str = "WatchdogUSec,WatchdogTimestampMonotonic,LimitNOFILESoft,MemoryMax,MemoryCurrent,ControlGroup,\

@@ -11,7 +11,7 @@ use super::check::{Check, Code, Looked, Severity};
 use super::process;
 use super::properties::Properties;
 use crate::config::Settings;
-use crate::service::exec;
+use service::exec;
 
 /// Less than this is an error: a segment of the journal and SQLite's own must fit.
 const NO_ROOM: u64 = 64 << 20;

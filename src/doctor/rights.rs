@@ -7,8 +7,8 @@ use rustix::fs::{Access, AtFlags, CWD, accessat};
 
 use super::Subject;
 use super::merged::Merged;
-use crate::service::exec::{self, QUICK};
-use crate::service::{Kind, Scope};
+use service::exec::{self, QUICK};
+use service::{Kind, Scope};
 
 /// The user whose rights count.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -13,8 +13,8 @@ use crate::config::layers::{Origin, Problem};
 use crate::config::token::{CREDENTIAL, TokenError};
 use crate::config::{self, Directories, EXPOSED, Provenance, Settings, Token};
 use crate::hooks::claude::settings::quoted;
-use crate::service::Scope;
-use crate::service::users::name_of;
+use service::Scope;
+use service::users::name_of;
 
 /// What was seen.
 #[derive(Debug, Clone)]

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::check::{Check, Code, Group, Outcome, Severity};
-use crate::service::Scope;
-use crate::service::report::{counted, wrap};
+use daemon::text::{counted, wrap};
+use service::Scope;
 
 /// Where the sentence begins: after state and code.
 const SENTENCE: usize = 30;

@@ -7,8 +7,8 @@ use super::Subject;
 use super::check::{Check, Code, Looked, Severity, none_of};
 use super::rights::Account;
 use crate::hooks::claude::settings::quoted;
-use crate::service::exec::{self, QUICK};
-use crate::service::users::name_of;
+use service::exec::{self, QUICK};
+use service::users::name_of;
 
 /// In the name of a database that was damaged.
 const ASIDE: &str = ".corrupt";

@@ -12,8 +12,8 @@ use super::merged::Merged;
 use super::process::{self, is_tmux};
 use super::procs::{self, Proc};
 use super::properties::{Properties, find_in};
-use crate::service::Scope;
-use crate::service::definition::NAME;
+use service::Scope;
+use service::definition::NAME;
 
 /// The tools that are wanted.
 const TOOLS: [&str; 2] = ["tmux", "git"];
@@ -89,7 +89,7 @@ pub fn judge(
         tmux_cgroup(subject, all, cgroup),
         tmux_socket(seen, all),
         match properties {
-            _ if subject.paths.kind == crate::service::Kind::Launchd => {
+            _ if subject.paths.kind == service::Kind::Launchd => {
                 Check::verified(Code::TmuxHidden, "launchd hides nothing")
             }
             // It receives what agents send, and watches nobody's.
@@ -162,7 +162,7 @@ fn tmux_cgroup(subject: &Subject, all: &[Proc], cgroup: Option<&str>) -> Check {
     // A scope of its own takes it over while it runs, and nothing is ended.
     let family = procs::family(all, server.pid);
     let pids: Vec<String> = family.iter().map(u32::to_string).collect();
-    let user = if subject.scope == crate::service::Scope::User { "--user " } else { "" };
+    let user = if subject.scope == service::Scope::User { "--user " } else { "" };
     Check::failed(Code::TmuxCgroup, "a stop or restart of the service would end a tmux server and all that runs in it")
         .seen(format!("pid {} is in {}", server.pid, server.cgroup.as_deref().unwrap_or_default()))
         .seen("this moves it, with all it runs, to a scope of its own; nothing is ended")

@@ -10,11 +10,11 @@ use super::merged::Merged;
 use super::rights::{Account, Need};
 use super::{Fix, Subject, needs};
 use crate::hooks::claude::settings::quoted;
-use crate::service::drift::Drift;
-use crate::service::manager::Phase;
-use crate::service::receipt::{Receipt, ReceiptError};
-use crate::service::report::Facts;
-use crate::service::{Kind, Scope, desired, files, program, trust};
+use service::drift::Drift;
+use service::manager::Phase;
+use service::receipt::{Receipt, ReceiptError};
+use service::report::Facts;
+use service::{Kind, Scope, desired, files, program, trust};
 
 /// What was seen.
 #[derive(Debug, Clone)]

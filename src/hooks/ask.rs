@@ -7,8 +7,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::service::exec::{self, ExecError, Output, Surroundings};
-use crate::service::trust::{self, Weak};
+use service::exec::{self, ExecError, Output, Surroundings};
+use service::trust::{self, Weak};
 
 /// How long a program may take to tell its version, or a Python to import a package.
 const ANSWER: Duration = Duration::from_secs(5);

@@ -14,10 +14,10 @@ use super::claude::settings::{self, EVENTS, Entry, Owner};
 use super::place::{Machine, Place, Said};
 use super::spool::{Spool, Waiting};
 use crate::build::PROGRAM;
-use crate::service::report::counted;
-use crate::service::{exec, program};
 use daemon::guarded::Guard;
 use daemon::probe;
+use daemon::text::counted;
+use service::{exec, program};
 
 /// How long the monitor may take to answer.
 const HEALTH: Duration = Duration::from_secs(1);
@@ -254,7 +254,7 @@ fn program(command: String, is_users: bool, asker: Option<&Asker>) -> ProgramRep
     }
     match found.map(|path| asker.map(|asker| asker.version(&path, is_users))) {
         Ok(None) => {}
-        Ok(Some(Ok(said))) => match crate::service::report::parse_version(&said) {
+        Ok(Some(Ok(said))) => match service::report::parse_version(&said) {
             Some((version, _)) => report.version = Some(version),
             None => report.problem = Some("it does not say that it is mpm-monitor".to_owned()),
         },

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::service::exec;
 use daemon::identity;
+use service::exec;
 
 /// Ticks of `/proc/PID/stat` in a second; the kernel shows programs no other number.
 const TICKS: u64 = 100;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::process::Process;
-use crate::service::{Scope, files};
+use service::{Scope, files};
 
 /// One port's migration.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

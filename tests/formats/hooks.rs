@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use mpm_monitor::hooks::claude::change::{Plan, Wish};
 use mpm_monitor::hooks::claude::file::Settings;
-use mpm_monitor::service::drift::hash;
+use service::drift::hash;
 
 use crate::{assert_frozen, text};
 

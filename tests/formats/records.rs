@@ -11,8 +11,8 @@ use mpm_monitor::build::{ID, PROGRAM, VERSION};
 use mpm_monitor::migrate::pid_files::PidFiles;
 use mpm_monitor::migrate::process::Process;
 use mpm_monitor::migrate::record::{Record, Removed};
-use mpm_monitor::service::Scope;
-use mpm_monitor::service::receipt::{Made, Receipt};
+use service::Scope;
+use service::receipt::{Made, Receipt};
 
 use crate::{assert_frozen, copied, fixture, text};
 

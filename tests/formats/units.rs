@@ -6,12 +6,12 @@ use std::path::PathBuf;
 
 use daemon::dirs::UserDirs;
 use mpm_monitor::build::VERSION;
-use mpm_monitor::service::definition::Definition;
-use mpm_monitor::service::drift::{Header, header, is_ours};
-use mpm_monitor::service::launchd::render as launchd;
-use mpm_monitor::service::paths::Paths;
-use mpm_monitor::service::systemd::render as systemd;
-use mpm_monitor::service::{Kind, Scope};
+use service::definition::Definition;
+use service::drift::{Header, header, is_ours};
+use service::launchd::render as launchd;
+use service::paths::Paths;
+use service::systemd::render as systemd;
+use service::{Kind, Scope};
 
 use crate::{assert_frozen, fixture, text};
 

@@ -28,13 +28,13 @@ use mpm_monitor::server::socketio::reader::{Next, Reader};
 use mpm_monitor::server::socketio::resume::Resume;
 use mpm_monitor::server::socketio::turn::Turn;
 use mpm_monitor::server::stream::Ends;
-use mpm_monitor::service::journal::{ctl, since};
-use mpm_monitor::service::launchd::print;
-use mpm_monitor::service::manager::Phase;
-use mpm_monitor::service::receipt::Receipt;
-use mpm_monitor::service::systemd::show;
 use serde_json::Value;
 use serde_json::value::RawValue;
+use service::journal::{ctl, since};
+use service::launchd::print;
+use service::manager::Phase;
+use service::receipt::Receipt;
+use service::systemd::show;
 
 /// One parser: the name of its fuzz target and of its seeds' folder, and what must hold for it.
 pub type Target = (&'static str, fn(&[u8]));

@@ -327,7 +327,7 @@ async fn a_repository_that_is_another_one_for_a_moment_gives_nothing_away() {
     let place = Place::new();
     let outside = packed_outside(&place);
     let outside = outside.display();
-    let git = mpm_monitor::service::exec::find("git").unwrap();
+    let git = service::exec::find("git").unwrap();
     let git = git.display();
     let base = place.base.display();
     let swaps = [

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use mpm_monitor::doctor::show::Report;
-use mpm_monitor::service::drift::stamp;
 use serde_json::Value;
+use service::drift::stamp;
 
 use testkit::command::Ran;
 use testkit::machine::{Machine, PORT, Scope};

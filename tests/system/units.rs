@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mpm_monitor::service::drift::stamp;
+use service::drift::stamp;
 
 use testkit::machine::{Machine, PORT, Scope, unit};
 use testkit::{eventually, figure};

@@ -23,6 +23,7 @@
 //! - [`sockets`], [`unix_socket`]: listening sockets, passed by the service manager or bound here.
 //! - [`socket_owner`], [`tcp_users`]: the user at the other end of a local connection.
 //! - [`sys`]: the only `unsafe` code.
+//! - [`text`]: counts and lines for people.
 //! - [`usage`]: the memory and threads of this process.
 #![deny(clippy::print_stdout, clippy::print_stderr, clippy::dbg_macro)]
 #![cfg_attr(not(test), deny(clippy::disallowed_methods), warn(unused_crate_dependencies))]
@@ -51,6 +52,7 @@ pub mod socket_owner;
 pub mod sockets;
 pub mod sys;
 pub mod tcp_users;
+pub mod text;
 pub mod unix_socket;
 pub mod usage;
 pub mod watchdog;

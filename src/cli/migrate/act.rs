@@ -17,11 +17,11 @@ use crate::migrate::find::{self, Found};
 use crate::migrate::plan::{Daemon, Plan};
 use crate::migrate::process;
 use crate::migrate::record::{Record, Removed};
-use crate::service::interrupt;
-use crate::service::receipt::Receipt;
-use crate::service::{Scope, observe};
 use daemon::exit::{Exit, Failed};
 use daemon::out;
+use service::interrupt;
+use service::receipt::Receipt;
+use service::{Scope, observe};
 
 /// What a killed process, and a port that it had, may take.
 const AT_ONCE: Duration = Duration::from_secs(5);

@@ -14,9 +14,9 @@ use super::failed;
 use super::service::{is_root, paths, print_json, print_text, scope};
 use crate::migrate::find::{self, Found};
 use crate::migrate::plan::{self, Plan};
-use crate::service::paths::Paths;
-use crate::service::{Scope, manager};
 use daemon::exit::Exit;
+use service::paths::Paths;
+use service::{Scope, manager};
 
 /// `migrate`.
 #[derive(Debug, Args)]

@@ -17,12 +17,12 @@ use crate::config;
 use crate::migrate::plan::shown;
 use crate::migrate::process::Process;
 use crate::migrate::record::Record;
-use crate::service::exec::{self, Surroundings};
-use crate::service::files;
-use crate::service::observe::LOOK;
-use crate::service::receipt::Receipt;
 use daemon::exit::Exit;
 use daemon::probe;
+use service::exec::{self, Surroundings};
+use service::files;
+use service::observe::LOOK;
+use service::receipt::Receipt;
 
 /// What Claude MPM may take to start its daemon; it looks for updates of agents and skills first.
 const START: Duration = Duration::from_secs(150);

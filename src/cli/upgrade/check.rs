@@ -7,10 +7,10 @@ use std::path::Path;
 
 use super::instances::Instance;
 use crate::cli::failed;
-use crate::service::exec::{self, Surroundings};
-use crate::service::version::{Identity, Relation};
-use crate::service::{binary, program};
 use daemon::exit::Exit;
+use service::exec::{self, Surroundings};
+use service::version::{Identity, Relation};
+use service::{binary, program};
 
 /// More than this program will ever be, bytes.
 const LARGEST: u64 = 1 << 30;

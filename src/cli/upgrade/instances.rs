@@ -11,15 +11,15 @@ use crate::cli::failed;
 use crate::cli::restart;
 use crate::cli::service::Context;
 use crate::config::settings::DEFAULT_PORT;
-use crate::service::exec;
-use crate::service::manager::{Job, Phase};
-use crate::service::paths::Paths;
-use crate::service::program;
-use crate::service::proof::{self, Proof, Unproved};
-use crate::service::receipt::Receipt;
-use crate::service::version::Identity;
-use crate::service::{Kind, Scope};
 use daemon::exit::Exit;
+use service::exec;
+use service::manager::{Job, Phase};
+use service::paths::Paths;
+use service::program;
+use service::proof::{self, Proof, Unproved};
+use service::receipt::Receipt;
+use service::version::Identity;
+use service::{Kind, Scope};
 
 /// How long the new program may take to write its unit.
 const REFRESH: Duration = Duration::from_secs(60);
@@ -150,9 +150,7 @@ impl Instance {
         let paths = &self.context.paths;
         let mut all: Vec<(String, String)> = std::env::vars_os()
             .filter_map(|(n, v)| Some((n.into_string().ok()?, v.into_string().ok()?)))
-            .filter(|(n, _)| {
-                ["PATH", "HOME", "USER", "XDG_RUNTIME_DIR", crate::service::TEST_MANAGER].contains(&n.as_str())
-            })
+            .filter(|(n, _)| ["PATH", "HOME", "USER", "XDG_RUNTIME_DIR", service::TEST_MANAGER].contains(&n.as_str()))
             .collect();
         if self.context.scope == Scope::System && paths.kind == Kind::Systemd {
             // The service's user has no home, and root's settings are not its.

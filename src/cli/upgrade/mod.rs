@@ -14,15 +14,15 @@ use self::instances::Instance;
 use super::args::ScopeArgs;
 use super::failed;
 use super::service::{is_root, print_json, print_text, scope};
-use crate::service::files::{self, Lock};
-use crate::service::packaged;
-use crate::service::program;
-use crate::service::swap;
-use crate::service::trust::{self, Weak};
-use crate::service::version::Relation;
-use crate::service::{Scope, interrupt};
 use daemon::exit::{Exit, Failed};
 use daemon::out;
+use service::files::{self, Lock};
+use service::packaged;
+use service::program;
+use service::swap;
+use service::trust::{self, Weak};
+use service::version::Relation;
+use service::{Scope, interrupt};
 
 /// How long to wait for another upgrade to be done.
 const TURN: Duration = Duration::from_secs(120);

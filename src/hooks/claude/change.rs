@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 use super::file::{FileError, Settings};
 use super::settings::{self, SettingsError};
-use crate::service::files;
+use service::files;
 
 /// Why our hook was not put in or taken out.
 #[derive(Debug, thiserror::Error)]

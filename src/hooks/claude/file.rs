@@ -134,7 +134,7 @@ impl Settings {
         self.may_write()?;
         let failed = |source| FileError::Write { path: self.real.clone(), source };
         let dir = self.real.parent().ok_or_else(|| failed(io::Error::other("it has no folder")))?;
-        let made = crate::service::files::missing(dir);
+        let made = service::files::missing(dir);
         fs::create_dir_all(dir).map_err(failed)?;
         let mut file = tempfile::Builder::new().prefix(".mpm-monitor-").tempfile_in(dir).map_err(failed)?;
         file.write_all(new.as_bytes()).map_err(failed)?;

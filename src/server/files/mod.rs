@@ -301,7 +301,7 @@ fn question(roots: &Roots, real: PathBuf) -> Result<Option<Question>, FileError>
     };
     let program = match &roots.rules().git {
         Some(program) => program.clone(),
-        None => crate::service::exec::find("git").map_err(|_| FileError::GitMissing)?,
+        None => service::exec::find("git").map_err(|_| FileError::GitMissing)?,
     };
     let git = Git { program, top: repository.top.clone() };
     Ok(Some(Question { git, repository, real, path, tries: TRIES }))

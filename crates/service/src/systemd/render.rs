@@ -4,10 +4,10 @@
 use std::fmt::Write as _;
 
 use super::escape::{Unspeakable, assignment, exec_word};
-use crate::service::Scope;
-use crate::service::app::App;
-use crate::service::definition::{Definition, NAME};
-use crate::service::drift::stamp;
+use crate::Scope;
+use crate::app::App;
+use crate::definition::{Definition, NAME};
+use crate::drift::stamp;
 
 /// The lines that name the program.
 const SHIPPED_EXEC: [&str; 2] = ["ExecStart=", "ExecReload="];
@@ -110,7 +110,7 @@ pub fn program_of(unit: &str) -> Option<std::path::PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::service::drift::{header, is_ours};
+    use crate::drift::{header, is_ours};
     use daemon::exit::Exit;
     use proptest::prelude::*;
     use std::collections::BTreeMap;
@@ -197,7 +197,7 @@ mod tests {
 
     #[test]
     fn every_directive_says_why() {
-        let readme = include_str!("../../../systemd/README.md");
+        let readme = include_str!("../../../../systemd/README.md");
         for unit in [App::TEST.units.system_service, App::TEST.units.user_service, App::TEST.units.socket] {
             for key in unit.lines().filter(|l| !l.starts_with('#')).filter_map(|l| Some(l.split_once('=')?.0)) {
                 assert!(readme.contains(&format!("`{key}=")), "systemd/README.md says nothing on {key}=");

@@ -149,7 +149,7 @@ impl Receipt {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::service::files;
+    use crate::files;
 
     pub(crate) fn receipt(port: u16) -> Receipt {
         Receipt {

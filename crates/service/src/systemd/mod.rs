@@ -272,7 +272,7 @@ impl ServiceManager for Systemd {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::service::app::App;
+    use crate::app::App;
 
     #[test]
     fn each_surrounding_gets_one_sentence_and_a_next_command() {

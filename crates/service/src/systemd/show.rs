@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use crate::service::manager::{Job, LastExit, Phase};
+use crate::manager::{Job, LastExit, Phase};
 
 /// The properties that [`job`] reads.
 pub const PROPERTIES: &str = "LoadState,ActiveState,SubState,Result,UnitFileState,MainPID,NRestarts,ExecMainCode,\

@@ -234,7 +234,7 @@ pub fn health(port: u16, paths: &Paths) -> Result<Health, ProbeError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::service::app::App;
+    use crate::app::App;
     use daemon::dirs::UserDirs;
     use daemon::identity::Identity;
     use daemon::lock::InstanceLock;

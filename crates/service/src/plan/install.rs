@@ -4,15 +4,15 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use super::{Action, Observed, Plan};
-use crate::service::apply;
-use crate::service::definition::{Definition, NAME};
-use crate::service::desired::{Desired, desired, packaged_serves, stands_for, template_goes};
-use crate::service::drift::{Drift, diff, drift, is_ours};
-use crate::service::manager::{Job, Phase};
-use crate::service::paths::Paths;
-use crate::service::receipt::{Made, Receipt};
-use crate::service::systemd::escape::Unspeakable;
-use crate::service::{Kind, Scope};
+use crate::apply;
+use crate::definition::{Definition, NAME};
+use crate::desired::{Desired, desired, packaged_serves, stands_for, template_goes};
+use crate::drift::{Drift, diff, drift, is_ours};
+use crate::manager::{Job, Phase};
+use crate::paths::Paths;
+use crate::receipt::{Made, Receipt};
+use crate::systemd::escape::Unspeakable;
+use crate::{Kind, Scope};
 
 /// What `install` does about lingering: that the user's manager runs without a login.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

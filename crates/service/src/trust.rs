@@ -166,7 +166,7 @@ mod tests {
     fn program_in_a_shared_folder_is_weak_and_a_system_tool_is_not() {
         let dir = tempfile::tempdir_in("/tmp").unwrap();
         assert!(only_root_changes(&dir.path().join("program")).is_err());
-        let sh = crate::service::exec::find("sh").unwrap();
+        let sh = crate::exec::find("sh").unwrap();
         assert!(only_root_changes(&sh).is_ok(), "{:?}", only_root_changes(&sh));
     }
 }

@@ -9,12 +9,12 @@ use std::path::{Path, PathBuf};
 use ::launchd::{KeepAliveOptions, KeepAliveType, Launchd, LoadSessionType, ProcessType};
 use plist::{Dictionary, Value};
 
-use crate::service::Scope;
-use crate::service::app::App;
-use crate::service::definition::Definition;
-use crate::service::drift::stamp_plist;
-use crate::service::paths::Paths;
-use crate::service::systemd::escape::Unspeakable;
+use crate::Scope;
+use crate::app::App;
+use crate::definition::Definition;
+use crate::drift::stamp_plist;
+use crate::paths::Paths;
+use crate::systemd::escape::Unspeakable;
 use daemon::sockets;
 
 /// The least time between two starts, seconds; launchd's own default, said aloud.

@@ -1,16 +1,16 @@
 use std::path::Path;
 
 use super::*;
-use crate::service::app::App;
-use crate::service::definition::Definition;
-use crate::service::desired::{drifts, packaged_serves};
-use crate::service::drift::{self, Drift};
-use crate::service::manager::Phase;
-use crate::service::paths::Paths;
-use crate::service::plan::Linger;
-use crate::service::receipt::Made;
-use crate::service::systemd::show;
-use crate::service::{Kind, Scope};
+use crate::app::App;
+use crate::definition::Definition;
+use crate::desired::{drifts, packaged_serves};
+use crate::drift::{self, Drift};
+use crate::manager::Phase;
+use crate::paths::Paths;
+use crate::plan::Linger;
+use crate::receipt::Made;
+use crate::systemd::show;
+use crate::{Kind, Scope};
 use daemon::dirs::UserDirs;
 
 fn paths() -> Paths {

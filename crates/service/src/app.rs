@@ -50,10 +50,10 @@ impl App {
             service: "claude-mpm-monitor",
         },
         units: Units {
-            system_service: include_str!("../../systemd/mpm-monitor@.service"),
-            user_service: include_str!("../../systemd/user/mpm-monitor@.service"),
-            socket: include_str!("../../systemd/mpm-monitor@.socket"),
-            sysusers: include_str!("../../systemd/mpm-monitor.sysusers"),
+            system_service: include_str!("../../../systemd/mpm-monitor@.service"),
+            user_service: include_str!("../../../systemd/user/mpm-monitor@.service"),
+            socket: include_str!("../../../systemd/mpm-monitor@.socket"),
+            sysusers: include_str!("../../../systemd/mpm-monitor.sysusers"),
         },
         env: Env {
             state_dir: "MPM_MONITOR_STATE_DIR",

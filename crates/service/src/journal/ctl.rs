@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader};
 use serde_json::Value;
 
 use super::{Entry, JournalError, Query, Sink};
-use crate::service::exec::Stream;
+use crate::exec::Stream;
 
 /// Hands the entries to `sink`; see [`super::read`].
 ///
@@ -66,7 +66,7 @@ fn text(value: Value) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::service::Scope;
+    use crate::Scope;
     use proptest::prelude::*;
 
     #[test]

@@ -1,5 +1,5 @@
 use super::*;
-use crate::service::systemd::show;
+use crate::systemd::show;
 
 fn health(pid: u32, ready: bool) -> Health {
     serde_json::from_value(serde_json::json!({

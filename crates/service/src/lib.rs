@@ -1,6 +1,7 @@
 //! What is installed with the service manager: the definition, the plan, its execution and its proof.
 //!
 //! Pure, and so the same on every machine and tested without one:
+//! - [`app`]: the program that is installed.
 //! - [`definition`]: what is to run: program, port, environment, scope, socket.
 //! - [`desired`]: the files of a definition.
 //! - [`systemd::render`], [`systemd::escape`], [`systemd::show`]: unit files written, `systemctl show` read.
@@ -16,6 +17,8 @@
 //! [`binary`], [`packaged`] and [`swap`] are about putting a new program in place,
 //! [`program`] finds a path to this program that lasts, [`trust`] tells who can change what is at a path,
 //! [`keeper`] tells under which manager a process runs, [`journal`] and [`logfile`] read the log.
+#![deny(clippy::print_stdout, clippy::print_stderr, clippy::dbg_macro)]
+#![cfg_attr(not(test), deny(clippy::disallowed_methods), warn(unused_crate_dependencies))]
 
 pub mod app;
 pub mod apply;

@@ -1,8 +1,8 @@
 use super::*;
-use crate::service::Kind;
-use crate::service::app::App;
-use crate::service::paths::Paths;
-use crate::service::systemd::Systemd;
+use crate::Kind;
+use crate::app::App;
+use crate::paths::Paths;
+use crate::systemd::Systemd;
 use daemon::dirs::UserDirs;
 
 fn systemd() -> Systemd {

@@ -428,7 +428,7 @@ fn process_exists(pid: u32) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::service::systemd::show;
+    use crate::systemd::show;
 
     fn running(pid: u32) -> Job {
         show::job(&format!("LoadState=loaded\nActiveState=active\nSubState=running\nMainPID={pid}\n"))

@@ -1,7 +1,7 @@
 //! Reads `launchctl print` and `print-disabled`. Apple calls their output "NOT API in any sense at all", so that only what
 //! is plainly there is believed: unknown is an answer, and never becomes "running".
 
-use crate::service::manager::{LastExit, Phase};
+use crate::manager::{LastExit, Phase};
 
 /// What `launchctl print DOMAIN/LABEL` says of a job.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

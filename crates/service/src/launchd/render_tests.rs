@@ -1,15 +1,15 @@
 use super::*;
-use crate::service::Kind;
-use crate::service::app::App;
-use crate::service::drift::{header, is_ours};
+use crate::Kind;
+use crate::app::App;
+use crate::drift::{header, is_ours};
 use daemon::dirs::UserDirs;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
 /// What launchd.plist(5) says of each key; copied from the page of Xcode 27.
-const KEYS: &str = include_str!("../../../tests/launchd/keys.json");
-const AGENT: &str = include_str!("../../../launchd/agent/mpm-monitor.8765.plist");
-const DAEMON: &str = include_str!("../../../launchd/daemon/mpm-monitor.8765.plist");
+const KEYS: &str = include_str!("../../../../tests/launchd/keys.json");
+const AGENT: &str = include_str!("../../../../launchd/agent/mpm-monitor.8765.plist");
+const DAEMON: &str = include_str!("../../../../launchd/daemon/mpm-monitor.8765.plist");
 
 fn definition(scope: Scope) -> Definition {
     Definition {
@@ -173,7 +173,7 @@ fn the_files_in_launchd_are_what_install_writes() {
 
 #[test]
 fn every_key_says_why() {
-    let readme = include_str!("../../../launchd/README.md");
+    let readme = include_str!("../../../../launchd/README.md");
     for document in [AGENT, DAEMON, &rendered(&Definition { socket: true, ..definition(Scope::User) })] {
         for key in keys(document).keys() {
             assert!(readme.contains(&format!("`{key}`")), "launchd/README.md says nothing on {key}");
@@ -184,7 +184,7 @@ fn every_key_says_why() {
 /// What the formula's words can say is what our own list says.
 #[test]
 fn homebrews_list_agrees_with_ours() {
-    let golden = include_str!("../../../packaging/homebrew/golden/homebrew.mxcl.mpm-monitor.plist");
+    let golden = include_str!("../../../../packaging/homebrew/golden/homebrew.mxcl.mpm-monitor.plist");
     let (theirs, ours) = (keys(golden), keys(AGENT));
     // A crash is no successful exit: the second condition is there for what Homebrew makes of it on systemd.
     let keep = |keys: &Dictionary| keys["KeepAlive"].as_dictionary().unwrap()["SuccessfulExit"].clone();

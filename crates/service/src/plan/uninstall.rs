@@ -5,13 +5,13 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::{Action, Observed, Plan};
-use crate::service::Kind;
-use crate::service::definition::NAME;
-use crate::service::desired::candidates;
-use crate::service::drift::is_ours;
-use crate::service::manager::{Job, Phase};
-use crate::service::paths::Paths;
-use crate::service::receipt::{Made, Receipt};
+use crate::Kind;
+use crate::definition::NAME;
+use crate::desired::candidates;
+use crate::drift::is_ours;
+use crate::manager::{Job, Phase};
+use crate::paths::Paths;
+use crate::receipt::{Made, Receipt};
 
 /// What `uninstall` would change.
 pub fn uninstall(port: u16, paths: &Paths, purge: bool, observed: &Observed) -> Plan {
