@@ -1,5 +1,6 @@
 //! `report`.
 
+use service::health;
 use std::collections::BTreeSet;
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -28,7 +29,7 @@ use daemon::probe;
 use service::exec::{self, QUICK};
 use service::receipt::Receipt;
 use service::report::report as status_report;
-use service::{Kind, desired, journal, logfile, observe};
+use service::{Kind, desired, journal, logfile};
 
 /// How many of the last log lines.
 const LINES: usize = 2000;
@@ -235,14 +236,14 @@ fn read(guard: Guard, path: &Path) -> Result<String, String> {
 }
 
 fn figures(subject: &Subject) -> Result<String, String> {
-    let address = *observe::addresses(subject.port, &subject.paths).first().ok_or("no address to ask")?;
-    let health = observe::health(subject.port, &subject.paths).map_err(|e| e.to_string())?;
+    let address = *health::addresses(subject.port, &subject.paths).first().ok_or("no address to ask")?;
+    let health = health::health(subject.port, &subject.paths).map_err(|e| e.to_string())?;
     if health.instance_id.is_none() {
         return Err("another monitor has the port".to_owned());
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
     let asked =
-        runtime.block_on(probe::get(address, "/api/status", &PROGRAM, observe::LOOK)).map_err(|e| e.to_string())?;
+        runtime.block_on(probe::get(address, "/api/status", &PROGRAM, health::LOOK)).map_err(|e| e.to_string())?;
     let value: serde_json::Value = serde_json::from_slice(&asked.1).map_err(|e| format!("status {}: {e}", asked.0))?;
     serde_json::to_string_pretty(&value).map_err(|e| e.to_string())
 }

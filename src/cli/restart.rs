@@ -6,8 +6,9 @@ use super::service::Context;
 use daemon::exit::Exit;
 use daemon::probe::Health;
 use service::apply::{self, STOP};
+use service::health;
 use service::proof::{self, Proof};
-use service::{exec, observe, program};
+use service::{exec, program};
 
 /// Restarts an installed instance and proves that another process is ready, and that it is of the build that is installed.
 /// A socket unit is left open meanwhile.
@@ -53,7 +54,7 @@ pub fn restart(context: &Context) -> anyhow::Result<Proof> {
         .map_err(|e| context.unproved("restart", &e, said.as_deref()))?;
     drop(waiting);
     // A drop-in may name another program than our unit does; then that one is what was wanted.
-    let runs = observe::health(context.port, &context.paths).ok().filter(|h| h.pid == proof.pid);
+    let runs = health::health(context.port, &context.paths).ok().filter(|h| h.pid == proof.pid);
     let runs = runs.and_then(|h| Some(h.program_path()?.to_owned()));
     let installed = program::of_instance(&context.paths, context.port)
         .filter(|path| runs.as_ref().is_none_or(|runs| program::is_same_file(path, runs)));

@@ -1,5 +1,7 @@
 //! What the verbs about the installed service share: whose manager, where the files are, how a failure is told.
 
+use service::health;
+use service::managers;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -12,8 +14,7 @@ use daemon::exit::Exit;
 use daemon::out;
 use daemon::ports;
 use daemon::probe::Health;
-use service::manager::{self, Job, LastExit, Manager, ManagerError, Phase};
-use service::observe;
+use service::manager::{Job, LastExit, Manager, ManagerError, Phase};
 use service::paths::Paths;
 use service::proof::{Proof, Unproved};
 use service::receipt::Receipt;
@@ -92,7 +93,7 @@ impl Context {
         let paths = paths(scope)?.labelled(target.port, label);
         Ok(Self {
             scope,
-            manager: manager::of(&paths),
+            manager: managers::of(&paths),
             paths,
             user: user_name(),
             port: target.port,
@@ -192,7 +193,7 @@ impl Context {
         if job.listens || job.pid.is_none() && self.socket().is_some_and(|socket| socket.phase == Phase::Running) {
             return None;
         }
-        observe::health(self.port, &self.paths).ok()
+        health::health(self.port, &self.paths).ok()
     }
 
     /// The socket of the instance, where it is a job of its own.
@@ -241,7 +242,7 @@ impl Context {
         let no_socket = self.socket().is_some_and(|socket| socket.phase == Phase::Failed);
         // The service may not be allowed to see whose it is; whoever types this may.
         if (exit == Exit::PortTaken || no_socket)
-            && let Some(owner) = ports::owner_of(&PROGRAM, self.port, observe::LOOK)
+            && let Some(owner) = ports::owner_of(&PROGRAM, self.port, health::LOOK)
         {
             exit = Exit::PortTaken;
             text.push_str(&format!("\nPort {} belongs to {owner}", self.port));

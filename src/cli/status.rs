@@ -1,5 +1,7 @@
 //! `status`.
 
+use service::health;
+use service::managers;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
@@ -13,7 +15,7 @@ use daemon::ledger::{FILE, Ledger};
 use daemon::ports;
 use service::definition::Definition;
 use service::keeper::Keeper;
-use service::manager::{self, Manager};
+use service::manager::Manager;
 use service::paths::Paths;
 use service::receipt::Receipt;
 use service::report::{Facts, report};
@@ -65,7 +67,7 @@ pub fn facts(context: &Context) -> Facts {
     if socket_only(&facts) {
         facts.health_error = Some(NOT_ASKED.to_owned());
     } else {
-        match observe::health(port, paths) {
+        match health::health(port, paths) {
             Ok(health) => facts.health = Some(health),
             Err(error) => facts.health_error = Some(error.to_string()),
         }
@@ -114,7 +116,7 @@ pub fn facts(context: &Context) -> Facts {
 /// The other scope of launchd, and the process that it runs on the port.
 fn of_launchd(scope: Scope, port: u16) -> Option<(Keeper, Option<u32>)> {
     let other = if scope == Scope::User { Scope::System } else { Scope::User };
-    let manager = manager::of(&Paths::of(&crate::app::APP, other)?.labelled(port, None));
+    let manager = managers::of(&Paths::of(&crate::app::APP, other)?.labelled(port, None));
     let uid = (other == Scope::User).then(|| rustix::process::geteuid().as_raw());
     Some((Keeper { scope: other, uid }, manager.job(&manager.service_name(port)).ok()?.pid))
 }

@@ -5,6 +5,7 @@
 
 pub mod directories;
 pub mod example;
+pub mod flags;
 pub mod keys;
 pub mod layers;
 pub mod provenance;
@@ -15,9 +16,9 @@ use std::io;
 use std::path::Path;
 
 use crate::bus::url::Password;
-use crate::cli::args::Run;
 use daemon::guarded::Guard;
 pub use directories::Directories;
+use flags::Run;
 use keys::Raw;
 use layers::{Layer, Origin, Problem};
 pub use provenance::Provenance;

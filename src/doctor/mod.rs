@@ -32,6 +32,7 @@ pub mod state;
 pub mod tools;
 pub mod unit;
 
+use service::health;
 use std::time::Duration;
 
 pub use check::{Check, Code, Fix, Group, Outcome, Severity};
@@ -43,7 +44,7 @@ use properties::Properties;
 use rights::Account;
 use service::paths::Paths;
 use service::report::Facts;
-use service::{Kind, Scope, observe};
+use service::{Kind, Scope};
 
 /// How long what `status` asks may take.
 const FACTS: Duration = Duration::from_secs(5);
@@ -221,8 +222,8 @@ fn look_at_process(subject: &Subject, pid: Option<u32>, answers: bool) -> proces
 /// How many parts have not answered the watchdog's last question, out of `/metrics`.
 fn silent(subject: &Subject) -> Option<u64> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
-    let address = *observe::addresses(subject.port, &subject.paths).first()?;
-    let (status, body) = runtime.block_on(probe::get(address, "/metrics", &PROGRAM, observe::LOOK)).ok()?;
+    let address = *health::addresses(subject.port, &subject.paths).first()?;
+    let (status, body) = runtime.block_on(probe::get(address, "/metrics", &PROGRAM, health::LOOK)).ok()?;
     let text = String::from_utf8_lossy(&body);
     let line =
         text.lines().find_map(|l| l.strip_prefix("mpm_monitor_watchdog_silent_parts ")).filter(|_| status == 200)?;

@@ -8,7 +8,7 @@ use super::check::{Check, Code, Looked, Severity};
 use super::merged::{Line, Merged};
 use super::rights::{Account, Need};
 use super::{Fix, Subject};
-use crate::cli::args::Run;
+use crate::config::flags::Run;
 use crate::config::layers::{Origin, Problem};
 use crate::config::token::{CREDENTIAL, TokenError};
 use crate::config::{self, Directories, EXPOSED, Provenance, Settings, Token};

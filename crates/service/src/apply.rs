@@ -1,5 +1,6 @@
 //! Carries a plan out, remembers how to take each step back, and does so when one fails.
 
+use super::users;
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -115,14 +116,6 @@ pub fn apply<'a>(plan: &Plan, manager: &'a dyn Manager, start: Duration) -> Resu
     Ok(applied)
 }
 
-/// What to say where lingering is off.
-pub fn linger_remark(user: &str) -> String {
-    format!(
-        "lingering is off: the service ends with {user}'s last logout and starts with the next login; \
-         `sudo loginctl enable-linger {user}` keeps it running"
-    )
-}
-
 /// What to say where lingering was switched on.
 fn lingers_now(user: &str) -> String {
     format!(
@@ -145,28 +138,6 @@ pub fn forgive(manager: &dyn Manager, units: &[String]) -> Result<(), ManagerErr
         }
     }
     Ok(())
-}
-
-/// What loginctl says of a user whom logind does not know, and of one whom it forgot since it was asked for the name.
-const GONE: [&str; 2] = ["not logged in or lingering", "Unknown object"];
-
-/// Whether a user lingers; `None` if nobody can tell.
-pub fn linger(user: &str) -> Option<bool> {
-    let output = exec::tool("loginctl", &["show-user", user, "-p", "Linger", "--value"], QUICK).ok()?;
-    match output.code {
-        Some(0) => Some(output.stdout.trim() == "yes"),
-        // logind knows only users who are there: one who is not does not linger, nor does one who goes between its two answers.
-        Some(_) if GONE.iter().any(|text| output.stderr.contains(text)) => Some(false),
-        _ => None,
-    }
-}
-
-/// Whether this machine has the service user.
-pub fn user_exists() -> bool {
-    files::read(Path::new("/etc/passwd"))
-        .ok()
-        .flatten()
-        .is_some_and(|t| t.lines().any(|l| l.split(':').next() == Some(NAME)))
 }
 
 impl Applied<'_> {
@@ -326,7 +297,7 @@ impl Applied<'_> {
                 // Half made is made as well.
                 self.undo.push(Undo::RemoveUser(name.clone()));
                 exec::tool("systemd-sysusers", &[&file.to_string_lossy()], QUICK)?.success()?;
-                if !user_exists() {
+                if !users::exists(NAME) {
                     return Err(StepError::NoEffect(format!(
                         "systemd-sysusers reported success, but there is no user {name}; make it by `useradd --system {name}`"
                     )));
@@ -366,7 +337,7 @@ impl Applied<'_> {
                 self.manager.set_enabled(units, false)?;
             }
             Action::EnableLinger { user, required } => {
-                let done = set_linger(user, true).and_then(|()| match linger(user) {
+                let done = set_linger(user, true).and_then(|()| match users::linger(user) {
                     Some(true) => Ok(()),
                     _ => Err(StepError::NoEffect("loginctl reported success, but lingering is still off".to_owned())),
                 });
@@ -378,7 +349,7 @@ impl Applied<'_> {
                     Err(error) if *required => return Err(error),
                     Err(_) => {
                         self.linger_refused = true;
-                        self.notes.push(linger_remark(user));
+                        self.notes.push(users::linger_remark(user));
                     }
                 }
             }
@@ -433,7 +404,7 @@ pub fn set_linger(user: &str, on: bool) -> Result<(), StepError> {
 }
 
 fn remove_user(name: &str) -> Result<(), StepError> {
-    if !user_exists() {
+    if !users::exists(NAME) {
         return Ok(());
     }
     exec::tool("userdel", &[name], QUICK)?.success()?;

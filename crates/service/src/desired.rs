@@ -7,8 +7,8 @@ use super::Kind;
 use super::definition::Definition;
 use super::drift::{Drift, drift, is_ours};
 use super::launchd::render as plist;
+use super::observed::Observed;
 use super::paths::Paths;
-use super::plan::Observed;
 use super::systemd::escape::Unspeakable;
 use super::systemd::render;
 

@@ -7,6 +7,7 @@
 //! - [`systemd::render`], [`systemd::escape`], [`systemd::show`]: unit files written, `systemctl show` read.
 //! - [`launchd::render`], [`launchd::print`], [`launchd::domain`]: the plist written, `launchctl print` read.
 //! - [`drift`]: an installed file against the one we would write: absent, clean, outdated, edited.
+//! - [`observed`]: what there is, as data.
 //! - [`plan`]: what would change, as data that a person or a program can read before it happens.
 //! - [`receipt`]: what was made, so that exactly that is removed.
 //! - [`report`]: what `status` says, and its exit code.
@@ -28,13 +29,16 @@ pub mod desired;
 pub mod drift;
 pub mod exec;
 pub mod files;
+pub mod health;
 pub mod interrupt;
 pub mod journal;
 pub mod keeper;
 pub mod launchd;
 pub mod logfile;
 pub mod manager;
+pub mod managers;
 pub mod observe;
+pub mod observed;
 pub mod packaged;
 pub mod paths;
 pub mod plan;

@@ -10,7 +10,6 @@ use serde::Serialize;
 use service_manager::ServiceManager;
 
 use super::exec::ExecError;
-use super::paths::Paths;
 use super::{Kind, Scope};
 
 /// What the manager says a job does.
@@ -181,12 +180,4 @@ pub trait Manager: ServiceManager {
     /// # Errors
     /// Its tool's.
     fn forget_failure(&self, names: &[String]) -> Result<(), ManagerError>;
-}
-
-/// The manager of the scope and kind whose directories these are.
-pub fn of(paths: &Paths) -> Box<dyn Manager> {
-    match paths.kind {
-        Kind::Systemd => Box::new(super::systemd::Systemd::new(paths.clone())),
-        Kind::Launchd => Box::new(super::launchd::Launchd::new(paths.clone())),
-    }
 }

@@ -1,24 +1,19 @@
 //! Looks at what there is, for the plans and for `status`.
 
+use super::{health, users};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use super::definition::Definition;
 use super::manager::{Manager, ManagerError};
+use super::observed::Observed;
 use super::paths::Paths;
-use super::plan::Observed;
 use super::receipt::{Receipt, ReceiptError};
 use super::systemd::show;
-use super::{Kind, Scope, apply, desired, files, program};
+use super::{Kind, Scope, desired, files, program};
 use daemon::guarded::{Guard, Refusal};
-use daemon::probe::{self, Health, ProbeError};
-use daemon::{lock, socket_owner};
-
-/// How long one look at `/health` may take; loopback answers in a millisecond.
-pub const LOOK: Duration = Duration::from_secs(1);
+use daemon::lock;
 
 /// Why it could not be looked at.
 #[derive(Debug, thiserror::Error)]
@@ -61,7 +56,8 @@ pub fn observe(port: u16, paths: &Paths, manager: Option<&dyn Manager>, user: &s
     let socket = manager.and_then(|m| m.socket_name(port).map(|name| m.job(&name))).transpose()?;
     let links = paths.jobs(port, true).iter().filter_map(|unit| link(port, paths, unit)).collect();
     let pid = service.as_ref().and_then(|j| j.pid);
-    let running_build = pid.and_then(|pid| health(port, paths).ok().filter(|h| h.pid == pid)).and_then(|h| h.build);
+    let running_build =
+        pid.and_then(|pid| health::health(port, paths).ok().filter(|h| h.pid == pid)).and_then(|h| h.build);
     let others: Vec<Receipt> = Receipt::all(&paths.receipts).into_iter().filter(|r| r.port != port).collect();
     Ok(Observed {
         template_users: template_users(port, paths, manager, &others)?,
@@ -71,14 +67,14 @@ pub fn observe(port: u16, paths: &Paths, manager: Option<&dyn Manager>, user: &s
         account_dirs: Vec::new(),
         made_dirs: lone_sysusers(paths, receipt.is_none()),
         links,
-        user_exists: apply::user_exists(),
+        user_exists: users::exists(paths.app.program.name),
         history_exists: paths.history(port).exists(),
         other_histories: other_histories(port, paths),
         by_hand: if pid.is_some() { None } else { by_hand(port, paths) },
         logs: logs(port, paths),
         service,
         socket,
-        linger: if paths.scope == Scope::User && paths.kind == Kind::Systemd { apply::linger(user) } else { None },
+        linger: if paths.scope == Scope::User && paths.kind == Kind::Systemd { users::linger(user) } else { None },
         running_build,
         receipt,
         others,
@@ -190,76 +186,5 @@ pub fn needs_directories(definition: &Definition, paths: &Paths, observed: &mut 
     if definition.account.is_some() {
         let needs = [Some(paths.history(definition.port)), paths.logs.clone()];
         observed.account_dirs.extend(needs.into_iter().flatten().filter(|d| !d.exists()));
-    }
-}
-
-/// The addresses to ask for an instance: where its lock file says it listens, and loopback in both families. To whom that file
-/// tells nothing, because it is another user's, the kernel tells where anybody listens on the port.
-pub fn addresses(port: u16, paths: &Paths) -> Vec<SocketAddr> {
-    let holder = paths.locks(port).iter().find_map(|path| lock::read(path));
-    let others = if holder.is_none() { socket_owner::listening(port) } else { Vec::new() };
-    let named = holder.map(|holder| holder.addresses).unwrap_or_default();
-    let named = named.iter().filter_map(|address| address.parse().ok());
-    let own = [IpAddr::from(Ipv4Addr::LOCALHOST), IpAddr::from(Ipv6Addr::LOCALHOST)];
-    let mut all: Vec<SocketAddr> = Vec::new();
-    for mut address in named.chain(own.map(|ip| SocketAddr::new(ip, port))).chain(others) {
-        // 0.0.0.0 and [::] are places to listen on, not to call.
-        if address.ip().is_unspecified() {
-            address.set_ip(if address.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() });
-        }
-        if address.port() == port && !all.contains(&address) {
-            all.push(address);
-        }
-    }
-    all
-}
-
-/// Asks the instance on `port` who it is.
-///
-/// # Errors
-/// The error of the first address where somebody listens, else that nobody does.
-pub fn health(port: u16, paths: &Paths) -> Result<Health, ProbeError> {
-    let mut refused = None;
-    let mut other = None;
-    for address in addresses(port, paths) {
-        match probe::health_blocking(address, &paths.app.program, LOOK) {
-            Ok(health) => return Ok(health),
-            Err(e @ ProbeError::Refused(_)) => refused = refused.or(Some(e)),
-            Err(e) => other = other.or(Some(e)),
-        }
-    }
-    Err(other.or(refused).unwrap_or(ProbeError::Refused(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port).into())))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::app::App;
-    use daemon::dirs::UserDirs;
-    use daemon::identity::Identity;
-    use daemon::lock::InstanceLock;
-
-    #[test]
-    fn a_lock_file_tells_where_to_ask() {
-        let root = tempfile::tempdir().unwrap();
-        let dirs = UserDirs { runtime: root.path().to_owned(), ..UserDirs::default() };
-        let paths = Paths::user(App::TEST, Kind::Systemd, &dirs);
-        let mut held = InstanceLock::take(&App::TEST.program, &paths.runtime, 9000).unwrap();
-        held.describe(9000, vec!["0.0.0.0:9000".into()], &Identity::new().unwrap()).unwrap();
-        let first = addresses(9000, &paths);
-        assert_eq!(first, ["127.0.0.1:9000".parse().unwrap(), "[::1]:9000".parse().unwrap()]);
-        std::fs::write(paths.lock(9000), "not json").unwrap();
-        assert_eq!(addresses(9000, &paths), first);
-    }
-
-    #[test]
-    #[cfg(target_os = "linux")]
-    fn where_no_lock_file_tells_the_kernel_does() {
-        let root = tempfile::tempdir().unwrap();
-        let dirs = UserDirs { runtime: root.path().to_owned(), ..UserDirs::default() };
-        let listener = std::net::TcpListener::bind("127.0.0.7:0").unwrap();
-        let (port, there) = (listener.local_addr().unwrap().port(), listener.local_addr().unwrap());
-        let all = addresses(port, &Paths::user(App::TEST, Kind::Systemd, &dirs));
-        assert_eq!((all.len(), all[2]), (3, there), "after the usual ones: {all:?}");
     }
 }

@@ -1,12 +1,13 @@
 //! Waits for what can be proved: never "started" unless this very process answered through its real socket.
 
+use super::health;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
 use super::manager::{Job, LastExit, Manager, ManagerError, Phase};
 use super::paths::Paths;
-use super::{Kind, interrupt, observe};
+use super::{Kind, interrupt};
 use daemon::exit::Exit;
 use daemon::ledger::{Failure, LedgerFile};
 use daemon::probe::Health;
@@ -260,7 +261,7 @@ pub fn await_ready(
     loop {
         // The port is asked only while the job's own process serves it: where the manager holds the socket, any other
         // question would start the service, and the answer would be that start's.
-        let health = if job.phase == Phase::Running { observe::health(port, paths).ok() } else { None };
+        let health = if job.phase == Phase::Running { health::health(port, paths).ok() } else { None };
         match judge(&job, health.as_ref(), before, port) {
             Verdict::Proved(proof) => return Ok(proof),
             Verdict::Ended => {
@@ -304,7 +305,7 @@ pub fn await_steady(
         // The manager's own limit, and a moment for it to act on it.
         let enough = wanted.map_or(SETTLE, |limit| limit + SETTLE);
         if started.elapsed() >= enough {
-            let answers = observe::health(port, paths).is_ok_and(|h| h.pid == proof.pid);
+            let answers = health::health(port, paths).is_ok_and(|h| h.pid == proof.pid);
             let reason = match (answers, wanted) {
                 (true, None) => return Ok(()),
                 (true, Some(_)) => "it became ready, and never pinged the watchdog",
@@ -348,7 +349,7 @@ pub fn await_gone(
         let down = matches!(job.phase, Phase::Stopped | Phase::Failed) && job.pid.is_none();
         let alive = pid.is_some_and(process_exists);
         let answers =
-            || instance.is_some() && observe::health(port, paths).is_ok_and(|h| h.instance_id.as_deref() == instance);
+            || instance.is_some() && health::health(port, paths).is_ok_and(|h| h.instance_id.as_deref() == instance);
         let reason = match (down, alive) {
             (false, _) => "it did not stop",
             (true, true) => "its process did not go away",
@@ -392,7 +393,7 @@ pub fn await_generation(
     let mut looks = Looks::new();
     let mut seen = looks.look(manager, &name)?;
     loop {
-        let health = observe::health(port, paths).ok();
+        let health = health::health(port, paths).ok();
         if let Some(now) = health.as_ref().and_then(|h| h.config_generation).filter(|&n| n > before.generation) {
             return Ok(now);
         }

@@ -1,5 +1,6 @@
 //! Carries a migration out: stop, clean up, install, verify; what fails half way is taken back.
 
+use service::health;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
@@ -19,9 +20,9 @@ use crate::migrate::process;
 use crate::migrate::record::{Record, Removed};
 use daemon::exit::{Exit, Failed};
 use daemon::out;
+use service::Scope;
 use service::interrupt;
 use service::receipt::Receipt;
-use service::{Scope, observe};
 
 /// What a killed process, and a port that it had, may take.
 const AT_ONCE: Duration = Duration::from_secs(5);
@@ -147,7 +148,7 @@ fn stop(daemon: &Daemon, args: &Migrate) -> anyhow::Result<()> {
 fn is_served(port: u16) -> bool {
     [IpAddr::from(Ipv4Addr::LOCALHOST), IpAddr::from(Ipv6Addr::LOCALHOST)]
         .into_iter()
-        .any(|ip| TcpStream::connect_timeout(&SocketAddr::new(ip, port), observe::LOOK).is_ok())
+        .any(|ip| TcpStream::connect_timeout(&SocketAddr::new(ip, port), health::LOOK).is_ok())
 }
 
 /// Looks again and again until it is so, or the time is over.

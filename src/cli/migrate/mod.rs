@@ -3,6 +3,7 @@
 mod act;
 mod undo;
 
+use service::managers;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -15,8 +16,8 @@ use super::service::{is_root, paths, print_json, print_text, scope};
 use crate::migrate::find::{self, Found};
 use crate::migrate::plan::{self, Plan};
 use daemon::exit::Exit;
+use service::Scope;
 use service::paths::Paths;
-use service::{Scope, manager};
 
 /// `migrate`.
 #[derive(Debug, Args)]
@@ -80,7 +81,7 @@ pub fn run(args: &Migrate) -> anyhow::Result<Exit> {
         return undo::run(&context);
     }
     // Nobody is stopped for a successor that nothing could start.
-    manager::of(&context.paths).usable().map_err(|e| failed(Exit::NoManager, format!("{e}; nothing was changed")))?;
+    managers::of(&context.paths).usable().map_err(|e| failed(Exit::NoManager, format!("{e}; nothing was changed")))?;
     let found = find::search(args.port, &directories(args));
     let plan = plan::plan(&found);
     if args.dry_run {

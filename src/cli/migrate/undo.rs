@@ -21,7 +21,7 @@ use daemon::exit::Exit;
 use daemon::probe;
 use service::exec::{self, Surroundings};
 use service::files;
-use service::observe::LOOK;
+use service::health::LOOK;
 use service::receipt::Receipt;
 
 /// What Claude MPM may take to start its daemon; it looks for updates of agents and skills first.

@@ -9,6 +9,7 @@ pub mod domain;
 pub mod print;
 pub mod render;
 
+use super::health;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -24,7 +25,7 @@ use super::exec::{self, ExecError, Output, QUICK};
 use super::manager::{Job, LastExit, Manager, ManagerError, Phase};
 use super::paths::Paths;
 use super::receipt::Receipt;
-use super::{Kind, Scope, files, observe};
+use super::{Kind, Scope, files};
 use codes::Asked;
 use domain::Domain;
 use print::Printed;
@@ -125,7 +126,7 @@ impl Launchd {
     /// a job anew is never wrong.
     fn runs_what_is_there(&self, label: &str, pid: Option<u32>) -> bool {
         let port = self.port_of(label, &Receipt::all(&self.paths.receipts));
-        let health = port.and_then(|port| observe::health(port, &self.paths).ok());
+        let health = port.and_then(|port| health::health(port, &self.paths).ok());
         health.is_some_and(|h| Some(h.pid) == pid && h.program.is_some() && !h.program_replaced())
     }
 

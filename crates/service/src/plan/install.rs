@@ -3,15 +3,16 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use super::{Action, Observed, Plan};
-use crate::apply;
+use super::{Action, Plan};
 use crate::definition::{Definition, NAME};
 use crate::desired::{Desired, desired, packaged_serves, stands_for, template_goes};
 use crate::drift::{Drift, diff, drift, is_ours};
 use crate::manager::{Job, Phase};
+use crate::observed::Observed;
 use crate::paths::Paths;
 use crate::receipt::{Made, Receipt};
 use crate::systemd::escape::Unspeakable;
+use crate::users;
 use crate::{Kind, Scope};
 
 /// What `install` does about lingering: that the user's manager runs without a login.
@@ -295,7 +296,7 @@ fn lingers(paths: &Paths, wish: &Wish, observed: &Observed, notes: &mut Vec<Stri
         return None;
     }
     let enable = |required| Some(Action::EnableLinger { user: wish.user.clone(), required });
-    let remark = || apply::linger_remark(&wish.user);
+    let remark = || users::linger_remark(&wish.user);
     match wish.linger {
         Linger::Yes => enable(true),
         // Asked for once, at the first install that comes to an end; a refusal is not repeated at each later one.

@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::*;
@@ -5,10 +6,11 @@ use crate::app::App;
 use crate::definition::Definition;
 use crate::desired::{drifts, packaged_serves};
 use crate::drift::{self, Drift};
-use crate::manager::Phase;
+use crate::manager::{Job, Phase};
+use crate::observed::Observed;
 use crate::paths::Paths;
 use crate::plan::Linger;
-use crate::receipt::Made;
+use crate::receipt::{Made, Receipt};
 use crate::systemd::show;
 use crate::{Kind, Scope};
 use daemon::dirs::UserDirs;

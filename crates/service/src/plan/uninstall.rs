@@ -4,12 +4,13 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use super::{Action, Observed, Plan};
+use super::{Action, Plan};
 use crate::Kind;
 use crate::definition::NAME;
 use crate::desired::candidates;
 use crate::drift::is_ours;
 use crate::manager::{Job, Phase};
+use crate::observed::Observed;
 use crate::paths::Paths;
 use crate::receipt::{Made, Receipt};
 
