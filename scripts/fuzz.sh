@@ -1,6 +1,6 @@
 #!/bin/sh
 # Fuzzes every parser with libFuzzer, one after the other, and prints for each how many inputs it tried and how fast.
-# What must hold is in tests/parsers/properties.rs. A crash ends it, and its input is in fuzz/artifacts/.
+# What must hold is in tests/formats/parsers/properties.rs. A crash ends it, and its input is in fuzz/artifacts/.
 #
 #   scripts/fuzz.sh                 60 seconds each: a quarter of an hour
 #   scripts/fuzz.sh 10              10 seconds each

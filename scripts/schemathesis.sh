@@ -6,7 +6,7 @@
 #   scripts/schemathesis.sh short      a few questions for each operation; the test suite runs this
 #   MPM_MONITOR_BIN=... MPM_MONITOR_EXAMPLES=1000 scripts/schemathesis.sh
 #
-# The stream of events is left out: it has no end, and tests/stream/ asks it everything.
+# The stream of events is left out: it has no end, and tests/process/stream/ asks it everything.
 set -eu
 cd "$(dirname "$0")/.."
 # shellcheck source=scripts/lib.sh

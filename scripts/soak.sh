@@ -16,7 +16,7 @@ cd "$(dirname "$0")/.."
 # shellcheck source=scripts/lib.sh
 . scripts/lib.sh
 
-tests='binary(load) | binary(hostile) | binary(bus) | test(killed_in_every_phase) | test(pain_6_no_ready) | test(doctor_names)'
+tests='binary(stress) | binary(bus) | test(killed_in_every_phase) | test(pain_6_no_ready) | test(doctor_names)'
 case ${1-} in
 '')
     export MPM_MONITOR_PHASE_KILLS="${MPM_MONITOR_PHASE_KILLS:-200}"

@@ -1,5 +1,5 @@
 #![no_main]
-#[path = "../../tests/parsers/properties.rs"]
+#[path = "../../tests/formats/parsers/properties.rs"]
 mod properties;
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| properties::run("ledger", data));

@@ -1,14 +1,17 @@
-//! Every format that the program keeps on the disk, as files that an earlier build wrote. Each test reads one with the
-//! program's own reader and asserts what it means, and asserts that today's writer writes the same bytes.
+//! What is read and written: the parsers, the unit files before systemd's own parser, and every format that the program keeps
+//! on the disk, as files that an earlier build wrote. Each of those is read by the program's own reader, and today's writer
+//! must write the same bytes.
 //!
 //! A fixture is never written anew: installations have such files. A format that changes gets a fixture of its own beside
 //! the old one. `bus.json` is tested in `src/bus/generation.rs`.
 
 mod hooks;
+mod parsers;
 mod records;
 mod settings;
 mod spool;
 mod store;
+mod systemd;
 mod units;
 
 use std::path::PathBuf;

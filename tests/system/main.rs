@@ -33,6 +33,7 @@ mod faults;
 mod json;
 mod many;
 mod migrate;
+mod packages;
 mod place;
 mod sabotages;
 mod scopes;

@@ -23,6 +23,8 @@ pub mod tree;
 pub mod wire;
 
 use std::fmt::Display;
+use std::fs::OpenOptions;
+use std::io::Write;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -52,7 +54,7 @@ pub fn here(path: &str) -> String {
 }
 
 /// The folder that cargo builds into.
-fn target() -> String {
+pub fn target() -> String {
     std::env::var("CARGO_TARGET_DIR").unwrap_or_else(|_| here("target"))
 }
 
@@ -103,13 +105,20 @@ pub fn how_many(variable: &str, short: usize) -> usize {
     std::env::var(variable).map_or(short, |n| n.parse().unwrap_or_else(|_| panic!("{variable}={n} is no number")))
 }
 
-/// Tells why a test cannot run here; a failure where `MPM_MONITOR_TESTS_MUST_RUN` is set, as in CI.
+/// Tells why a test cannot run here; a failure where `MPM_MONITOR_TESTS_MUST_RUN` is set, as in CI. A runner of tests shows
+/// nothing of those that pass, so the line goes into the file that `MPM_MONITOR_TESTS_SKIPPED` names as well.
 ///
 /// # Panics
-/// Where tests must run.
+/// Where tests must run, and where that file cannot be written.
 pub fn skip(why: &str) {
     assert!(std::env::var_os("MPM_MONITOR_TESTS_MUST_RUN").is_none(), "this test must run here, but: {why}");
-    println!("SKIP: {why}");
+    let test = std::thread::current().name().unwrap_or("a test").to_owned();
+    println!("SKIP: {test}: {why}");
+    if let Some(file) = std::env::var_os("MPM_MONITOR_TESTS_SKIPPED") {
+        let line = format!("SKIP: {test}: {why}\n");
+        let opened = OpenOptions::new().append(true).create(true).open(file);
+        opened.and_then(|mut file| file.write_all(line.as_bytes())).expect("note that a test was skipped");
+    }
 }
 
 /// The `percent`th percentile of some durations, in milliseconds.
