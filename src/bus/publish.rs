@@ -15,6 +15,7 @@ use super::entry::{Content, Entry};
 use super::generation::Generation;
 use super::link::{Link, Trouble, add};
 use super::{Core, Figures, check_name, pause};
+use crate::events::cursor::{Cursor, Gap, Next, Why};
 use crate::events::model::Event;
 use crate::events::store::{Filter, Place};
 
@@ -164,23 +165,22 @@ async fn publish(
     if store.last_seq() <= progress.seen {
         return Ok(true);
     }
-    let mut next = *progress;
-    let events = match hub.after(progress.seen, BATCH.0, BATCH.1) {
-        Some(events) if events.is_empty() && !stopping => return Ok(true),
-        Some(events) if !events.is_empty() => events,
-        _ => {
-            let page = store.after(progress.seen, BATCH.0, &Filter::default()).await?;
-            next.skip_to(page.oldest_seq);
-            // The store pages by more bytes than a batch has.
-            let mut bytes = 0;
-            let fits = page.events.into_iter().take_while(|event| {
-                let is_first = bytes == 0;
-                bytes += event.draft.payload.len() + 1;
-                is_first || bytes <= BATCH.1
-            });
-            fits.map(Arc::new).collect()
+    let mut cursor = Cursor::new(Arc::clone(store), Arc::clone(hub), Filter::default(), progress.seen);
+    let (mut next, mut events, mut bytes) = (*progress, Vec::new(), Some(BATCH.1));
+    while let Some(wanted) = bytes.take() {
+        let ahead = if stopping { cursor.read(wanted).await.at(&mut cursor) } else { cursor.next(wanted).await };
+        for step in ahead {
+            match step {
+                Next::Events(piece) => events = piece,
+                Next::Gap(Gap { why: Why::Pruned, to, .. }) => next.skip_to(to.saturating_add(1)),
+                // Readers of the own store do not get them either.
+                Next::Gap(Gap { why: Why::Unreadable, .. }) => {}
+                Next::Large(size) => bytes = Some(size),
+                Next::Live => {}
+                Next::Failed(error) => return Err(error.into()),
+            }
         }
-    };
+    }
     if events.is_empty() {
         *progress = next;
         return Ok(true);

@@ -63,13 +63,13 @@ pub struct History {
 
 /// What memory has after an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tail {
+pub struct Tail<E = Shown> {
     /// The number of the oldest event in memory.
     pub oldest: Option<u64>,
     /// The number of the newest event that went through the hub; 0 when there was none.
     pub last_seq: u64,
     /// The events after the one asked for that are in memory, oldest first, as many as were wanted.
-    pub events: Vec<Shown>,
+    pub events: Vec<E>,
     /// The bytes of the first one that was left out; `None` if these are all.
     pub next: Option<usize>,
 }
@@ -176,17 +176,25 @@ impl Hub {
     /// who has all events up to `seq`, takes these, and becomes a subscriber within `join` if they are all, misses none and
     /// gets none twice, provided that memory reaches back far enough. `join` must not call back into the hub.
     pub fn resume<R>(&self, seq: u64, bytes: usize, join: impl FnOnce(Tail) -> R) -> R {
+        self.tail(seq, usize::MAX, bytes, |Tail { oldest, last_seq, events, next }| {
+            let events = events.into_iter().map(|event| self.show(event)).collect();
+            join(Tail { oldest, last_seq, events, next })
+        })
+    }
+
+    /// The same with the events as they were accepted, at most `count` of them.
+    pub fn tail<R>(&self, seq: u64, count: usize, bytes: usize, join: impl FnOnce(Tail<Arc<Event>>) -> R) -> R {
         let state = lock(&self.state);
         let (oldest, last_seq) = (state.ring.front().map(|s| s.seq), state.last_seq);
         let start = state.ring.partition_point(|s| s.seq <= seq);
         let (mut events, mut size, mut next) = (Vec::new(), 0, None);
         for event in state.ring.range(start..) {
             size += event.weight();
-            if size > bytes {
+            if size > bytes || events.len() >= count {
                 next = Some(event.weight());
                 break;
             }
-            events.push(Shown::new(Arc::clone(event), self.epoch()));
+            events.push(Arc::clone(event));
         }
         join(Tail { oldest, last_seq, events, next })
     }
@@ -195,21 +203,6 @@ impl Hub {
     pub fn pause<R>(&self, change: impl FnOnce() -> R) -> R {
         let _state = lock(&self.state);
         change()
-    }
-
-    /// The events after `seq`, oldest first, at most `count` of them and `bytes` of bytes but one in any case; `None` where
-    /// memory does not reach back so far.
-    pub fn after(&self, seq: u64, count: usize, bytes: usize) -> Option<Vec<Arc<Event>>> {
-        let state = lock(&self.state);
-        state.ring.front().filter(|oldest| oldest.seq <= seq.saturating_add(1))?;
-        let start = state.ring.partition_point(|e| e.seq <= seq);
-        let mut size = 0;
-        let fits = state.ring.range(start..).take(count).take_while(|event| {
-            let is_first = size == 0;
-            size += event.weight();
-            is_first || size <= bytes
-        });
-        Some(fits.cloned().collect())
     }
 
     /// An event as subscribers see it.

@@ -17,8 +17,9 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use super::ask::Ask;
 use super::chunk::{self, Chunk};
 use super::{Next, Reader, Streams};
+use crate::events::cursor::{self, Cursor, Gap, Next as Ahead, Read, Recalled};
 use crate::events::hub::Shown;
-use crate::events::store::{Page, StoreError};
+use crate::events::model::Event;
 use crate::server::accept::Connection;
 use crate::server::room::Share;
 use crate::server::socketio::registry::Slot;
@@ -34,7 +35,7 @@ type Awaited = Pin<Box<dyn Future<Output = Come> + Send>>;
 
 enum Come {
     /// A piece of the store.
-    Page(Result<Page, StoreError>),
+    Read(Read),
     /// Room for an event that is larger than a piece.
     Share(Share),
 }
@@ -50,6 +51,15 @@ enum Why {
     UnknownNumber,
     /// The store cannot be read.
     Unreadable,
+}
+
+impl From<cursor::Why> for Why {
+    fn from(why: cursor::Why) -> Self {
+        match why {
+            cursor::Why::Pruned => Self::Pruned,
+            cursor::Why::Unreadable => Self::Unreadable,
+        }
+    }
 }
 
 impl Why {
@@ -70,6 +80,8 @@ pub struct Body {
     reader: Arc<Reader>,
     /// It has, or did not want, everything up to here.
     cursor: u64,
+    /// Where the past is taken from.
+    past: Cursor,
     /// The last number that it was told as an id.
     told: u64,
     /// What it asked for says nothing here, which it is to be told first.
@@ -97,6 +109,7 @@ impl Body {
         let from = ask.from.map(|from| if why.is_some() { 0 } else { from.seq });
         let (number, reader) = streams.enter(sid, from, ask.filter);
         let cursor = reader.cursor.load(Ordering::Relaxed);
+        let past = Cursor::new(Arc::clone(&streams.store), Arc::clone(&streams.hub), reader.filter.clone(), cursor);
         // Who comes back before it saw another event says this id, so that it misses none either. It has data, as some
         // clients forget an id that comes without.
         let place = json!({"epoch": store.epoch(), "last_seq": cursor});
@@ -107,6 +120,7 @@ impl Body {
             number,
             reader,
             cursor,
+            past,
             told: cursor,
             why,
             ready: VecDeque::from([first.into()]),
@@ -127,6 +141,7 @@ impl Body {
     /// It has everything up to here now.
     fn move_to(&mut self, cursor: u64) {
         self.cursor = cursor;
+        self.past.move_to(cursor);
         self.reader.cursor.store(cursor, Ordering::Relaxed);
     }
 
@@ -135,17 +150,6 @@ impl Body {
         self.told = last.unwrap_or(self.told);
         pieces.into_iter().for_each(|piece| self.put(piece));
         self.move_to(chunk.last().max(self.cursor));
-    }
-
-    /// Events before `oldest` that it has not seen are gone: says so.
-    fn skip_to(&mut self, oldest: u64, why: Why) {
-        let missed = oldest.saturating_sub(self.cursor + 1);
-        let told = self.why.take();
-        if missed == 0 && told.is_none() {
-            return;
-        }
-        let (from, to) = (self.cursor, self.cursor + missed);
-        self.tell_gap(told.unwrap_or(why), from, to, missed);
     }
 
     /// Says that of the events after `from` up to `to` so many are missing.
@@ -160,30 +164,30 @@ impl Body {
 
     /// Takes what the hub's memory has; else it reads the store, where that does not reach back so far.
     fn take_from_memory(&mut self) {
-        let tail = self.streams.hub.resume(self.cursor, self.share.bytes, |tail| tail);
-        if tail.oldest.is_none_or(|oldest| oldest > self.cursor + 1) {
+        let Some(Recalled { events, next }) = self.past.recall(self.share.bytes, |recalled| recalled) else {
             return self.read();
-        }
-        self.take_all(&tail.events);
-        match tail.next {
-            Some(size) if tail.events.is_empty() => self.wait_for_room(size),
-            Some(_) => {}
-            None => self.move_to(tail.last_seq.max(self.cursor)),
+        };
+        let is_empty = events.is_empty();
+        self.take_all(events);
+        match next {
+            Some(size) if is_empty => self.wait_for_room(size),
+            _ => self.move_to(self.past.at()),
         }
     }
 
-    fn take_all(&mut self, events: &[Shown]) {
+    fn take_all(&mut self, events: Vec<Arc<Event>>) {
+        let epoch = self.streams.store.epoch();
+        let events: Vec<Shown> = events.into_iter().map(|event| Shown::new(event, epoch)).collect();
         // Of a share that nothing came of, since the event has gone, nothing is kept.
         let Share { room, .. } = std::mem::take(&mut self.share);
         if !events.is_empty() {
-            self.take(&Chunk::new(events, self.streams.store.epoch(), room));
+            self.take(&Chunk::new(&events, self.streams.store.epoch(), room));
         }
     }
 
     fn read(&mut self) {
-        let (store, filter) = (Arc::clone(&self.streams.store), self.reader.filter.clone());
-        let (after, bytes) = (self.cursor, self.share.bytes);
-        self.awaited = Some(Box::pin(async move { Come::Page(store.within(after, bytes, &filter).await) }));
+        let read = self.past.read(self.share.bytes);
+        self.awaited = Some(Box::pin(async move { Come::Read(read.await) }));
     }
 
     fn wait_for_room(&mut self, size: usize) {
@@ -192,32 +196,40 @@ impl Body {
         self.awaited = Some(Box::pin(async move { Come::Share(Share::of(size).await) }));
     }
 
-    fn took(&mut self, page: Result<Page, StoreError>) {
-        match page {
-            Ok(page) => {
-                self.skip_to(page.oldest_seq, Why::Pruned);
-                let epoch = self.streams.store.epoch().to_owned();
-                let events: Vec<Shown> = page.events.into_iter().map(|e| Shown::new(e, &epoch)).collect();
-                let from = self.cursor;
-                self.take_all(&events);
-                if let (true, Some(size)) = (events.is_empty(), page.next) {
-                    self.wait_for_room(size);
-                }
-                if page.complete {
-                    // All up to here was looked at, also what the filter kept back.
-                    self.move_to(page.last_seq.max(self.cursor));
-                }
-                if page.damaged > 0 {
-                    self.tell_gap(Why::Unreadable, from, self.cursor, page.damaged);
-                }
+    fn took(&mut self, read: Read) {
+        let mut first = self.why.take();
+        for next in read.at(&mut self.past) {
+            if !matches!(next, Ahead::Gap(Gap { why: cursor::Why::Pruned, .. }) | Ahead::Failed(_)) {
+                self.tell_first(&mut first);
             }
-            Err(error) => {
-                self.share = Share::default();
-                tracing::warn!(%error, client = %self.reader.sid, "a stream's reader cannot be sent all that it missed");
-                let oldest = self.streams.hub.resume(0, 0, |tail| tail.oldest.unwrap_or(tail.last_seq + 1));
-                self.skip_to(oldest, Why::Unreadable);
+            match next {
+                Ahead::Events(events) => self.take_all(events),
+                Ahead::Gap(gap) => self.tell(gap, first.take()),
+                Ahead::Large(size) => self.wait_for_room(size),
+                Ahead::Live => {}
+                Ahead::Failed(error) => {
+                    tracing::warn!(%error, client = %self.reader.sid, "a stream's reader cannot be sent all that it missed");
+                    if let Some(gap) = self.past.give_up() {
+                        self.tell(gap, first.take());
+                    }
+                }
             }
         }
+        self.tell_first(&mut first);
+        // Of a share that nothing came of, nothing is kept.
+        self.share = Share::default();
+        self.move_to(self.past.at());
+    }
+
+    /// Tells why what it asked for says nothing here, where nothing is missing that would tell it.
+    fn tell_first(&mut self, first: &mut Option<Why>) {
+        if let Some(why) = first.take() {
+            self.tell_gap(why, self.cursor, self.cursor, 0);
+        }
+    }
+
+    fn tell(&mut self, Gap { why, from, to, missed }: Gap, first: Option<Why>) {
+        self.tell_gap(first.unwrap_or(why.into()), from, to, missed);
     }
 
     fn pulse(&mut self) {
@@ -258,7 +270,7 @@ impl hyper::body::Body for Body {
                 if let Poll::Ready(come) = awaited.as_mut().poll(cx) {
                     this.awaited = None;
                     match come {
-                        Come::Page(page) => this.took(page),
+                        Come::Read(read) => this.took(read),
                         Come::Share(share) => this.share = share,
                     }
                     continue;
