@@ -1,5 +1,6 @@
-//! The project itself: what its documents say, what is released, and the formula for Homebrew.
+//! The project itself: what its documents say, what its parts import, what is released, and the formula for Homebrew.
 
 mod docs;
 mod homebrew;
+mod layers;
 mod release;

@@ -60,7 +60,7 @@ fn crates_depend_on_lower_levels_only() {
     for package in &packages {
         let name = package.name.as_str();
         let Some(own) = level(name) else {
-            assert!(FOR_TESTS.contains(&name), "{name} has no level: give it one in tests/layers.rs");
+            assert!(FOR_TESTS.contains(&name), "{name} has no level: give it one in tests/project/layers.rs");
             let program = package.dependencies.iter().any(|d| d.name == "mpm-monitor");
             assert!(!program, "{name} depends on the program, which it helps to test");
             continue;
