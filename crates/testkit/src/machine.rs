@@ -63,6 +63,25 @@ impl Machine {
     /// The same, with more of this machine's folders in it: here and there.
     #[track_caller]
     pub fn boot_with(scope: Scope, folders: &[(&str, &str)]) -> Option<Self> {
+        let machine = Self::boot_without_program(scope, folders)?;
+        match scope {
+            Scope::System => machine.copy(&program(), "/usr/local/bin/mpm-monitor"),
+            Scope::User => {
+                machine.copy(&program(), &format!("{}/mpm-monitor", machine.user_bin()));
+                machine.root(&["chown", "-R", &machine.uid, "/home/boxuser"]).ok();
+            }
+        }
+        Some(machine)
+    }
+
+    /// Boots one without the program, for other programs.
+    #[track_caller]
+    pub fn boot_empty(scope: Scope) -> Option<Self> {
+        Self::boot_without_program(scope, &[])
+    }
+
+    #[track_caller]
+    fn boot_without_program(scope: Scope, folders: &[(&str, &str)]) -> Option<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let script = here("tests/systemd-box");
         let check = run(Command::new(&script).arg("check"), DEADLINE);
@@ -89,15 +108,7 @@ impl Machine {
             let line = started.stdout.lines().find_map(|l| l.strip_prefix(key)).unwrap_or_default();
             line.trim_start_matches('=').to_owned()
         };
-        let machine = Self { name, uid: value("BOX_UID"), scope };
-        match scope {
-            Scope::System => machine.copy(&program(), "/usr/local/bin/mpm-monitor"),
-            Scope::User => {
-                machine.copy(&program(), &format!("{}/mpm-monitor", machine.user_bin()));
-                machine.root(&["chown", "-R", &machine.uid, "/home/boxuser"]).ok();
-            }
-        }
-        Some(machine)
+        Some(Self { name, uid: value("BOX_UID"), scope })
     }
 
     /// Puts another build of the program into that machine, see [`super::builds`]; the scope's user may run it.
