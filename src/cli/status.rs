@@ -81,7 +81,7 @@ pub fn facts(context: &Context) -> Facts {
     let may_ask = paths.kind == Kind::Systemd || facts.manager_error.is_none();
     if let Some(health) = facts.health.as_ref().filter(|h| may_ask && Some(h.pid) != pid) {
         facts.elsewhere = match paths.kind {
-            Kind::Systemd => Keeper::of(health.pid).filter(|k| !k.is(context.scope)),
+            Kind::Systemd => Keeper::of(crate::build::PROGRAM.name, health.pid).filter(|k| !k.is(context.scope)),
             Kind::Launchd => of_launchd(context.scope, port).filter(|j| j.1 == Some(health.pid)).map(|j| j.0),
         };
     }

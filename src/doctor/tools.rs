@@ -12,8 +12,8 @@ use super::merged::Merged;
 use super::process::{self, is_tmux};
 use super::procs::{self, Proc};
 use super::properties::{Properties, find_in};
+use crate::build::PROGRAM;
 use service::Scope;
-use service::definition::NAME;
 
 /// The tools that are wanted.
 const TOOLS: [&str; 2] = ["tmux", "git"];
@@ -93,10 +93,10 @@ pub fn judge(
                 Check::verified(Code::TmuxHidden, "launchd hides nothing")
             }
             // It receives what agents send, and watches nobody's.
-            Some(p) if p.private_tmp && subject.scope == Scope::System && p.user.as_deref() == Some(NAME) => {
+            Some(p) if p.private_tmp && subject.scope == Scope::System && p.user.as_deref() == Some(PROGRAM.name) => {
                 Check::verified(
                     Code::TmuxHidden,
-                    format!("the user {NAME} watches nobody's tmux, so it has a /tmp of its own"),
+                    format!("the user {} watches nobody's tmux, so it has a /tmp of its own", PROGRAM.name),
                 )
             }
             Some(p) if p.private_tmp => {

@@ -7,7 +7,6 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::definition::NAME;
 use super::exec::{self, ExecError, QUICK};
 use super::manager::{Manager, ManagerError, Phase};
 use super::observe::is_written;
@@ -297,7 +296,7 @@ impl Applied<'_> {
                 // Half made is made as well.
                 self.undo.push(Undo::RemoveUser(name.clone()));
                 exec::tool("systemd-sysusers", &[&file.to_string_lossy()], QUICK)?.success()?;
-                if !users::exists(NAME) {
+                if !users::exists(name) {
                     return Err(StepError::NoEffect(format!(
                         "systemd-sysusers reported success, but there is no user {name}; make it by `useradd --system {name}`"
                     )));
@@ -404,7 +403,7 @@ pub fn set_linger(user: &str, on: bool) -> Result<(), StepError> {
 }
 
 fn remove_user(name: &str) -> Result<(), StepError> {
-    if !users::exists(NAME) {
+    if !users::exists(name) {
         return Ok(());
     }
     exec::tool("userdel", &[name], QUICK)?.success()?;

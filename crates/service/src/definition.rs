@@ -5,9 +5,6 @@ use std::path::PathBuf;
 
 use super::Scope;
 
-/// The unit's name without instance and suffix, the service user's name, and the name of our directories.
-pub const NAME: &str = "mpm-monitor";
-
 /// One instance, as it shall be installed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Definition {

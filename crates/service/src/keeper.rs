@@ -4,7 +4,6 @@
 use std::fmt;
 
 use super::Scope;
-use super::definition::NAME;
 use super::users::name_of;
 
 /// The manager that keeps a process.
@@ -17,9 +16,9 @@ pub struct Keeper {
 }
 
 impl Keeper {
-    /// The one of a process that is an instance's service; `None` where it is none, or where there is no `/proc`.
-    pub fn of(pid: u32) -> Option<Self> {
-        parse(&std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?)
+    /// The one of a process that is the service of an instance of the program `name`; `None` where it is none, or where there is no `/proc`.
+    pub fn of(name: &str, pid: u32) -> Option<Self> {
+        parse(name, &std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?)
     }
 
     /// Whether it is this user's own manager, or the machine's.
@@ -50,9 +49,9 @@ impl fmt::Display for Keeper {
 }
 
 /// Reads `/proc/PID/cgroup`.
-fn parse(text: &str) -> Option<Keeper> {
+fn parse(name: &str, text: &str) -> Option<Keeper> {
     let paths = text.lines().filter_map(|l| l.splitn(3, ':').nth(2));
-    let is_ours = |part: &str| part.strip_prefix(NAME).is_some_and(|p| p.starts_with('@') && p.ends_with(".service"));
+    let is_ours = |part: &str| part.strip_prefix(name).is_some_and(|p| p.starts_with('@') && p.ends_with(".service"));
     let path = paths.into_iter().find(|p| p.split('/').any(is_ours))?;
     let user = path.split('/').find_map(|part| part.strip_prefix("user@")?.strip_suffix(".service"));
     match user {
@@ -69,14 +68,14 @@ mod tests {
     #[test]
     fn a_control_group_names_the_manager() {
         let system = "0::/system.slice/system-mpm\\x2dmonitor.slice/mpm-monitor@8765.service\n";
-        assert_eq!(parse(system), Some(Keeper { scope: Scope::System, uid: None }));
+        assert_eq!(parse("mpm-monitor", system), Some(Keeper { scope: Scope::System, uid: None }));
         let user = "12:pids:/\n1:name=systemd:/user.slice/user-7.slice/user@7.service/app.slice/\
 app-mpm\\x2dmonitor.slice/mpm-monitor@8765.service\n0::/x\n";
-        let keeper = parse(user).unwrap();
+        let keeper = parse("mpm-monitor", user).unwrap();
         assert_eq!(keeper, Keeper { scope: Scope::User, uid: Some(7) });
         assert!(!keeper.is(Scope::User) || rustix::process::geteuid().as_raw() == 7);
-        assert_eq!(parse("0::/user.slice/user-7.slice/session-1.scope\n"), None);
-        assert_eq!(parse(""), None);
+        assert_eq!(parse("mpm-monitor", "0::/user.slice/user-7.slice/session-1.scope\n"), None);
+        assert_eq!(parse("mpm-monitor", ""), None);
     }
 
     #[test]
@@ -92,7 +91,7 @@ app-mpm\\x2dmonitor.slice/mpm-monitor@8765.service\n0::/x\n";
     proptest! {
         #[test]
         fn no_text_panics(text in any::<String>()) {
-            let _ = parse(&text);
+            let _ = parse("mpm-monitor", &text);
         }
     }
 }

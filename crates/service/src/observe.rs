@@ -110,7 +110,10 @@ fn template_users(
     {
         let links = std::fs::read_dir(dir).into_iter().flatten().flatten();
         let linked = links.filter(|e| std::fs::read_link(e.path()).is_ok_and(|to| templates.contains(&to)));
-        all.extend(show::ports(&linked.map(|e| format!("{}\n", e.file_name().display())).collect::<String>()));
+        all.extend(show::ports(
+            paths.app.program.name,
+            &linked.map(|e| format!("{}\n", e.file_name().display())).collect::<String>(),
+        ));
     }
     all.extend(manager.map(|m| m.ports()).transpose()?.unwrap_or_default());
     all.retain(|p| *p != port && !paths.service(*p).exists());

@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 
 use super::app::App;
-use super::definition::NAME;
 use super::receipt::Receipt;
 use super::{Kind, Scope};
 use daemon::dirs::UserDirs;
@@ -40,8 +39,8 @@ impl Paths {
     /// The machine's directories.
     pub fn system(app: &'static App, kind: Kind) -> Self {
         let state = match kind {
-            Kind::Systemd => Path::new("/var/lib").join(NAME),
-            Kind::Launchd => Path::new("/Library/Application Support").join(NAME),
+            Kind::Systemd => Path::new("/var/lib").join(app.program.name),
+            Kind::Launchd => Path::new("/Library/Application Support").join(app.program.name),
         };
         Self {
             app,
@@ -52,15 +51,16 @@ impl Paths {
                 Kind::Launchd => "/Library/LaunchDaemons".into(),
             },
             packaged: (kind == Kind::Systemd).then(|| "/usr/lib/systemd/system".into()),
-            sysusers: (kind == Kind::Systemd).then(|| Path::new("/etc/sysusers.d").join(format!("{NAME}.conf"))),
+            sysusers: (kind == Kind::Systemd)
+                .then(|| Path::new("/etc/sysusers.d").join(format!("{}.conf", app.program.name))),
             receipts: state.join("receipts"),
             runtime: match kind {
-                Kind::Systemd => Path::new("/run").join(NAME),
+                Kind::Systemd => Path::new("/run").join(app.program.name),
                 // /var/run is root's and emptied at boot, and launchd makes no directory there for a daemon.
                 Kind::Launchd => state.clone(),
             },
             state,
-            logs: (kind == Kind::Launchd).then(|| Path::new("/Library/Logs").join(NAME)),
+            logs: (kind == Kind::Launchd).then(|| Path::new("/Library/Logs").join(app.program.name)),
             label: None,
         }
     }
@@ -80,7 +80,7 @@ impl Paths {
             receipts: dirs.state.join("receipts"),
             runtime: dirs.runtime.clone(),
             state: dirs.state.clone(),
-            logs: (kind == Kind::Launchd).then(|| dirs.home.join("Library/Logs").join(NAME)),
+            logs: (kind == Kind::Launchd).then(|| dirs.home.join("Library/Logs").join(app.program.name)),
             label: None,
         }
     }
@@ -117,15 +117,15 @@ impl Paths {
     /// What the manager calls an instance's service.
     pub fn service_name(&self, port: u16) -> String {
         match (self.kind, &self.label) {
-            (Kind::Systemd, _) => format!("{NAME}@{port}.service"),
+            (Kind::Systemd, _) => format!("{}@{port}.service", self.app.program.name),
             (Kind::Launchd, Some(label)) => label.clone(),
-            (Kind::Launchd, None) => format!("{NAME}.{port}"),
+            (Kind::Launchd, None) => format!("{}.{port}", self.app.program.name),
         }
     }
 
     /// What it calls its socket, where that is a job of its own.
     pub fn socket_name(&self, port: u16) -> Option<String> {
-        (self.kind == Kind::Systemd).then(|| format!("{NAME}@{port}.socket"))
+        (self.kind == Kind::Systemd).then(|| format!("{}@{port}.socket", self.app.program.name))
     }
 
     /// The jobs of an instance, in the order they start.
@@ -144,7 +144,7 @@ impl Paths {
 
     /// The service template of a package, where a package would put it.
     pub fn packaged_service(&self) -> Option<PathBuf> {
-        Some(self.packaged.as_ref()?.join(format!("{NAME}@.service")))
+        Some(self.packaged.as_ref()?.join(format!("{}@.service", self.app.program.name)))
     }
 
     /// The definition of the socket, where it is a job of its own.
@@ -155,14 +155,17 @@ impl Paths {
     /// The templates that earlier versions wrote for all instances of the scope. A unit of an instance goes before them.
     pub fn old_templates(&self) -> Vec<PathBuf> {
         match self.kind {
-            Kind::Systemd => ["service", "socket"].map(|kind| self.units.join(format!("{NAME}@.{kind}"))).into(),
+            Kind::Systemd => {
+                ["service", "socket"].map(|kind| self.units.join(format!("{}@.{kind}", self.app.program.name))).into()
+            }
             Kind::Launchd => Vec::new(),
         }
     }
 
     /// The drop-in of one instance that install writes, where the manager has drop-ins. Other files beside it are the user's.
     pub fn drop_in(&self, port: u16) -> Option<PathBuf> {
-        (self.kind == Kind::Systemd).then(|| self.units.join(format!("{NAME}@{port}.service.d/10-install.conf")))
+        (self.kind == Kind::Systemd)
+            .then(|| self.units.join(format!("{}@{port}.service.d/10-install.conf", self.app.program.name)))
     }
 
     /// The receipt of one instance.

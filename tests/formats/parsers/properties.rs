@@ -376,7 +376,7 @@ fn systemctl_show(data: &[u8]) {
     let job = show::job(&text);
     assert_ne!(job.pid, Some(0));
     assert!(job.started_usec.is_none() || job.pid.is_some());
-    let ports = show::ports(&text);
+    let ports = show::ports("mpm-monitor", &text);
     assert!(ports.is_sorted_by(|a, b| a < b));
     let _ = show::version(&text);
 }

@@ -20,7 +20,6 @@ use service_manager::{
     ServiceStopCtx, ServiceUninstallCtx,
 };
 
-use super::definition::NAME;
 use super::exec::{self, ExecError, Output, QUICK};
 use super::manager::{Job, LastExit, Manager, ManagerError, Phase};
 use super::paths::Paths;
@@ -138,7 +137,7 @@ impl Launchd {
     /// The port of a label: by the receipts, where a person chose it, else by its usual form.
     fn port_of(&self, label: &str, receipts: &[Receipt]) -> Option<u16> {
         let chosen = receipts.iter().find(|r| r.label.as_deref() == Some(label)).map(|r| r.port);
-        chosen.or_else(|| label.strip_prefix(NAME)?.strip_prefix('.')?.parse().ok())
+        chosen.or_else(|| label.strip_prefix(self.paths.app.program.name)?.strip_prefix('.')?.parse().ok())
     }
 
     /// Loads a job, again and again while its label is not free.

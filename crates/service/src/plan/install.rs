@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use super::{Action, Plan};
-use crate::definition::{Definition, NAME};
+use crate::definition::Definition;
 use crate::desired::{Desired, desired, packaged_serves, stands_for, template_goes};
 use crate::drift::{Drift, diff, drift, is_ours};
 use crate::manager::{Job, Phase};
@@ -111,7 +111,8 @@ pub fn install(definition: &Definition, paths: &Paths, wish: &Wish, observed: &O
             all.into_iter().collect()
         },
         // Our own sysusers.d file says that an earlier install made the user that its uninstall had to leave.
-        user: (makes_user || files.iter().any(|f| Some(&f.path) == paths.sysusers.as_ref())).then(|| NAME.to_owned()),
+        user: (makes_user || files.iter().any(|f| Some(&f.path) == paths.sysusers.as_ref()))
+            .then(|| paths.app.program.name.to_owned()),
         linger: linger.is_some().then(|| wish.user.clone()).or_else(|| had.and_then(|r| r.linger.clone())),
     };
     let receipt =
@@ -137,7 +138,7 @@ pub fn install(definition: &Definition, paths: &Paths, wish: &Wish, observed: &O
         }
     }
     if makes_user && let Some(file) = &paths.sysusers {
-        plan.actions.push(Action::MakeUser { name: NAME.to_owned(), file: file.clone() });
+        plan.actions.push(Action::MakeUser { name: paths.app.program.name.to_owned(), file: file.clone() });
     }
     // Where the socket is a part of the service's definition, that file tells it all.
     let dropped = paths.socket_name(port).filter(|_| !definition.socket && had.is_some_and(|r| r.socket));
@@ -197,7 +198,7 @@ fn enable_and_start(
     let link = |unit: &str| {
         let is_socket = unit.ends_with(".socket");
         let own = if is_socket { paths.socket(port)? } else { paths.service(port) };
-        let template = format!("{NAME}@.{}", if is_socket { "socket" } else { "service" });
+        let template = format!("{}@.{}", paths.app.program.name, if is_socket { "socket" } else { "service" });
         let target = paths.packaged.as_ref().filter(|_| packaged).map_or(own, |dir| dir.join(template));
         Some((paths.wants(unit)?, target))
     };
@@ -274,8 +275,12 @@ fn again(ports: BTreeSet<u16>) -> String {
 /// Where a person's changes survive an upgrade.
 fn elsewhere(definition: &Definition, paths: &Paths) -> String {
     match (paths.kind, definition.scope) {
-        (Kind::Systemd, Scope::User) => format!("a drop-in (`systemctl --user edit {NAME}@{}`)", definition.port),
-        (Kind::Systemd, Scope::System) => format!("a drop-in (`systemctl edit {NAME}@{}`)", definition.port),
+        (Kind::Systemd, Scope::User) => {
+            format!("a drop-in (`systemctl --user edit {}@{}`)", paths.app.program.name, definition.port)
+        }
+        (Kind::Systemd, Scope::System) => {
+            format!("a drop-in (`systemctl edit {}@{}`)", paths.app.program.name, definition.port)
+        }
         (Kind::Launchd, _) => {
             "the configuration file (`mpm-monitor config show --origin` names it) or into `install --env NAME=VALUE`"
                 .to_owned()

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 
 use super::{Action, Plan};
 use crate::Kind;
-use crate::definition::NAME;
 use crate::desired::candidates;
 use crate::drift::is_ours;
 use crate::manager::{Job, Phase};
@@ -165,14 +164,15 @@ fn last_one(
 ) {
     let ours = receipt.is_some_and(|r| r.user.is_some())
         || paths.sysusers.as_ref().is_some_and(|p| receipt.is_none() && files.iter().any(|f| f.path == *p));
+    let name = paths.app.program.name;
     if ours && observed.user_exists {
         if keeps_user {
             let file = paths.sysusers.as_ref().map_or(String::new(), |p| format!(", with {},", p.display()));
             plan.notes.push(format!(
-                "the system user {NAME}{file} stays, as an event history is its; --purge of the last history takes both"
+                "the system user {name}{file} stays, as an event history is its; --purge of the last history takes both"
             ));
         } else {
-            plan.actions.push(Action::RemoveUser { name: NAME.to_owned() });
+            plan.actions.push(Action::RemoveUser { name: name.to_owned() });
         }
     }
     plan.actions.extend(receipt.and_then(|r| r.linger.clone()).map(|user| Action::DisableLinger { user }));

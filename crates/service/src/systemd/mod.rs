@@ -23,7 +23,6 @@ use service_manager::{
     ServiceStopCtx, ServiceUninstallCtx, SystemdServiceManager,
 };
 
-use super::definition::NAME;
 use super::exec::{self, ExecError, QUICK};
 use super::manager::{Job, Manager, ManagerError, Phase};
 use super::paths::Paths;
@@ -152,9 +151,10 @@ impl Manager for Systemd {
     }
 
     fn ports(&self) -> Result<Vec<u16>, ManagerError> {
-        let (services, sockets) = (format!("{NAME}@*.service"), format!("{NAME}@*.socket"));
+        let name = self.paths.app.program.name;
+        let (services, sockets) = (format!("{name}@*.service"), format!("{name}@*.socket"));
         let arguments = ["list-units", "--all", "--plain", "--no-legend", "--full", &services, &sockets];
-        Ok(show::ports(&exec::systemctl(self.scope, &arguments, QUICK)?.success()?))
+        Ok(show::ports(name, &exec::systemctl(self.scope, &arguments, QUICK)?.success()?))
     }
 
     fn usable(&self) -> Result<(), ManagerError> {

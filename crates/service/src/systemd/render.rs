@@ -6,12 +6,12 @@ use std::fmt::Write as _;
 use super::escape::{Unspeakable, assignment, exec_word};
 use crate::Scope;
 use crate::app::App;
-use crate::definition::{Definition, NAME};
+use crate::definition::Definition;
 use crate::drift::stamp;
 
 /// The lines that name the program.
 const SHIPPED_EXEC: [&str; 2] = ["ExecStart=", "ExecReload="];
-const SHIPPED_PROGRAM: &str = "/usr/bin/mpm-monitor ";
+const SHIPPED_IN: &str = "/usr/bin/";
 /// The manual page, which packages have and `install` does not bring.
 const MANUAL: &str = "Documentation=man:";
 
@@ -27,7 +27,12 @@ pub fn service(app: &App, definition: &Definition) -> Result<String, Unspeakable
     };
     let mut unit = String::with_capacity(file.len());
     for line in without_manual(file).lines() {
-        let named = |key| Some((key, line.strip_prefix(key)?.strip_prefix(SHIPPED_PROGRAM)?));
+        let named = |key| {
+            Some((
+                key,
+                line.strip_prefix(key)?.strip_prefix(SHIPPED_IN)?.strip_prefix(app.program.name)?.strip_prefix(' ')?,
+            ))
+        };
         if let Some((key, arguments)) = SHIPPED_EXEC.into_iter().find_map(named) {
             let _ = writeln!(unit, "{key}{program} {arguments}");
         } else if definition.notify_reload && line == "Type=notify" {
@@ -62,13 +67,14 @@ pub fn drop_in(app: &App, definition: &Definition) -> Option<String> {
     if !definition.socket && definition.env.is_empty() {
         return None;
     }
-    let mut text = String::from(
-        "# Written by `mpm-monitor install` for this instance alone. Put changes of your own into another file beside it:\n",
+    let mut text = format!(
+        "# Written by `{} install` for this instance alone. Put changes of your own into another file beside it:\n",
+        app.program.name
     );
     let manager = if definition.scope == Scope::User { "systemctl --user" } else { "systemctl" };
-    let _ = writeln!(text, "# {manager} edit {NAME}@{}", definition.port);
+    let _ = writeln!(text, "# {manager} edit {}@{}", app.program.name, definition.port);
     if definition.socket {
-        let socket = format!("{NAME}@{}.socket", definition.port);
+        let socket = format!("{}@{}.socket", app.program.name, definition.port);
         let _ = write!(
             text,
             "\n[Unit]\n# The socket is up before the service, and stays up while the service restarts.\nRequires={socket}\nAfter={socket}\n"

@@ -62,12 +62,12 @@ fn phase(active: &str) -> Phase {
     }
 }
 
-/// The ports of the units in `systemctl list-units --plain --no-legend 'mpm-monitor@*'`, sorted, each once.
-pub fn ports(text: &str) -> Vec<u16> {
+/// The ports of the units in `systemctl list-units --plain --no-legend 'NAME@*'`, sorted, each once.
+pub fn ports(name: &str, text: &str) -> Vec<u16> {
     let mut ports: Vec<u16> = text
         .lines()
         .filter_map(|l| l.trim_start_matches(['●', '×', '*', '○', '↻', ' ']).split_whitespace().next())
-        .filter_map(|unit| unit.strip_prefix("mpm-monitor@")?.rsplit_once('.')?.0.parse().ok())
+        .filter_map(|unit| unit.strip_prefix(name)?.strip_prefix('@')?.rsplit_once('.')?.0.parse().ok())
         .collect();
     ports.sort_unstable();
     ports.dedup();
@@ -136,7 +136,7 @@ ExecMainCode=1\nExecMainStatus=69\nExecMainStartTimestampMonotonic=5\n");
         let text = "  mpm-monitor@8765.service loaded active running Monitor\n\
 ● mpm-monitor@9000.service loaded failed failed Monitor\n\
   mpm-monitor@8765.socket  loaded active listening Socket\n  mpm-monitor@x.service loaded\n  other.service x\n";
-        assert_eq!(ports(text), [8765, 9000]);
+        assert_eq!(ports("mpm-monitor", text), [8765, 9000]);
     }
 
     #[test]
@@ -155,7 +155,7 @@ ExecMainCode=1\nExecMainStatus=69\nExecMainStartTimestampMonotonic=5\n");
 
         #[test]
         fn no_parser_panics(text in any::<String>()) {
-            let (_, _, _) = (job(&text), ports(&text), version(&text));
+            let (_, _, _) = (job(&text), ports("mpm-monitor", &text), version(&text));
         }
     }
 }
