@@ -2,7 +2,6 @@
 
 use service::health;
 use service::managers;
-use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use super::args::Target;
@@ -71,7 +70,7 @@ pub fn facts(context: &Context) -> Facts {
             Ok(health) => facts.health = Some(health),
             Err(error) => facts.health_error = Some(error.to_string()),
         }
-        facts.owner = ports::owner(&PROGRAM, IpAddr::V4(Ipv4Addr::LOCALHOST), port, Duration::from_millis(300));
+        facts.owner = ports::owner_of(&PROGRAM, port, Duration::from_millis(300));
     }
     let pid = facts.service.as_ref().and_then(|j| j.pid);
     if let (Some(job), Some(health)) = (&mut facts.service, &facts.health) {

@@ -256,7 +256,10 @@ pub fn judge(seen: &Looked<Option<Seen>>) -> Vec<Check> {
                 .fold(check, |c, f| c.seen(f.display().to_string()))
                 .next(format!("sed -i 's/\"disableAllHooks\": *true/\"disableAllHooks\": false/' {file}"))
         }
-        (0, Some(error)) => Check::failed(Code::HookCommands, "Claude Code's settings cannot be read").seen(error),
+        (0, Some(error)) => {
+            let text = "Claude Code's settings cannot be read: it runs none of their hooks";
+            Check::failed(Code::HookCommands, text).severity(Severity::Warning).seen(error)
+        }
         (0, None) => {
             Check::failed(Code::HookCommands, "Claude Code has no hooks that post events: nothing will come from it")
                 .next("mpm-monitor hooks install")

@@ -1,5 +1,6 @@
 //! Where it logs.
 
+use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
@@ -35,8 +36,8 @@ pub struct Seen {
 pub enum Silence {
     /// It does not run.
     Stopped,
-    /// This line of this file says `Storage=none`.
-    Storage(PathBuf, usize),
+    /// This line of this file says so; what it says.
+    Setting(PathBuf, usize, String),
 }
 
 fn silence() -> Option<Silence> {
@@ -46,24 +47,37 @@ fn silence() -> Option<Silence> {
         return Some(Silence::Stopped);
     }
     let all = exec::tool("systemd-analyze", &["cat-config", "systemd/journald.conf"], QUICK).ok()?.success().ok()?;
-    let path = storage_none(&all)?;
+    let (path, said) = losing(&all)?;
     let text = files::read(&path).ok()??;
-    let line = text.lines().position(|l| l.trim() == "Storage=none")?;
-    Some(Silence::Storage(path, line + 1))
+    let line = text.lines().position(|l| l.trim() == said)?;
+    Some(Silence::Setting(path, line + 1, said))
 }
 
-/// The file that has the last word on `Storage=`, where that is `none`, of `systemd-analyze cat-config`, which puts the name
-/// of each file above it.
-fn storage_none(text: &str) -> Option<PathBuf> {
-    let (mut file, mut found) = (None, None);
+/// Whether a setting of journald makes it drop what the service says.
+fn loses(key: &str, value: &str) -> bool {
+    match key {
+        "Storage" => value == "none",
+        "MaxLevelStore" => {
+            ["emerg", "alert", "crit", "err", "warning", "notice", "0", "1", "2", "3", "4", "5"].contains(&value)
+        }
+        "RateLimitBurst" => value.parse().is_ok_and(|n: u32| (1..100).contains(&n)),
+        _ => false,
+    }
+}
+
+/// The last word on a setting that makes journald drop lines, and its file, of `systemd-analyze cat-config`, which puts the
+/// name of each file above it.
+fn losing(text: &str) -> Option<(PathBuf, String)> {
+    let (mut file, mut last) = (None, BTreeMap::new());
     for line in text.lines().map(str::trim) {
         if let Some(path) = line.strip_prefix("# /").filter(|p| p.ends_with(".conf")) {
             file = Some(PathBuf::from(format!("/{path}")));
-        } else if let Some(value) = line.strip_prefix("Storage=") {
-            found = file.clone().filter(|_| value == "none");
+        } else if let Some((key, value)) = line.split_once('=').filter(|_| !line.starts_with(['#', ';'])) {
+            last.insert(key.trim(), (value.trim(), file.clone(), line));
         }
     }
-    found
+    let lossy = last.into_iter().find(|(key, (value, ..))| loses(key, value));
+    lossy.and_then(|(_, (_, file, line))| Some((file?, line.to_owned())))
 }
 
 /// Looks.
@@ -129,10 +143,10 @@ fn kept(subject: &Subject, seen: &Seen) -> Check {
             return failed("systemd-journald does not run: nothing that the service says is kept")
                 .next(format!("{sudo}systemctl start systemd-journald.socket systemd-journald.service"));
         }
-        Some(Silence::Storage(path, line)) => {
+        Some(Silence::Setting(path, line, said)) => {
             let path = path.display();
-            return failed("journald keeps nothing of what the service says")
-                .seen(format!("{path}:{line}: Storage=none"))
+            return failed("journald drops what the service says")
+                .seen(format!("{path}:{line}: {said}"))
                 .next(format!("{sudo}sed -i '{line}s/^/# /' {path} && {sudo}systemctl restart systemd-journald"));
         }
         None => {}
@@ -190,9 +204,14 @@ mod tests {
         let text = "# /etc/systemd/journald.conf\n[Journal]\nStorage=auto\n\n# /etc/systemd/journald.conf.d/a.conf\n\
 [Journal]\nStorage=none\n";
         let file = PathBuf::from("/etc/systemd/journald.conf.d/a.conf");
-        assert_eq!(storage_none(text), Some(file.clone()));
-        assert_eq!(storage_none(&format!("{text}Storage=persistent\n")), None);
-        let journald = Some(Silence::Storage(file, 3));
+        assert_eq!(losing(text), Some((file.clone(), "Storage=none".to_owned())));
+        assert_eq!(losing(&format!("{text}Storage=persistent\n")), None);
+        assert_eq!(losing("# /a.conf\n#MaxLevelStore=crit\nMaxLevelStore=debug\nRateLimitBurst=10000\n"), None);
+        assert_eq!(
+            losing("# /a.conf\nMaxLevelStore=crit\n"),
+            Some(("/a.conf".into(), "MaxLevelStore=crit".to_owned()))
+        );
+        let journald = Some(Silence::Setting(file, 3, "Storage=none".to_owned()));
         let checks = all(Seen { journal: Some(Emptiness::default()), journald, ..Seen::default() });
         let kept = find(&checks, Code::LogKept);
         assert_eq!(kept.evidence, ["/etc/systemd/journald.conf.d/a.conf:3: Storage=none"]);

@@ -1,12 +1,13 @@
 //! A unit as systemd merged it: its properties, the lines of the files that they come from, and what systemd itself says is
 //! wrong with these lines.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
 
 use super::Subject;
 use super::check::Looked;
+use daemon::dirs::UserDirs;
 use service::exec::{self, QUICK};
 use service::{Kind, Scope, drift, files};
 
@@ -29,6 +30,19 @@ impl Line {
     /// As a compiler would name it, with what stands there.
     pub fn shown(&self) -> String {
         format!("{}:{}: {}={}", self.file.display(), self.first, self.key, self.value)
+    }
+
+    /// Whether it ties the unit to others, or to how the machine is.
+    pub fn is_about_others(&self) -> bool {
+        let ties =
+            ["Requires", "BindsTo", "Requisite", "Conflicts", "PartOf", "StopPropagatedFrom", "StopWhenUnneeded"];
+        ties.contains(&self.key.as_str())
+            || ["Condition", "Assert", "JobTimeout"].iter().any(|k| self.key.starts_with(k))
+    }
+
+    /// The file, and the first and last line.
+    pub fn place(&self) -> (&Path, usize, usize) {
+        (&self.file, self.first, self.last)
     }
 }
 
@@ -56,6 +70,8 @@ pub struct Merged {
     pub variables: Vec<Line>,
     /// The settings of ours that the manager gives to all that it starts, with their values.
     pub given: Vec<(String, String)>,
+    /// The lines of files of the manager's environment that say so.
+    pub given_by: Vec<Line>,
     /// The unit file that systemd reads, if there is one.
     pub fragment: Option<PathBuf>,
     /// The drop-ins that systemd reads, in its order.
@@ -68,6 +84,26 @@ pub struct Merged {
     pub said: Vec<String>,
 }
 
+/// What the manager says of a unit, and the lines of its files.
+///
+/// # Errors
+/// What the manager or its tool said instead.
+pub fn show(subject: &Subject, unit: &str) -> Looked<Merged> {
+    let shown = exec::systemctl(subject.scope, &["show", "--", unit], QUICK).and_then(exec::Output::success);
+    let mut merged = Merged { unit: unit.to_owned(), ..of_properties(&shown.map_err(|e| e.to_string())?) };
+    for path in merged.files() {
+        match files::read(&path) {
+            // What install wrote and nobody touched is judged by its own checks.
+            Ok(Some(text)) if drift::is_ours(&text) => {}
+            Ok(Some(text)) => merged.lines.extend(lines(&path, &text)),
+            Ok(None) => {}
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => merged.unreadable.push(path),
+            Err(_) => {}
+        }
+    }
+    Ok(merged)
+}
+
 /// Asks the manager about a unit of the instance, and reads the unit's files.
 ///
 /// # Errors
@@ -76,25 +112,18 @@ pub fn look(subject: &Subject, unit: &str) -> Looked<Merged> {
     if subject.paths.kind == Kind::Launchd {
         return Ok(Merged::default());
     }
-    let shown = exec::systemctl(subject.scope, &["show", "--", unit], QUICK).and_then(exec::Output::success);
-    let mut merged = Merged { unit: unit.to_owned(), ..of_properties(&shown.map_err(|e| e.to_string())?) };
-    let all: Vec<PathBuf> = merged.fragment.iter().chain(&merged.drop_ins).cloned().collect();
-    for path in &all {
-        match files::read(path) {
-            // What install wrote and nobody touched is judged by its own checks.
-            Ok(Some(text)) if drift::is_ours(&text) => {}
-            Ok(Some(text)) => merged.lines.extend(lines(path, &text)),
-            Ok(None) => {}
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => merged.unreadable.push(path.clone()),
-            Err(_) => {}
-        }
-    }
+    let mut merged = show(subject, unit)?;
+    let all = merged.files();
     // `PATH (ignore_errors=no)`, one in a line.
     let named = merged.get("EnvironmentFiles").lines().filter_map(|l| l.rsplit_once(" (")).map(|(path, _)| path);
     let read = named.filter_map(|path| Some(lines(Path::new(path), &files::read(Path::new(path)).ok()??)));
     merged.variables = read.flatten().collect();
     let given = exec::systemctl(subject.scope, &["show-environment"], QUICK).and_then(exec::Output::success);
     merged.given = ours(&given.unwrap_or_default());
+    let of_manager = environment_files(subject).into_iter();
+    let of_manager = of_manager.filter_map(|f| Some(lines(&f, &files::read(&f).ok()??))).flatten();
+    let is_given = |l: &Line| merged.given.iter().any(|(n, v)| *n == l.key && *v == l.value.trim_matches('"'));
+    merged.given_by = of_manager.filter(is_given).collect();
     if matches!(merged.get("LoadState"), "loaded" | "bad-setting" | "error") {
         let mut words = vec!["--user"];
         words.retain(|_| subject.scope == Scope::User);
@@ -111,9 +140,20 @@ pub fn look(subject: &Subject, unit: &str) -> Looked<Merged> {
     Ok(merged)
 }
 
+/// The files, as environment.d(5) has them, that a user's manager takes its environment from.
+fn environment_files(subject: &Subject) -> Vec<PathBuf> {
+    let Some(dirs) = UserDirs::find(crate::build::PROGRAM.name).filter(|_| subject.scope == Scope::User) else {
+        return Vec::new();
+    };
+    let folders = [dirs.config_home.join("environment.d"), "/etc/environment.d".into()];
+    let found = folders.iter().flat_map(|f| std::fs::read_dir(f).into_iter().flatten().flatten()).map(|e| e.path());
+    found.filter(|p| p.extension().is_some_and(|x| x == "conf")).collect()
+}
+
 /// Our settings in what `systemctl show-environment` says.
 fn ours(text: &str) -> Vec<(String, String)> {
-    let all = text.lines().filter_map(|l| l.split_once('=')).filter(|(name, _)| name.starts_with("MPM_MONITOR_"));
+    let is_ours = |name: &str| name.starts_with("MPM_MONITOR_") || matches!(name, "XDG_CONFIG_HOME" | "XDG_STATE_HOME");
+    let all = text.lines().filter_map(|l| l.split_once('=')).filter(|(name, _)| is_ours(name));
     all.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
@@ -178,24 +218,34 @@ fn complaints(said: &str, files: &[PathBuf]) -> Vec<Complaint> {
 }
 
 impl Merged {
+    /// The unit file and the drop-ins that systemd reads.
+    fn files(&self) -> Vec<PathBuf> {
+        self.fragment.iter().chain(&self.drop_ins).cloned().collect()
+    }
+
     /// One property; empty where there is none.
     pub fn get(&self, key: &str) -> &str {
         self.values.get(key).map_or("", String::as_str)
     }
 
-    /// The lines, not of install, that set one of these keys.
+    /// The lines, not of install, that set one of these keys; `Condition*` is every key that begins so.
     pub fn setting(&self, keys: &[&str]) -> Vec<&Line> {
-        self.lines.iter().filter(|l| keys.contains(&l.key.as_str())).collect()
+        let is = |key: &str, line: &Line| match key.strip_suffix('*') {
+            Some(start) => line.key.starts_with(start),
+            None => line.key == key,
+        };
+        self.lines.iter().filter(|l| keys.iter().any(|key| is(key, l))).collect()
     }
 
     /// The lines, not of install, that give the process this variable.
     pub fn variable(&self, name: &str) -> Vec<&Line> {
         let sets = |line: &&&Line| {
             let words = crate::hooks::claude::settings::words(&line.value);
-            words.iter().any(|w| w.split_once('=').is_some_and(|(n, _)| n == name))
+            // An empty one takes back all of them.
+            words.is_empty() || words.iter().any(|w| w.split('=').next() == Some(name))
         };
-        let of_files = self.variables.iter().filter(|l| l.key == name);
-        self.setting(&["Environment"]).iter().filter(sets).copied().chain(of_files).collect()
+        let of_files = self.variables.iter().chain(&self.given_by).filter(|l| l.key == name);
+        self.setting(&["Environment", "UnsetEnvironment"]).iter().filter(sets).copied().chain(of_files).collect()
     }
 
     /// The environment that the manager and the unit give to the process; the later of two of a name is in force.
@@ -204,14 +254,15 @@ impl Merged {
         let of_unit = words.iter().filter_map(|w| w.split_once('=')).map(|(n, v)| (n.to_owned(), v.to_owned()));
         let unquoted = |l: &Line| crate::hooks::claude::settings::words(&l.value).join(" ");
         let of_files = self.variables.iter().map(|l| (l.key.clone(), unquoted(l)));
-        self.given.iter().cloned().chain(of_unit).chain(of_files).collect()
+        let unset = crate::hooks::claude::settings::words(self.get("UnsetEnvironment"));
+        let is_kept = |(name, _): &(String, String)| !unset.iter().any(|u| u.split('=').next() == Some(name));
+        self.given.iter().cloned().chain(of_unit).chain(of_files).filter(is_kept).collect()
     }
 
-    /// The command that makes comments of these lines and has the service run without them.
-    pub fn without(subject: &Subject, lines: &[(&Path, usize, usize)]) -> String {
+    /// The commands that make comments of these lines, and have the manager read the files again.
+    pub fn edits(subject: &Subject, lines: &[(&Path, usize, usize)]) -> Vec<String> {
         let mut files: Vec<&Path> = lines.iter().map(|(file, ..)| *file).collect();
         files.dedup();
-        let sudo = subject.sudo();
         let edits = files.iter().map(|file| {
             let of_file = lines.iter().filter(|(f, ..)| f == file);
             let edits: Vec<String> = of_file
@@ -220,19 +271,32 @@ impl Merged {
                     false => format!("-e '{first},{last}s/^/# /'"),
                 })
                 .collect();
-            format!(
-                "{sudo}sed -i {} {}",
-                edits.join(" "),
-                crate::hooks::claude::settings::quoted(&file.to_string_lossy())
-            )
+            let word = crate::hooks::claude::settings::quoted(&file.to_string_lossy());
+            format!("{}sed -i {} {word}", subject.sudo(), edits.join(" "))
         });
+        edits.chain((!files.is_empty()).then(|| subject.reread())).collect()
+    }
+
+    /// The command that makes comments of these lines and has the service run without them.
+    pub fn without(subject: &Subject, lines: &[(&Path, usize, usize)]) -> String {
+        Self::undone(subject, lines, &BTreeSet::new())
+    }
+
+    /// The same, and takes these variables from the manager.
+    pub fn undone(subject: &Subject, lines: &[(&Path, usize, usize)], given: &BTreeSet<&str>) -> String {
+        let mut steps = Self::edits(subject, lines);
+        if !given.is_empty() {
+            let user = if subject.scope == Scope::User { "--user " } else { "" };
+            let names = given.iter().copied().collect::<Vec<_>>().join(" ");
+            steps.push(format!("{}systemctl {user}unset-environment {names}", subject.sudo()));
+        }
         // A socket listens anew only when it starts anew.
-        let is_socket = files.iter().any(|f| f.to_string_lossy().contains(".socket"));
-        let again = match is_socket {
-            true => format!("{} && {}", subject.verb("stop"), subject.verb("start")),
-            false => subject.verb("restart"),
-        };
-        edits.chain([subject.reread(), again]).collect::<Vec<_>>().join(" && ")
+        if lines.iter().any(|(f, ..)| f.to_string_lossy().contains(".socket")) {
+            steps.extend([subject.verb("stop"), subject.verb("start")]);
+        } else {
+            steps.push(subject.verb("restart"));
+        }
+        steps.join(" && ")
     }
 }
 

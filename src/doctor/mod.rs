@@ -12,6 +12,7 @@
 //! - [`show`]: the report, for people and for programs.
 
 pub mod check;
+pub mod cure;
 pub mod fix;
 pub mod hooks;
 pub mod log;
@@ -26,11 +27,13 @@ pub mod procs;
 pub mod properties;
 pub mod resources;
 pub mod rights;
+pub mod rules;
 pub mod settings;
 pub mod show;
 pub mod state;
 pub mod tools;
 pub mod unit;
+pub mod walls;
 
 use service::health;
 use std::time::Duration;
@@ -178,7 +181,8 @@ pub fn examine(subject: &Subject, gather: impl FnOnce() -> Facts + Send + 'stati
         .map_or_else(|| subject.paths.history(subject.port), |s| s.state_dir.join(subject.port.to_string()));
     let (for_folder, dir, its_account) = (this(), history.clone(), account.clone());
     let folder = look::begin(LOOK, move || state::look(&for_folder, &dir, &its_account));
-    let resources = look::begin(LOOK, move || resources::look(history, program.as_deref()));
+    let runtime = subject.paths.runtime_of(subject.port);
+    let resources = look::begin(LOOK, move || resources::look(history, &runtime, program.as_deref()));
     let log = look::begin(LOOK, move || log::look(&for_log, loaded));
 
     let (manager, properties) = (manager.end(), properties.end().and_then(|p| p));
@@ -200,6 +204,7 @@ pub fn examine(subject: &Subject, gather: impl FnOnce() -> Facts + Send + 'stati
     ));
     checks.extend(log::judge(subject, &log.end(), settings, installed));
     checks.extend(tools::judge(subject, &tools.end(), &process, &properties, installed));
+    needs::suspect(subject, &merged, &mut checks);
     checks
 }
 

@@ -1,13 +1,18 @@
 //! What the program needs of its unit, and which lines of drop-ins take it away: a rule for each need, judged by what
 //! systemd merged, not by what any one file says.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use super::Subject;
-use super::check::{Check, Code, Looked, Severity};
+use super::check::{Check, Code, Group, Looked, Severity};
 use super::merged::{self, Line, Merged};
+use super::rights::Need;
+use super::rules::broken;
+use super::walls;
+use crate::cli::args::{Cli, Verb};
 use crate::hooks::claude::settings::quoted;
+use clap::Parser as _;
 use daemon::dirs::UserDirs;
 use service::Scope;
 use service::exec::{self, QUICK};
@@ -19,8 +24,10 @@ pub struct Around {
     pub no_account: Vec<(&'static str, String)>,
     /// Files and folders that are not there, and the lines that name them.
     pub absent: Vec<(String, Line)>,
-    /// Units that it needs and that are not there, or masked.
-    pub no_units: Vec<String>,
+    /// Units that it needs and cannot have, and why.
+    pub no_units: Vec<(String, &'static str)>,
+    /// The groups of units that it is in, whose limits are its own, too; each with the manager that keeps it.
+    pub slices: Vec<(Scope, Merged)>,
     /// The program that install's unit runs.
     pub program: Option<PathBuf>,
     /// The socket of the instance, where one is in use.
@@ -50,19 +57,47 @@ pub fn look(subject: &Subject, unit: &Merged, program: Option<&Path>) -> Around 
         }
     }
     around.absent = absent(subject, unit);
-    let named = |key: &str| unit.setting(&[key]).into_iter().map(|l| l.value.clone()).collect::<Vec<_>>();
-    for name in named("Requires").iter().chain(&named("BindsTo")).chain(&named("Requisite")) {
-        for name in name.split_whitespace().filter(|n| !n.contains('%')) {
-            let state = exec::systemctl(subject.scope, &["show", "-p", "LoadState", "--value", "--", name], QUICK);
-            let state = state.and_then(exec::Output::success).unwrap_or_default();
-            if matches!(state.trim(), "not-found" | "masked") {
-                around.no_units.push(name.to_owned());
-            }
+    let is_down = !matches!(unit.get("ActiveState"), "active" | "reloading");
+    for line in unit.setting(NEEDED) {
+        for name in line.value.split_whitespace().filter(|n| !n.contains('%')) {
+            let words = ["show", "-p", "LoadState", "-p", "ActiveState", "--value", "--", name];
+            let state = exec::systemctl(subject.scope, &words, QUICK).and_then(exec::Output::success);
+            let state = state.unwrap_or_default();
+            let mut states = state.lines();
+            let how = match (states.next().unwrap_or_default(), states.next().unwrap_or_default()) {
+                ("not-found", _) => "there is not",
+                ("masked", _) => "is masked",
+                (_, "failed") if is_down => "failed",
+                (_, "inactive") if is_down => "does not run",
+                _ => continue,
+            };
+            around.no_units.push((name.to_owned(), how));
         }
     }
+    around.slices = slices(subject, unit);
     let socket = subject.paths.socket_name(subject.port).and_then(|name| merged::look(subject, &name).ok());
     around.socket = socket.filter(|s| s.get("UnitFileState") == "enabled" || s.get("ActiveState") == "active");
     around
+}
+
+/// The slices that the unit is in, and for a user's unit those of the user's manager.
+fn slices(subject: &Subject, unit: &Merged) -> Vec<(Scope, Merged)> {
+    let mut all = Vec::new();
+    let uid = rustix::process::getuid().as_raw();
+    let mut next = vec![(subject.scope, unit.get("Slice").to_owned())];
+    if subject.scope == Scope::User {
+        next.push((Scope::System, format!("user@{uid}.service")));
+    }
+    while let Some((scope, name)) = next.pop().filter(|_| all.len() < 8) {
+        let keeper = Subject { scope, ..subject.clone() };
+        // Lines of files that nobody changed are not looked for in what limits nothing.
+        let Some(found) = Some(name).filter(|n| !n.is_empty()).and_then(|n| merged::show(&keeper, &n).ok()) else {
+            continue;
+        };
+        next.push((scope, found.get("Slice").to_owned()));
+        all.push((scope, found));
+    }
+    all
 }
 
 /// What lines of the unit name and is not there, and the lines. What begins with a minus may be missing.
@@ -120,7 +155,7 @@ pub fn is_absent(path: &Path) -> bool {
 
 /// All needs that are not met, the worst first.
 pub fn lacks(subject: &Subject, unit: &Merged, around: &Around) -> Vec<Lack> {
-    let mut all = of_life(unit, around);
+    let mut all = of_life(subject, unit, around);
     all.extend(of_account(subject, unit, around));
     all.extend(of_files(subject, unit, around));
     all.extend(of_network(unit));
@@ -137,46 +172,14 @@ fn warning(keys: &'static [&'static str], why: impl Into<String>) -> Lack {
     Lack { keys, why: why.into(), severity: Severity::Warning }
 }
 
-/// A span as systemd prints it; `None` for `infinity` and what is no span.
-fn span(text: &str) -> Option<Duration> {
-    humantime::parse_duration(text).ok()
-}
-
 /// Start, readiness, restart, end.
-fn of_life(unit: &Merged, around: &Around) -> Vec<Lack> {
-    let mut all = Vec::new();
-    let kind = unit.get("Type");
-    if !matches!(kind, "" | "notify" | "notify-reload") {
-        let why = format!("with Type={kind} the manager learns neither when it is ready nor that it hangs");
-        all.push(error(&["Type"], why));
-    }
-    let restart = unit.get("Restart");
-    if matches!(restart, "no" | "on-success") {
-        all.push(error(&["Restart"], format!("with Restart={restart} nothing starts it again after a crash")));
-    }
-    if unit.get("NotifyAccess") == "none" {
-        all.push(error(&["NotifyAccess"], "with NotifyAccess=none its word that it is ready is not heard"));
-    }
-    if span(unit.get("TimeoutStartUSec")).is_some_and(|d| !d.is_zero() && d < Duration::from_secs(2)) {
-        all.push(error(&["TimeoutStartSec", "TimeoutSec"], "it is ended before it can be ready"));
-    }
-    if span(unit.get("RuntimeMaxUSec")).is_some() {
-        let why = format!("the manager ends it after {}", unit.get("RuntimeMaxUSec"));
-        all.push(warning(&["RuntimeMaxSec"], why));
-    }
-    if matches!(unit.get("KillMode"), "none" | "process") {
-        all.push(warning(&["KillMode"], "what it began would be left behind at a stop, and hold its port and files"));
-    }
-    if unit.get("StartLimitIntervalUSec") == "0" {
-        all.push(warning(&["StartLimitIntervalSec", "StartLimitBurst"], "a crash loop would go on for ever"));
-    }
-    if unit.get("RefuseManualStart") == "yes" {
-        all.push(error(&["RefuseManualStart"], "the manager starts it for nobody"));
-    }
+fn of_life(subject: &Subject, unit: &Merged, around: &Around) -> Vec<Lack> {
+    let mut all: Vec<Lack> = broken(unit).collect();
     // They are looked at when it starts; before, nothing is known.
     let looked = !matches!(unit.get("ConditionTimestampMonotonic"), "" | "0");
     if looked && (unit.get("ConditionResult") == "no" || unit.get("AssertResult") == "no") {
-        all.push(error(CONDITIONS, "a condition of the unit does not hold, so the manager does not start it"));
+        let keys = &["Condition*", "Assert*"];
+        all.push(error(keys, "a condition of the unit does not hold, so the manager does not start it"));
     }
     for key in ["ExecStartPre", "ExecStartPost", "ExecCondition"] {
         for one in unit.get(key).lines().filter(|l| !l.contains("ignore_errors=yes")) {
@@ -188,20 +191,10 @@ fn of_life(unit: &Merged, around: &Around) -> Vec<Lack> {
             }
         }
     }
-    let start = unit.get("ExecStart");
-    let command = field(start, "argv[]=").unwrap_or_default();
-    let runs_it = command.split_whitespace().any(|w| {
-        Path::new(w).file_name().is_some_and(|n| n.to_string_lossy().starts_with("mpm-monitor"))
-            || around.program.as_deref() == Some(Path::new(w))
-    });
-    if !start.is_empty() && !runs_it {
-        all.push(error(&["ExecStart"], format!("it runs another program: `{command}`")));
-    }
-    if span(unit.get("WatchdogUSec")).is_some_and(|d| !d.is_zero() && d < Duration::from_secs(1)) {
-        all.push(error(&["WatchdogSec"], "it is ended before a sign of life of it can come"));
-    }
-    for name in &around.no_units {
-        all.push(error(&["Requires", "BindsTo", "Requisite"], format!("it needs {name}, which there is not")));
+    let command = field(unit.get("ExecStart"), "argv[]=").unwrap_or_default();
+    all.extend(wrong_command(subject, command, around).map(|why| error(&["ExecStart"], why)));
+    for (name, how) in &around.no_units {
+        all.push(error(NEEDED, format!("it needs {name}, which {how}")));
     }
     let env = unit.environment();
     if env.iter().any(|(name, _)| name == "MPM_MONITOR_FAILPOINT") {
@@ -210,57 +203,45 @@ fn of_life(unit: &Merged, around: &Around) -> Vec<Lack> {
     all
 }
 
+/// The keys that name units without which it does not run.
+const NEEDED: &[&str] = &["Requires", "BindsTo", "Requisite"];
+
+/// Why a command does not run the monitor on its port, by this program's own reading of it.
+fn wrong_command(subject: &Subject, command: &str, around: &Around) -> Option<String> {
+    let words: Vec<&str> = command.split_whitespace().collect();
+    let is_ours = |w: &&str| {
+        Path::new(w).file_name().is_some_and(|n| n.to_string_lossy().starts_with("mpm-monitor"))
+            || around.program.as_deref() == Some(Path::new(w))
+    };
+    if !words.is_empty() && !words.iter().any(is_ours) {
+        return Some(format!("it runs another program: `{command}`"));
+    }
+    // Behind another program the words may have another meaning.
+    words.first().filter(|w| is_ours(w))?;
+    match Cli::try_parse_from(&words) {
+        Err(e) => {
+            let said = e.to_string();
+            let said = said.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+            Some(format!("the program does not understand `{command}`: {said}"))
+        }
+        Ok(Cli { verb: Verb::Run(run) }) => match run.port {
+            Some(port) if port != subject.port.to_string() => Some(format!(
+                "it serves port {port}; of the unit {} everybody expects {}",
+                subject.unit(),
+                subject.port
+            )),
+            _ => None,
+        },
+        Ok(_) => Some(format!("`{command}` does not serve")),
+    }
+}
+
 /// The part of `{ path=... ; argv[]=... ; ... }` that begins with this name.
 fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     text.split(" ; ")
         .find_map(|part| part.trim_start_matches("{ ").strip_prefix(name))
         .map(|v| v.trim_end_matches(" }"))
 }
-
-/// Every condition there is.
-const CONDITIONS: &[&str] = &[
-    "ConditionPathExists",
-    "ConditionPathExistsGlob",
-    "ConditionPathIsDirectory",
-    "ConditionPathIsMountPoint",
-    "ConditionPathIsReadWrite",
-    "ConditionPathIsSymbolicLink",
-    "ConditionDirectoryNotEmpty",
-    "ConditionFileNotEmpty",
-    "ConditionFileIsExecutable",
-    "ConditionUser",
-    "ConditionGroup",
-    "ConditionHost",
-    "ConditionKernelCommandLine",
-    "ConditionKernelVersion",
-    "ConditionVirtualization",
-    "ConditionArchitecture",
-    "ConditionSecurity",
-    "ConditionCapability",
-    "ConditionACPower",
-    "ConditionFirstBoot",
-    "ConditionNeedsUpdate",
-    "ConditionEnvironment",
-    "ConditionMemory",
-    "ConditionCPUs",
-    "ConditionOSRelease",
-    "ConditionFirmware",
-    "AssertPathExists",
-    "AssertPathExistsGlob",
-    "AssertPathIsDirectory",
-    "AssertPathIsMountPoint",
-    "AssertPathIsReadWrite",
-    "AssertPathIsSymbolicLink",
-    "AssertDirectoryNotEmpty",
-    "AssertFileNotEmpty",
-    "AssertFileIsExecutable",
-    "AssertUser",
-    "AssertGroup",
-    "AssertHost",
-    "AssertVirtualization",
-    "AssertACPower",
-    "AssertEnvironment",
-];
 
 /// Whose rights it has.
 fn of_account(subject: &Subject, unit: &Merged, around: &Around) -> Vec<Lack> {
@@ -290,75 +271,49 @@ fn of_account(subject: &Subject, unit: &Merged, around: &Around) -> Vec<Lack> {
     all
 }
 
-/// The variables that say where a user's files are.
-const HOMES: [&[&str]; 4] = [
-    &["Environment", "HOME"],
-    &["Environment", "XDG_CONFIG_HOME"],
-    &["Environment", "XDG_RUNTIME_DIR"],
-    &["Environment", "XDG_STATE_HOME"],
-];
-
 /// The program and the folders that it needs.
 fn of_files(subject: &Subject, unit: &Merged, around: &Around) -> Vec<Lack> {
     let mut all = Vec::new();
     let env = unit.environment();
-    for variable in HOMES.iter().filter(|_| subject.scope == Scope::User) {
-        if let Some((name, value)) = env.iter().rev().find(|(n, _)| n == variable[1]) {
-            let why = format!("with {name}={value} it looks for its files elsewhere than install and the doctor do");
-            all.push(error(variable, why));
+    for (keys, expected) in places(subject) {
+        let given = env.iter().rev().find(|(n, _)| n == keys[1]).map(|(_, value)| Path::new(value));
+        let is_expected = match given {
+            Some(value) => value == expected,
+            // The unit of the machine's manager names them; in that of a user the account does.
+            None => subject.scope == Scope::User || unit.get("LoadState") != "loaded",
+        };
+        if !is_expected {
+            let value = given.map_or("not set".to_owned(), |v| v.display().to_string());
+            let why =
+                format!("with {} {value} it looks for its files elsewhere than install and the doctor do", keys[1]);
+            all.push(error(keys, why));
         }
     }
-    let state = subject.paths.history(subject.port);
-    let program = around.program.as_deref();
-    let covers = |key: &str, path: Option<&Path>| {
-        let paths = unit.get(key).split_whitespace().map(|p| p.trim_start_matches(['-', '+']));
-        let mut paths = paths.map(|p| p.split(':').next().unwrap_or_default()).filter(|p| p.starts_with('/'));
-        paths.any(|p| path.is_some_and(|path| path.starts_with(p)))
-    };
-    for (keys, key) in [
-        (&["InaccessiblePaths", "InaccessibleDirectories"][..], "InaccessiblePaths"),
-        (&["TemporaryFileSystem"], "TemporaryFileSystem"),
-        (&["NoExecPaths"], "NoExecPaths"),
+    let (state, runtime) = (subject.paths.history(subject.port), subject.paths.runtime_of(subject.port));
+    for (what, need, path) in [
+        ("program", Need::Pass, around.program.as_ref()),
+        ("folder of the events", Need::Write, Some(&state)),
+        ("folder of the lock", Need::Write, Some(&runtime)),
     ] {
-        if covers(key, program) && !(key == "NoExecPaths" && covers("ExecPaths", program)) {
-            all.push(error(keys, format!("{key} hides the program from the service")));
-        } else if covers(key, Some(&state)) && key != "NoExecPaths" {
-            all.push(error(keys, format!("{key} hides the folder of the events from the service")));
-        }
-    }
-    if covers("ReadOnlyPaths", Some(&state)) && !covers("ReadWritePaths", Some(&state)) {
-        let keys = &["ReadOnlyPaths", "ReadOnlyDirectories"];
-        all.push(error(keys, "it may not write into the folder of its events"));
-    }
-    for key in ["RootDirectory", "RootImage"] {
-        if !unit.get(key).is_empty() {
-            let why = format!("{key} gives it another file system, without its program and folders");
-            all.push(error(&["RootDirectory", "RootImage"], why));
-        }
-    }
-    if subject.scope == Scope::User && !covers("ReadWritePaths", Some(&state)) {
-        let home = unit.get("ProtectHome");
-        if unit.get("ProtectSystem") == "strict" || matches!(home, "yes" | "read-only" | "tmpfs") {
-            let why = "its events are kept in the home directory, where it may not write then";
-            all.push(error(&["ProtectSystem", "ProtectHome"], why));
-        }
-    } else if matches!(unit.get("ProtectHome"), "yes" | "tmpfs")
-        && program.is_some_and(|p| ["/home", "/root", "/run/user"].iter().any(|h| p.starts_with(h)))
-    {
-        all.push(error(&["ProtectHome"], "ProtectHome hides the program from the service"));
-    }
-    if level_of(unit.get("LogLevelMax")).is_some_and(|n| n < 6) {
-        all.push(warning(&["LogLevelMax"], "what it says is thrown away, and no failure leaves a reason"));
-    }
-    if unit.get("StandardError") == "null" {
-        all.push(warning(&["StandardError"], "a panic would leave no word"));
+        let wall = path.and_then(|path| walls::between(unit, need, path));
+        all.extend(wall.map(|wall| error(wall.keys, format!("{} keeps the {what} from the service", wall.shown))));
     }
     all
 }
 
-/// A level of syslog(3); `None` where none is set.
-fn level_of(text: &str) -> Option<i32> {
-    text.parse().ok().filter(|n| (0..=7).contains(n))
+/// The variables that say where its files are, and what they say where install's unit runs.
+fn places(subject: &Subject) -> Vec<(&'static [&'static str], PathBuf)> {
+    let state: &'static [&'static str] = &["Environment", "MPM_MONITOR_STATE_DIR"];
+    let runtime: &'static [&'static str] = &["Environment", "MPM_MONITOR_RUNTIME_DIR"];
+    let mut all = vec![(state, subject.paths.state.clone()), (runtime, subject.paths.runtime_of(subject.port))];
+    if let Some(dirs) = UserDirs::find(crate::build::PROGRAM.name).filter(|_| subject.scope == Scope::User) {
+        let parent = |path: &Path| path.parent().unwrap_or(path).to_owned();
+        all.push((&["Environment", "HOME"], dirs.home.clone()));
+        all.push((&["Environment", "XDG_CONFIG_HOME"], dirs.config_home.clone()));
+        all.push((&["Environment", "XDG_RUNTIME_DIR"], parent(&dirs.runtime)));
+        all.push((&["Environment", "XDG_STATE_HOME"], parent(&dirs.state)));
+    }
+    all
 }
 
 /// Who reaches it, and what it may reach.
@@ -378,10 +333,6 @@ fn of_network(unit: &Merged) -> Vec<Lack> {
         if (!names.is_empty() && has(family) == denied) || nothing {
             all.push(error(&["RestrictAddressFamilies"], format!("without {family} it cannot {what}")));
         }
-    }
-    if unit.get("PrivateNetwork") == "yes" || !unit.get("NetworkNamespacePath").is_empty() {
-        let keys = &["PrivateNetwork", "NetworkNamespacePath"];
-        all.push(error(keys, "it has a network of its own, where no client reaches it"));
     }
     if !unit.get("SocketBindDeny").is_empty() && unit.get("SocketBindAllow").is_empty() {
         all.push(error(&["SocketBindDeny"], "it may not listen on its port"));
@@ -442,22 +393,11 @@ fn of_limits(unit: &Merged) -> Vec<Lack> {
             all.push(error(keys, format!("{found} {why}")));
         }
     }
-    if unit.get("LimitCPU").parse::<u64>().is_ok() {
-        all.push(error(&["LimitCPU"], "it is killed when it has used that much time of the processor"));
-    }
-    if span(unit.get("CPUQuotaPerSecUSec")).is_some_and(|d| d < Duration::from_millis(50)) {
-        let why = "so small a share of the processor makes it miss the watchdog";
-        all.push(warning(&["CPUQuota"], why));
-    }
     all
 }
 
 /// A failure of the manager, not of the program, that no rule explains.
 fn unexplained(unit: &Merged) -> Option<String> {
-    if unit.get("LoadState") == "bad-setting" {
-        let said = unit.said.first().map_or("its settings do not go together", String::as_str);
-        return Some(format!("the manager refuses the unit: {said}"));
-    }
     if matches!(unit.get("ActiveState"), "active" | "reloading" | "inactive") {
         return None;
     }
@@ -465,14 +405,12 @@ fn unexplained(unit: &Merged) -> Option<String> {
     match unit.get("Result") {
         // systemd.exec(5), "Process Exit Codes": a step before the program ran.
         "exit-code" if code == "1" && (200..=245).contains(&status) => {
-            Some(format!("the manager could not run it (exit code {status}), and these lines are not install's"))
+            Some(format!("the manager could not run it (exit code {status})"))
         }
         // waitid(2) and signal(7): 31 is SIGSYS, a call that the unit forbids.
-        "signal" | "core-dump" if status == 31 => {
-            Some("it used a system call that the unit forbids, and these lines are not install's".to_owned())
-        }
+        "signal" | "core-dump" if status == 31 => Some("it used a system call that the unit forbids".to_owned()),
         result @ ("resources" | "protocol" | "exec-condition" | "timeout" | "oom-kill") => {
-            Some(format!("the manager could not start it ({result}), and these lines are not install's"))
+            Some(format!("the manager could not start it ({result})"))
         }
         _ => None,
     }
@@ -497,26 +435,61 @@ pub fn judge(subject: &Subject, unit: &Looked<Merged>, around: &Looked<Around>, 
         return Check::failed(code, text).next(format!("{sudo}chmod 644 {shown} && {reread} && {restart}"));
     }
     let told = reasons(subject, unit, around);
-    let Some((first, ..)) = told.first() else {
-        return match unit.unreadable.is_empty() {
-            true => Check::verified(code, "it has what the program needs"),
-            false => Check::not_run(code, "a drop-in is root's to read").next(subject.doctor_as_root()),
-        };
-    };
-    let check = Check::failed(code, first).severity(told[0].1);
-    let check = told.iter().enumerate().fold(check, |check, (at, (why, _, lines))| {
-        let check = if at == 0 || told[at - 1].0 == *why { check } else { check.seen(why) };
-        lines.iter().fold(check, |c, l| c.seen(l.shown()))
-    });
-    let mut lines: Vec<(&Path, usize, usize)> =
-        told.iter().flat_map(|(_, _, lines)| lines).map(|l| (l.file.as_path(), l.first, l.last)).collect();
-    lines.sort_unstable();
-    lines.dedup();
-    check.next(Merged::without(subject, &lines))
+    match (told.is_empty(), of_slices(subject, around), unit.unreadable.is_empty()) {
+        (false, ..) => blame(subject, &told),
+        (true, Some(check), _) => check,
+        (true, None, true) => Check::verified(code, "it has what the program needs"),
+        (true, None, false) => Check::not_run(code, "a drop-in is root's to read").next(subject.doctor_as_root()),
+    }
 }
 
-/// What is wrong, how bad that is, and the lines that make it so.
-fn reasons(subject: &Subject, unit: &Merged, around: &Around) -> Vec<(String, Severity, Vec<Line>)> {
+/// The check that names these lines, and the command that undoes them.
+fn blame(subject: &Subject, told: &[Reason]) -> Check {
+    let check = Check::failed(Code::UnitSettings, &told[0].why).severity(told[0].severity);
+    let check = told.iter().enumerate().fold(check, |check, (at, reason)| {
+        let check = if at == 0 || told[at - 1].why == reason.why { check } else { check.seen(&reason.why) };
+        let check = reason.lines.iter().fold(check, |c, l| c.seen(l.shown()));
+        match reason.given.filter(|_| reason.lines.is_empty()) {
+            Some(name) => check.seen(format!("no file of the unit says so: the manager itself gives it {name}")),
+            None => check,
+        }
+    });
+    let lines: BTreeSet<(&Path, usize, usize)> = told.iter().flat_map(|r| &r.lines).map(Line::place).collect();
+    let given = told.iter().filter_map(|r| r.given).collect();
+    check.next(Merged::undone(subject, &lines.into_iter().collect::<Vec<_>>(), &given))
+}
+
+/// A limit of a slice that the unit is in, and the command that takes it away.
+fn of_slices(subject: &Subject, around: &Around) -> Option<Check> {
+    around.slices.iter().find_map(|(scope, slice)| {
+        let found = of_limits(slice).into_iter().chain(broken(slice).filter(|l| l.keys == ["CPUQuota"]));
+        let (why, lines) = found.map(|l| (l.why, slice.setting(l.keys))).find(|(_, lines)| !lines.is_empty())?;
+        let keeper = Subject { scope: *scope, ..subject.clone() };
+        let places: Vec<(&Path, usize, usize)> = lines.iter().map(|l| l.place()).collect();
+        let mut steps = Merged::edits(&keeper, &places);
+        steps.push(subject.verb("restart"));
+        let check = Check::failed(Code::UnitSettings, format!("{}, which it is in, has a limit: {why}", slice.unit));
+        Some(lines.iter().fold(check, |c, l| c.seen(l.shown())).next(steps.join(" && ")))
+    })
+}
+
+/// What is wrong, and what makes it so.
+struct Reason {
+    why: String,
+    severity: Severity,
+    lines: Vec<Line>,
+    /// The variable that the manager gives to all that it starts.
+    given: Option<&'static str>,
+}
+
+impl Reason {
+    fn of(why: String, severity: Severity, lines: Vec<Line>) -> Self {
+        Self { why, severity, lines, given: None }
+    }
+}
+
+/// All that is wrong.
+fn reasons(subject: &Subject, unit: &Merged, around: &Around) -> Vec<Reason> {
     let mut told = Vec::new();
     for complaint in &unit.complaints {
         let at = unit.lines.iter().find(|l| l.file == complaint.file && (l.first..=l.last).contains(&complaint.line));
@@ -525,41 +498,78 @@ fn reasons(subject: &Subject, unit: &Merged, around: &Around) -> Vec<(String, Se
         let mut line = at.cloned().unwrap_or(line);
         line.value = format!("{} ({})", line.value, complaint.text);
         let why = "systemd does not understand a line, and goes on without it".to_owned();
-        told.push((why, Severity::Error, vec![line]));
+        told.push(Reason::of(why, Severity::Error, vec![line]));
     }
     if let Some(socket) = &around.socket {
         let of_port = format!(":{} ", subject.port);
         let lines = socket.setting(&["ListenStream", "ListenDatagram"]);
         if !lines.is_empty() && !socket.get("Listen").lines().any(|l| l.contains(&of_port)) {
             let why = format!("its socket does not listen on port {}", subject.port);
-            told.push((why, Severity::Error, lines.into_iter().cloned().collect()));
+            told.push(Reason::of(why, Severity::Error, lines.into_iter().cloned().collect()));
         }
+    }
+    if let Some(socket) =
+        around.socket.as_ref().filter(|s| s.get("ActiveState") == "failed" || !s.complaints.is_empty())
+    {
+        let said = socket.complaints.first().map_or("it failed", |c| &c.text);
+        told.extend(suspected(socket, format!("its socket is not as install makes it: {said}")));
     }
     for (path, line) in &around.absent {
         let why = format!("{path} is not there, and without it the start fails");
         // The empty one that took back install's has to go with the one that came in its place.
         let lines = if line.key == "ExecStart" { unit.setting(&["ExecStart"]) } else { vec![line] };
-        told.push((why, Severity::Error, lines.into_iter().cloned().collect()));
+        told.push(Reason::of(why, Severity::Error, lines.into_iter().cloned().collect()));
     }
     for lack in lacks(subject, unit, around) {
-        let found = match lack.keys {
-            ["Environment", name] => unit.variable(name),
-            keys => unit.setting(keys),
+        let (found, given) = match lack.keys {
+            ["Environment", name] => (unit.variable(name), unit.given.iter().any(|(n, _)| n == name).then_some(*name)),
+            keys => (unit.setting(keys), None),
         };
         // The unit as install writes it has what it needs; without a line of others there is nothing to say here.
-        if !found.is_empty() {
-            told.push((lack.why, lack.severity, found.into_iter().cloned().collect()));
+        if !found.is_empty() || given.is_some() {
+            let lines = found.into_iter().cloned().collect();
+            told.push(Reason { why: lack.why, severity: lack.severity, lines, given });
         }
     }
-    if told.is_empty()
-        && let Some(why) = unexplained(unit)
-    {
-        let suspects: Vec<Line> = unit.lines.iter().filter(|l| unit.drop_ins.contains(&l.file)).cloned().collect();
-        if !suspects.is_empty() {
-            told.push((why, Severity::Error, suspects));
-        }
+    if told.is_empty() && unit.get("LoadState") == "bad-setting" {
+        let said = unit.said.first().map_or("its settings do not go together", String::as_str);
+        told.extend(suspected(unit, format!("the manager refuses the unit: {said}")));
     }
     told
+}
+
+/// Lines of drop-ins that may be the reason of a failure.
+fn suspected(unit: &Merged, why: String) -> Option<Reason> {
+    // What was never started did not fail by how it is run.
+    let is_refused = unit.get("ActiveState") == "inactive" && unit.get("LoadState") == "loaded";
+    let may = |l: &&Line| unit.drop_ins.contains(&l.file) && (!is_refused || l.is_about_others());
+    let lines: Vec<Line> = unit.lines.iter().filter(may).cloned().collect();
+    (!lines.is_empty()).then(|| Reason::of(why, Severity::Error, lines))
+}
+
+/// Where it does not run and no other check says why, what others changed in the unit is to blame.
+pub fn suspect(subject: &Subject, unit: &Looked<Merged>, checks: &mut [Check]) {
+    let symptoms = [Code::Ready, Code::CrashLoop, Code::LastEnd, Code::Components, Code::Watchdog];
+    let is_symptom = |c: &Check| symptoms.contains(&c.code);
+    let is_down = checks.iter().any(|c| c.code == Code::Ready && c.is_error());
+    // Others than these do not keep it from running.
+    let groups = [Group::Tools, Group::Log, Group::Hooks];
+    let explains = |c: &Check| !is_symptom(c) && c.code != Code::UnitMode && !groups.contains(&c.code.group());
+    let is_explained = checks.iter().any(|c| c.is_error() && explains(c));
+    let Some(unit) = unit.as_ref().ok().filter(|_| is_down && !is_explained) else { return };
+    let why = unexplained(unit).unwrap_or("it does not run".to_owned());
+    let Some(told) = suspected(unit, format!("{why}, nothing else explains it, and these lines are not install's"))
+    else {
+        return;
+    };
+    for check in checks.iter_mut() {
+        match check.code {
+            Code::UnitSettings => *check = blame(subject, std::slice::from_ref(&told)),
+            // A start cannot succeed before.
+            Code::Ready => check.next = Some(subject.logs()),
+            _ => {}
+        }
+    }
 }
 
 #[cfg(test)]

@@ -33,7 +33,6 @@ fn each_need_that_a_drop_in_takes_away_is_named() {
     for (property, merged, key, value) in [
         ("Type", "oneshot", "Type", "oneshot"),
         ("Restart", "no", "Restart", "no"),
-        ("NotifyAccess", "none", "NotifyAccess", "none"),
         ("TimeoutStartUSec", "1ms", "TimeoutStartSec", "1ms"),
         ("WatchdogUSec", "10ms", "WatchdogSec", "10ms"),
         ("Environment", "XDG_STATE_HOME=/mnt", "Environment", "XDG_STATE_HOME=/mnt"),
@@ -44,7 +43,7 @@ fn each_need_that_a_drop_in_takes_away_is_named() {
         ("InaccessiblePaths", "/var -/opt/bin", "InaccessiblePaths", "/opt/bin"),
         ("TemporaryFileSystem", "/opt:ro", "TemporaryFileSystem", "/opt:ro"),
         ("RootDirectory", "/srv", "RootDirectory", "/srv"),
-        ("ProtectHome", "tmpfs", "ProtectHome", "tmpfs"),
+        ("ProtectSystem", "strict", "ProtectSystem", "strict"),
         ("LogLevelMax", "0", "LogLevelMax", "emerg"),
         ("IPAddressDeny", "::/0 0.0.0.0/0", "IPAddressAllow", ""),
         ("RestrictAddressFamilies", "AF_UNIX", "RestrictAddressFamilies", "AF_UNIX"),
@@ -54,6 +53,13 @@ fn each_need_that_a_drop_in_takes_away_is_named() {
         ("MemoryMax", "2097152", "MemoryMax", "2M"),
         ("TasksMax", "3", "TasksMax", "3"),
         ("LimitFSIZE", "0", "LimitFSIZE", "0"),
+        ("UnsetEnvironment", "NOTIFY_SOCKET", "UnsetEnvironment", "NOTIFY_SOCKET"),
+        ("StandardError", "append:/l", "StandardError", "append:/l"),
+        ("LogNamespace", "x", "LogNamespace", "x"),
+        ("UMask", "0777", "UMask", "0777"),
+        ("KillSignal", "9", "KillSignal", "SIGKILL"),
+        ("RestartPreventExitStatus", "2 69 1", "RestartPreventExitStatus", "1"),
+        ("RestartUSec", "3h", "RestartSec", "3h"),
     ] {
         let check = check(unit(&[(property, merged)], &[(key, value)]), program.clone());
         assert_eq!(check.outcome, Outcome::Failed, "{property}={merged}");
@@ -97,13 +103,56 @@ fn what_systemd_does_not_understand_is_told_in_its_words() {
 }
 
 #[test]
-fn failure_before_the_program_ran_names_the_lines_of_others() {
+fn failure_that_nothing_explains_names_the_lines_of_others() {
+    let suspected = |unit: Merged, code: Code| {
+        let mut checks =
+            vec![Check::verified(Code::UnitSettings, ""), Check::failed(Code::Ready, ""), Check::failed(code, "")];
+        suspect(&subject(), &Ok(unit), &mut checks);
+        checks.swap_remove(0)
+    };
     let failed = [("ActiveState", "failed"), ("Result", "exit-code"), ("ExecMainCode", "1"), ("ExecMainStatus", "226")];
-    let found = check(unit(&failed, &[("BindPaths", "/nowhere")]), Around::default());
+    let found = suspected(unit(&failed, &[("BindPaths", "/nowhere")]), Code::CrashLoop);
     assert!(found.summary.contains("226") && found.evidence[0].contains("BindPaths"), "{found:?}");
-    // One that ran and ended by itself is no fault of theirs.
-    let ended = [("ActiveState", "failed"), ("Result", "exit-code"), ("ExecMainCode", "1"), ("ExecMainStatus", "78")];
-    assert_eq!(check(unit(&ended, &[("Nice", "1")]), Around::default()).outcome, Outcome::Verified);
+    assert!(found.next.unwrap().starts_with("sed -i -e '2s/^/# /' /d/mine.conf && "));
+    // What another check explains is no fault of theirs.
+    assert_eq!(suspected(unit(&failed, &[("Nice", "1")]), Code::Config).outcome, Outcome::Verified);
+    // Nor what was never started, but by what ties it to others.
+    let stopped = [("ActiveState", "inactive"), ("LoadState", "loaded")];
+    let found = suspected(unit(&stopped, &[("Nice", "1"), ("Conflicts", "x.service")]), Code::Ready);
+    assert_eq!(found.evidence, ["/d/mine.conf:3: Conflicts=x.service"]);
+    assert_eq!(suspected(unit(&stopped, &[("Nice", "1")]), Code::Ready).outcome, Outcome::Verified);
+}
+
+#[test]
+fn command_line_is_read_as_the_program_reads_it() {
+    let wrong = |command: &str| wrong_command(&subject(), command, &Around::default()).unwrap_or_default();
+    assert_eq!(wrong("/usr/bin/mpm-monitor run --port 8765"), "");
+    assert_eq!(wrong("/usr/bin/env -i /usr/bin/mpm-monitor run --port 9"), "");
+    assert!(wrong("/usr/bin/mpm-monitor run --port 9").contains("serves port 9"));
+    assert!(wrong("/usr/bin/mpm-monitor run --verbose").contains("--verbose"));
+    assert!(wrong("/usr/bin/mpm-monitor status").contains("does not serve"));
+    assert!(wrong("/bin/sleep 9").contains("another program"));
+}
+
+#[test]
+fn folders_elsewhere_and_limits_of_slices_are_named() {
+    let elsewhere = unit(
+        &[("Environment", "MPM_MONITOR_RUNTIME_DIR=/run/x")],
+        &[("Environment", "MPM_MONITOR_RUNTIME_DIR=/run/x")],
+    );
+    assert!(check(elsewhere, Around::default()).summary.contains("/run/x"));
+    let given = Merged { given: vec![("XDG_STATE_HOME".into(), "/mnt".into())], ..unit(&[], &[]) };
+    let next = check(given, Around::default()).next.unwrap();
+    assert!(next.starts_with("systemctl --user unset-environment XDG_STATE_HOME && "), "{next}");
+    let slice = Merged { unit: "app.slice".into(), ..unit(&[("TasksMax", "2")], &[("TasksMax", "2")]) };
+    let around = |scope| Around { slices: vec![(scope, slice.clone())], ..Around::default() };
+    let found = check(unit(&[], &[]), around(Scope::System));
+    assert!(found.summary.starts_with("app.slice, which it is in, has a limit: "), "{found:?}");
+    let next = found.next.unwrap();
+    assert!(
+        next.starts_with("sudo sed -i -e '2s/^/# /' /d/mine.conf && sudo systemctl daemon-reload && mpm"),
+        "{next}"
+    );
 }
 
 #[test]
@@ -113,7 +162,7 @@ fn files_units_and_accounts_that_are_not_there_are_named() {
             "/etc/nowhere.env".into(),
             unit(&[], &[("EnvironmentFile", "/etc/nowhere.env")]).lines.remove(0),
         )],
-        no_units: vec!["nosuch.service".into()],
+        no_units: vec![("nosuch.service".into(), "there is not")],
         no_account: vec![("User", "there is no such user: nosuch".into())],
         ..Around::default()
     };

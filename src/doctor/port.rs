@@ -1,7 +1,7 @@
 //! The port, and what others left about it: lock files, PID files, dead sockets.
 
 use std::collections::BTreeSet;
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -32,6 +32,10 @@ pub struct Seen {
     pub orchestrator: bool,
     /// The socket units of others that listen on the port, each with the command that ends that.
     pub sockets: Vec<(String, String)>,
+    /// Why nothing on this machine reaches 127.0.0.1.
+    pub no_loopback: Option<String>,
+    /// The first port that the kernel gives to others than root.
+    pub free_from: u16,
     /// What is wrong with the instance's own lock file.
     pub lock: Option<(PathBuf, LockFault)>,
     /// Lock files that nobody holds.
@@ -51,6 +55,8 @@ pub enum LockFault {
     Folder,
     /// The service's user may not open it, as it is this user's.
     Closed(String),
+    /// What stands in the place of its folder is no folder, or is closed to the service's user.
+    NoFolder(PathBuf),
 }
 
 /// One PID file.
@@ -94,6 +100,8 @@ pub fn look(subject: &Subject, settings: Option<&Settings>, account: &Account) -
         free: AUTO_PORTS.into_iter().find(|&p| TcpListener::bind((Ipv4Addr::LOCALHOST, p)).is_ok()),
         orchestrator: false,
         sockets: Vec::new(),
+        free_from: free_from().unwrap_or(0),
+        no_loopback: loopback().err().map(|e| e.to_string()),
         lock: lock_fault(&lock::path_of(&runtime, subject.port), account),
         locks: locks.filter(|p| lock::is_held(p) == Some(false)).collect(),
         pid_files: folders.iter().flat_map(|f| pid_files(&f.join(".claude-mpm"), subject.port)).collect(),
@@ -101,7 +109,24 @@ pub fn look(subject: &Subject, settings: Option<&Settings>, account: &Account) -
     }
 }
 
+fn free_from() -> Option<u16> {
+    std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").ok()?.trim().parse().ok()
+}
+
+/// Connects to a socket of this process on 127.0.0.1.
+fn loopback() -> std::io::Result<()> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    TcpStream::connect_timeout(&listener.local_addr()?, Duration::from_millis(500)).map(drop)
+}
+
 fn lock_fault(path: &Path, account: &Account) -> Option<(PathBuf, LockFault)> {
+    let folder = path.parent().unwrap_or(path);
+    if folder.exists() && !folder.is_dir() {
+        return Some((path.to_owned(), LockFault::NoFolder(folder.to_owned())));
+    }
+    if let Some(at) = account.blocked(Need::Write, folder) {
+        return Some((path.to_owned(), LockFault::NoFolder(at)));
+    }
     let fault = match std::fs::symlink_metadata(path) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => LockFault::Gone,
         Err(_) => return None,
@@ -215,6 +240,23 @@ fn owner(subject: &Subject, facts: &Facts, seen: Option<&Seen>) -> Vec<Check> {
     if facts.health_error.as_deref().is_some_and(|e| e.starts_with("not asked")) {
         return none_of(&[Code::PortOwner, Code::OtherMonitor], "a look would start it through its socket");
     }
+    if let Some(error) = seen.and_then(|s| s.no_loopback.as_ref()) {
+        let sudo = if subject.is_root { "" } else { "sudo " };
+        let check =
+            Check::failed(Code::PortOwner, "nothing on this machine reaches 127.0.0.1: the interface lo is down")
+                .seen(error)
+                .next(format!("{sudo}ip link set lo up && {}", subject.verb("restart")));
+        return vec![check, Check::not_run(Code::OtherMonitor, "nothing on this machine reaches 127.0.0.1")];
+    }
+    if let Some(from) = seen.map(|s| s.free_from).filter(|&from| port >= 1024 && port < from) {
+        let sudo = if subject.is_root { "" } else { "sudo " };
+        let key = "net.ipv4.ip_unprivileged_port_start";
+        let check =
+            Check::failed(Code::PortOwner, format!("the kernel gives no port below {from} to others than root"))
+                .seen(format!("{key} is {from}"))
+                .next(format!("{sudo}sysctl -w {key}=1024 && {}", subject.verb("restart")));
+        return vec![check, Check::not_run(Code::OtherMonitor, "the kernel gives nobody the port")];
+    }
     let nobody = |code| Check::verified(code, format!("nobody has port {port}"));
     let Some(owner) = &facts.owner else { return vec![nobody(Code::PortOwner), nobody(Code::OtherMonitor)] };
     let pid = facts.service.as_ref().and_then(|j| j.pid);
@@ -285,6 +327,17 @@ fn own_lock(subject: &Subject, facts: &Looked<Facts>, seen: &Seen) -> Check {
         LockFault::Folder => {
             Check::failed(Code::Lock, "a folder stands in the place of its lock file: no start can succeed")
                 .seen(shown.to_string())
+                .next(format!("{sudo}mv {word} {word}.aside && {restart}"))
+        }
+        LockFault::NoFolder(at) => {
+            let word = quoted(&at.to_string_lossy());
+            let owner =
+                std::fs::metadata(at).ok().map(|m| (name_of(m.uid()).unwrap_or_else(|| m.uid().to_string()), m));
+            let text = "the folder of its lock file is no folder, or is closed to it: no start can succeed";
+            let told = owner
+                .map(|(name, m)| format!("{} belongs to {name} and has mode {:04o}", at.display(), m.mode() & 0o7777));
+            told.into_iter()
+                .fold(Check::failed(Code::Lock, text), Check::seen)
                 .next(format!("{sudo}mv {word} {word}.aside && {restart}"))
         }
         LockFault::Closed(owner) => Check::failed(Code::Lock, "it may not open its lock file: no start can succeed")

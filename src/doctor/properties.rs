@@ -51,7 +51,7 @@ impl Properties {
             return check.next(subject.edit_unit());
         }
         let check = lines.iter().fold(check, |c, l| c.seen(l.shown()));
-        let lines: Vec<(&Path, usize, usize)> = lines.iter().map(|l| (l.file.as_path(), l.first, l.last)).collect();
+        let lines: Vec<(&Path, usize, usize)> = lines.iter().map(|l| l.place()).collect();
         check.next(Merged::without(subject, &lines))
     }
 }

@@ -15,6 +15,8 @@ use service::exec;
 
 /// Less than this is an error: a segment of the journal and SQLite's own must fit.
 const NO_ROOM: u64 = 64 << 20;
+/// Less than this has no room for a lock file.
+const LOCK_ROOM: u64 = 4 << 10;
 /// Less than this is a warning.
 const LITTLE_ROOM: u64 = 512 << 20;
 /// How far ahead of the clock a file's time may be: file servers and virtual machines differ by seconds.
@@ -51,7 +53,7 @@ pub struct Room {
 }
 
 /// Looks.
-pub fn look(state: PathBuf, program: Option<&Path>) -> Seen {
+pub fn look(state: PathBuf, runtime: &Path, program: Option<&Path>) -> Seen {
     let there = state.ancestors().find(|d| d.exists()).map(Path::to_owned);
     let written = std::fs::read_dir(&state).into_iter().flatten().flatten().map(|e| e.path());
     let files = written.chain(program.map(Path::to_owned)).take(1000);
@@ -59,9 +61,11 @@ pub fn look(state: PathBuf, program: Option<&Path>) -> Seen {
     // It is a service of its own behind that, which may not come up; nothing depends on the answer.
     let synchronized = exec::tool("timedatectl", &["show", "-p", "NTPSynchronized", "--value"], SHORT).ok();
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
+    // The lock takes little, but not nothing.
+    let full = room(runtime).filter(|r| r.bytes < LOCK_ROOM);
     Seen {
-        room: there.as_deref().and_then(room),
-        state,
+        room: full.or_else(|| there.as_deref().and_then(room)),
+        state: if full.is_some() { runtime.to_owned() } else { state },
         now: now.tv_sec,
         newest,
         synchronized: synchronized.and_then(|o| match o.stdout.trim() {

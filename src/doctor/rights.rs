@@ -79,16 +79,13 @@ impl Account {
         }
     }
 
-    /// The first folder on the way to a file, or the file itself, that stands in the way; `None` where nothing does, where
-    /// the file is not there, or where nobody can tell.
+    /// The first folder on the way to a file, links followed, or the file itself, that stands in the way; `None` where nothing
+    /// does, where the file is not there, or where nobody can tell.
     pub fn blocked(&self, need: Need, path: &Path) -> Option<PathBuf> {
-        let mut folders: Vec<&Path> = path.ancestors().skip(1).collect();
-        folders.reverse();
-        let closed = folders.into_iter().find(|f| f.exists() && self.may(Need::Pass, f) == Some(false));
-        if let Some(folder) = closed {
-            return Some(folder.to_owned());
-        }
-        (path.exists() && self.may(need, path) == Some(false)).then(|| path.to_owned())
+        let mut way = Vec::new();
+        follow(path, 0, &mut way);
+        let closed = way.into_iter().find(|f| f != path && f.is_dir() && self.may(Need::Pass, f) == Some(false));
+        closed.or_else(|| (path.exists() && self.may(need, path) == Some(false)).then(|| path.to_owned()))
     }
 
     /// Its name, in sentences.
@@ -97,6 +94,21 @@ impl Account {
             Self::Other(user) => user,
             Self::Own => &subject.user,
             Self::Unknown => "the service's user",
+        }
+    }
+}
+
+/// Adds every folder and file that the kernel passes on the way to a path.
+fn follow(path: &Path, depth: usize, way: &mut Vec<PathBuf>) {
+    let mut steps: Vec<&Path> = path.ancestors().collect();
+    steps.reverse();
+    for step in steps {
+        // As many links as the kernel follows.
+        if let Some(to) = std::fs::read_link(step).ok().filter(|_| depth < 40) {
+            follow(&step.parent().unwrap_or(step).join(to), depth + 1, way);
+        }
+        if !way.iter().any(|w| w == step) {
+            way.push(step.to_owned());
         }
     }
 }
@@ -145,6 +157,13 @@ mod tests {
         assert_eq!(nobody.blocked(Need::Read, &file), Some(file.clone()));
         std::fs::set_permissions(&file, PermissionsExt::from_mode(0o644)).unwrap();
         assert_eq!(nobody.blocked(Need::Read, &file), None);
+        let (closed, link) = (dir.path().join("closed"), dir.path().join("link"));
+        std::fs::create_dir(&closed).unwrap();
+        std::fs::rename(&file, closed.join("f")).unwrap();
+        std::os::unix::fs::symlink("closed/f", &link).unwrap();
+        assert_eq!(nobody.blocked(Need::Read, &link), None);
+        std::fs::set_permissions(&closed, PermissionsExt::from_mode(0o700)).unwrap();
+        assert_eq!(nobody.blocked(Need::Read, &link), Some(closed));
         assert_eq!(Account::Unknown.blocked(Need::Read, &file), None);
     }
 }

@@ -1,13 +1,15 @@
 //! The settings and the token as the service gets them: with the environment of its unit, and with its rights.
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::MetadataExt;
+use std::net::IpAddr;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use super::check::{Check, Code, Looked, Severity};
 use super::merged::{Line, Merged};
 use super::rights::{Account, Need};
-use super::{Fix, Subject};
+use super::{Fix, Subject, cure, walls};
+use crate::bus::url::Password;
 use crate::config::flags::Run;
 use crate::config::layers::{Origin, Problem};
 use crate::config::token::{CREDENTIAL, TokenError};
@@ -21,16 +23,22 @@ use service::users::name_of;
 pub struct Seen {
     /// The settings of the service, or all that is wrong with them.
     pub settings: Result<Settings, Vec<Problem>>,
+    /// What is wrong, and the service starts all the same.
+    pub weak: Vec<Problem>,
     /// Variables of the unit that look like settings and are none.
     pub unknown: Vec<String>,
     /// A configuration file that the service's user cannot read, and what stands in the way.
     pub blocked: Option<(PathBuf, PathBuf)>,
+    /// A configuration file that the unit hides from the service, and by what.
+    pub hidden: Option<(PathBuf, String)>,
     /// Where the token comes from, with its permissions, where it can be looked at.
     pub token: Option<(PathBuf, Option<u32>)>,
     /// What is wrong with the token.
     pub token_error: Option<String>,
     /// What keeps the service's user from the token.
     pub token_blocked: Option<PathBuf>,
+    /// The directive of the unit that hides the token.
+    pub token_hidden: Option<String>,
     /// The name of the service's user.
     pub user: String,
     /// The group that the service runs as.
@@ -47,11 +55,21 @@ pub fn look(subject: &Subject, env: &BTreeMap<String, String>, unit: &Looked<Mer
     env.extend(unit.environment());
     let settings = read(subject, &env).and_then(|(settings, provenance)| {
         let problems = beyond(&settings, &provenance, unit, &account);
-        if problems.is_empty() { Ok(settings) } else { Err(problems) }
+        if problems.is_empty() { Ok((settings, provenance)) } else { Err(problems) }
     });
     let named = env.get("MPM_MONITOR_CONFIG").map(PathBuf::from);
-    let files = [Some(Directories::of_this_user().system_config), named];
-    let blocked = files.into_iter().flatten().find_map(|f| account.blocked(Need::Read, &f).map(|at| (f, at)));
+    let own = Directories::of_this_user().user_config.filter(|_| subject.scope == Scope::User && named.is_none());
+    let files: Vec<PathBuf> =
+        [Some(Directories::of_this_user().system_config), named, own].into_iter().flatten().collect();
+    let mut weak: Vec<Problem> = files.iter().filter_map(|f| leads_nowhere(f)).collect();
+    weak.extend(settings.iter().flat_map(|(settings, provenance)| unreachable(settings, provenance)));
+    let settings = settings.map(|(settings, _)| settings);
+    let blocked = files.iter().find_map(|f| account.blocked(Need::Read, f).map(|at| (f.clone(), at)));
+    let wall = |path: &Path| {
+        let real = std::fs::canonicalize(path).ok()?;
+        walls::between(unit, Need::Read, &real).map(|wall| wall.shown)
+    };
+    let hidden = files.iter().find_map(|f| Some((f.clone(), wall(f)?)));
     let credential = credential(unit);
     let path = credential.clone().or_else(|| settings.as_ref().ok().and_then(|s| s.token_file.clone()));
     let token_error = path.as_ref().and_then(|p| {
@@ -69,14 +87,35 @@ pub fn look(subject: &Subject, env: &BTreeMap<String, String>, unit: &Looked<Mer
     let variables: Vec<(String, String)> = env.into_iter().collect();
     Seen {
         settings,
+        weak,
+        hidden,
         unknown: config::layers::unknown_variables(&variables),
         blocked,
         token_blocked: read_by_service.and_then(|p| account.blocked(Need::Read, p)),
+        token_hidden: read_by_service.and_then(|p| wall(p)),
         token: path.map(|p| (p.clone(), std::fs::metadata(&p).ok().map(|m| m.mode() & 0o7777))),
         token_error,
         group: Some(unit.get("Group")).filter(|g| !g.is_empty()).unwrap_or(&user).to_owned(),
         user,
     }
+}
+
+/// A link in the place of a configuration file that leads nowhere: the service starts as if there were no file.
+fn leads_nowhere(path: &Path) -> Option<Problem> {
+    let to = std::fs::read_link(path).ok().filter(|_| super::needs::is_absent(path))?;
+    let message = format!("it is a link to {}, which is not there", to.display());
+    Some(Problem { origin: Origin::File(path.to_owned(), 1), message })
+}
+
+/// The addresses of the settings that this machine does not have.
+fn unreachable(settings: &Settings, provenance: &Provenance) -> Option<Problem> {
+    let origin = provenance.0.get("bind").map(|(_, origin)| origin.clone()).filter(|o| *o != Origin::Default)?;
+    let is_elsewhere = |a: &&IpAddr| {
+        let bound = std::net::TcpListener::bind((**a, 0));
+        bound.is_err_and(|e| e.kind() == std::io::ErrorKind::AddrNotAvailable)
+    };
+    let address = settings.bind.iter().find(is_elsewhere)?;
+    Some(Problem { origin, message: format!("bind: this machine does not have the address {address}") })
 }
 
 /// The file behind the credential `token`, where the unit loads one.
@@ -114,29 +153,38 @@ fn beyond(settings: &Settings, provenance: &Provenance, unit: &Merged, account: 
         let message = format!("bind: {address} is not a loopback address, and {EXPOSED}");
         problems.push(Problem { origin: origin("bind"), message });
     }
+    let closed = |p: &Path| account.may(Need::Write, p) == Some(false);
     for (name, path) in [("server.unix_socket", &settings.unix_socket), ("log.file", &settings.log_file)] {
-        let Some(folder) = path.as_deref().and_then(Path::parent) else { continue };
-        let why = match super::needs::is_absent(folder) {
-            true => "is not there",
-            false if is_walled(unit, folder) => "is read-only for the service (ProtectSystem=strict)",
-            false if account.may(Need::Write, folder) == Some(false) => "cannot be written by the service",
-            false => continue,
+        let Some((path, folder)) = path.as_deref().and_then(|p| Some((p, p.parent()?))) else { continue };
+        let is_socket = std::fs::metadata(path).map(|m| m.file_type().is_socket());
+        let (at, why) = match is_socket {
+            _ if super::needs::is_absent(folder) => (folder, "is not there"),
+            _ if walls::between(unit, Need::Write, folder).is_some() => {
+                (folder, "is closed to the service by its unit")
+            }
+            Ok(false) if name == "server.unix_socket" => (path, "is no socket"),
+            Ok(_) if path.is_dir() => (path, "is a folder"),
+            Ok(false) if closed(path) => (path, "cannot be written by the service"),
+            Err(_) if closed(folder) => (folder, "cannot be written by the service"),
+            _ => continue,
         };
-        let path = path.as_deref().unwrap_or(folder).display();
-        let message = format!("{name}: {path} cannot be made: {} {why}", folder.display());
+        let message = format!("{name}: {} cannot be made: {} {why}", path.display(), at.display());
         problems.push(Problem { origin: origin(name), message });
     }
+    if let (Some(url), Some(path)) = (&settings.bus_url, &settings.bus_password_file) {
+        let why = match account {
+            _ if url.password.is_some() => Some("bus.url has a password, too".to_owned()),
+            // Whose it must be is judged with the service's rights.
+            Account::Own => Password::from_file(path).err(),
+            _ if super::needs::is_absent(path) => Some("it is not there".to_owned()),
+            _ => account.blocked(Need::Read, path).map(|at| format!("{} is closed to it", at.display())),
+        };
+        problems.extend(why.map(|why| Problem {
+            origin: origin("bus.password_file"),
+            message: format!("bus.password_file: {}: {why}", path.display()),
+        }));
+    }
     problems
-}
-
-/// Whether the unit takes the right to write into a folder, whatever its permissions are.
-fn is_walled(unit: &Merged, folder: &Path) -> bool {
-    let of_unit = [("StateDirectory", "/var/lib"), ("RuntimeDirectory", "/run"), ("LogsDirectory", "/var/log")];
-    let given =
-        of_unit.iter().flat_map(|(key, base)| unit.get(key).split_whitespace().map(|d| Path::new(base).join(d)));
-    let opened = unit.get("ReadWritePaths").split_whitespace().map(|p| PathBuf::from(p.trim_start_matches(['-', '+'])));
-    let always = ["/dev", "/proc", "/sys", "/tmp", "/var/tmp"].map(PathBuf::from);
-    unit.get("ProtectSystem") == "strict" && !given.chain(opened).chain(always).any(|p| folder.starts_with(p))
 }
 
 /// Judges. `runs` says whether the service runs, in spite of all.
@@ -162,6 +210,12 @@ fn closed(at: &Path) -> String {
 
 /// What gives a group the right to read a file, or to pass a folder of ours. Whoever closed another folder had a reason.
 fn let_in(subject: &Subject, check: Check, group: &str, at: &Path) -> Check {
+    if subject.scope == Scope::User {
+        let (shown, restart) = (quoted(&at.to_string_lossy()), subject.verb("restart"));
+        let is_own = std::fs::metadata(at).is_ok_and(|m| m.uid() == rustix::process::geteuid().as_raw());
+        let take = if is_own { String::new() } else { format!("sudo chown {} {shown} && ", subject.user) };
+        return check.next(format!("{take}chmod u+rX {shown} && {restart}"));
+    }
     if at.is_dir() && !at.starts_with("/etc/mpm-monitor") {
         return check.seen("the file has to be where the service's user may read it, as in /etc/mpm-monitor");
     }
@@ -171,33 +225,70 @@ fn let_in(subject: &Subject, check: Check, group: &str, at: &Path) -> Check {
 }
 
 fn config(subject: &Subject, seen: &Seen, unit: &Merged) -> Check {
+    // A file that a drop-in names need not be the service's to read.
+    let named = |check: Check, file: &Path| {
+        let is_named = file != Directories::of_this_user().system_config;
+        let lines = if is_named { unit.variable("MPM_MONITOR_CONFIG") } else { Vec::new() };
+        let check = lines.iter().fold(check, |c, l| c.seen(l.shown()));
+        let lines: Vec<(&Path, usize, usize)> = lines.iter().map(|l| l.place()).collect();
+        if lines.is_empty() || check.next.is_some() { check } else { check.next(Merged::without(subject, &lines)) }
+    };
     if let Some((file, at)) = &seen.blocked {
         let text = format!("{} cannot read the configuration: no start can succeed", seen.user);
         let check = Check::failed(Code::Config, text).seen(file.display().to_string());
         let check = check.seen(closed(at));
-        return let_in(subject, check, &seen.group, at);
+        return named(let_in(subject, check, &seen.group, at), file);
     }
-    let problems = match &seen.settings {
-        Ok(_) => return unknown(subject, seen, unit),
-        Err(problems) => problems,
+    if let Some((file, wall)) = &seen.hidden {
+        let (shown, sudo) = (quoted(&file.to_string_lossy()), subject.sudo());
+        let text = format!("the unit hides the configuration from the service ({wall}): no start can succeed");
+        let check = Check::failed(Code::Config, text).seen(file.display().to_string());
+        let Ok(real) = std::fs::canonicalize(file) else { return check };
+        let copy = format!("{sudo}cp --remove-destination {} {shown}", quoted(&real.to_string_lossy()));
+        return match real == *file {
+            true => named(check.seen("the file has to be where the service may read it, as in /etc/mpm-monitor"), file),
+            false => {
+                let check = check.seen(format!("it is a link to {}", real.display()));
+                check.next(format!("{copy} && {sudo}chmod 644 {shown} && {}", subject.verb("restart")))
+            }
+        };
+    }
+    let (problems, is_error) = match &seen.settings {
+        Ok(_) if seen.weak.is_empty() => return unknown(subject, seen, unit),
+        Ok(_) => (&seen.weak, false),
+        Err(problems) => (problems, true),
     };
-    let count = if problems.len() == 1 { "one error".to_owned() } else { format!("{} errors", problems.len()) };
-    let mut check = Check::failed(Code::Config, format!("the settings have {count}: no start can succeed"));
-    let mut next = None;
+    let mut check = match (problems.len(), is_error) {
+        (_, false) => {
+            let text = "the settings name what is not there, and the service goes on without it";
+            Check::failed(Code::Config, text).severity(Severity::Warning)
+        }
+        (1, true) => Check::failed(Code::Config, "the settings have one error: no start can succeed"),
+        (n, true) => Check::failed(Code::Config, format!("the settings have {n} errors: no start can succeed")),
+    };
     for problem in problems {
         let lines = of_unit(problem, unit);
-        check = check.seen(problem.to_string());
+        check = check.seen(format!("{problem}{}", begin(problem)));
         check = lines.iter().fold(check, |c, l| c.seen(l.shown()));
         let given = given(problem, unit).filter(|_| lines.is_empty());
         check = given
             .iter()
             .fold(check, |c, name| c.seen(format!("no file of the unit says so: the manager itself gives it {name}")));
-        next = next.or_else(|| match given {
-            Some(name) => Some(taken_back(subject, name)),
-            None => cure(subject, problem, &lines),
-        });
     }
+    let next = cure::command(subject, &problems.iter().collect::<Vec<_>>(), unit);
     check.next(next.unwrap_or_else(|| "mpm-monitor config check".to_owned()))
+}
+
+/// How the line of a problem begins, where the problem itself does not say; what stands behind `=` may be a secret.
+fn begin(problem: &Problem) -> String {
+    let Origin::File(path, line) = &problem.origin else { return String::new() };
+    // Text that is wrong was read as a file, and not as a pipe.
+    if !problem.message.starts_with("not valid TOML") {
+        return String::new();
+    }
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let begin = text.lines().nth(line - 1).and_then(|l| l.split('=').next()).map_or("", str::trim);
+    if begin.is_empty() { String::new() } else { format!(" (the line begins with {begin:?})") }
 }
 
 fn unknown(subject: &Subject, seen: &Seen, unit: &Merged) -> Check {
@@ -208,12 +299,12 @@ fn unknown(subject: &Subject, seen: &Seen, unit: &Merged) -> Check {
     let text = format!("the unit sets what is no setting of this version: {}", seen.unknown.join(", "));
     let check = Check::failed(Code::Config, text).severity(Severity::Warning);
     let check = lines.iter().fold(check, |c, l| c.seen(l.shown()));
-    let lines: Vec<(&Path, usize, usize)> = lines.iter().map(|l| (l.file.as_path(), l.first, l.last)).collect();
+    let lines: Vec<(&Path, usize, usize)> = lines.iter().map(|l| l.place()).collect();
     check.next(Merged::without(subject, &lines))
 }
 
 /// The lines of the unit that a problem comes from.
-fn of_unit<'a>(problem: &Problem, unit: &'a Merged) -> Vec<&'a Line> {
+pub fn of_unit<'a>(problem: &Problem, unit: &'a Merged) -> Vec<&'a Line> {
     match &problem.origin {
         Origin::Variable(name) => unit.variable(name),
         Origin::File(path, _) if !path.exists() => unit.variable("MPM_MONITOR_CONFIG"),
@@ -222,44 +313,9 @@ fn of_unit<'a>(problem: &Problem, unit: &'a Merged) -> Vec<&'a Line> {
 }
 
 /// The variable that a problem comes from, where the manager gives it to all that it starts.
-fn given<'a>(problem: &'a Problem, unit: &Merged) -> Option<&'a str> {
+pub fn given<'a>(problem: &'a Problem, unit: &Merged) -> Option<&'a str> {
     let Origin::Variable(name) = &problem.origin else { return None };
     unit.given.iter().any(|(given, _)| given == name).then_some(name)
-}
-
-/// The command that takes a variable from the manager.
-fn taken_back(subject: &Subject, name: &str) -> String {
-    let user = if subject.scope == Scope::User { "--user " } else { "" };
-    format!("{}systemctl {user}unset-environment {name} && {}", subject.sudo(), subject.verb("restart"))
-}
-
-/// The command after which a problem is gone, where one can be known. A setting that protects something is not taken away.
-fn cure(subject: &Subject, problem: &Problem, lines: &[&Line]) -> Option<String> {
-    if !lines.is_empty() {
-        let lines: Vec<(&Path, usize, usize)> = lines.iter().map(|l| (l.file.as_path(), l.first, l.last)).collect();
-        return Some(Merged::without(subject, &lines));
-    }
-    let Origin::File(path, line) = &problem.origin else { return None };
-    let (sudo, shown, restart) = (subject.sudo(), quoted(&path.to_string_lossy()), subject.verb("restart"));
-    if !path.is_file() {
-        return path.exists().then(|| format!("{sudo}mv {shown} {shown}.aside && {restart}"));
-    }
-    if problem.message.contains("Permission denied") {
-        return Some(format!("chmod u+r {shown} && {restart}"));
-    }
-    if problem.message.contains("it is UTF-16") {
-        let to = format!("{}.utf8", path.display());
-        let to = quoted(&to);
-        return Some(format!(
-            "iconv -f UTF-16 -t UTF-8 {shown} | {sudo}tee {to} >/dev/null && {sudo}mv {to} {shown} && {restart}"
-        ));
-    }
-    if problem.message.contains("cannot read the file") {
-        return None;
-    }
-    let setting = problem.message.split(": ").next().unwrap_or_default();
-    let protects = ["access", "files", "allow"].iter().any(|p| setting.contains(p));
-    (!protects).then(|| format!("{sudo}sed -i '{line}s/^/# /' {shown} && {restart}"))
 }
 
 fn token(subject: &Subject, seen: &Seen, unit: &Merged, runs: bool) -> Check {
@@ -304,6 +360,12 @@ fn token(subject: &Subject, seen: &Seen, unit: &Merged, runs: bool) -> Check {
                 true => check.next(format!("{sudo}chown {} {word} && {}", seen.user, subject.verb("restart"))),
                 false => let_in(subject, check, &seen.group, at),
             }
+        }
+        (_, None) if seen.token_hidden.is_some() => {
+            let wall = seen.token_hidden.as_deref().unwrap_or_default();
+            Check::failed(code, format!("the unit hides the token from the service ({wall}): no start can succeed"))
+                .seen(shown.to_string())
+                .seen("the file has to be where the service may read it, as in /etc/mpm-monitor")
         }
         (None, None) => {
             Check::not_run(code, format!("{shown} is the service's to read")).next(subject.doctor_as_root())

@@ -3,10 +3,13 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{StatVfsMountFlags, statvfs};
+
 use super::Subject;
 use super::check::{Check, Code, Looked, Severity, none_of};
-use super::rights::Account;
+use super::rights::{Account, Need};
 use crate::hooks::claude::settings::quoted;
+use service::Scope;
 use service::exec::{self, QUICK};
 use service::users::name_of;
 
@@ -38,6 +41,10 @@ pub struct Seen {
     pub place: Place,
     /// The user that the service runs as.
     pub user: String,
+    /// What stands in the way to the folder, with its owner and permissions.
+    pub blocked: Option<(PathBuf, String, u32)>,
+    /// Whether the folder or a file in it cannot be changed in spite of its permissions.
+    pub immutable: Option<PathBuf>,
     /// The folder or files in it that are another user's, with that user.
     pub strange: Vec<(PathBuf, String)>,
     /// The permissions of the folder, where they are not enough for its owner.
@@ -60,6 +67,11 @@ pub fn look(subject: &Subject, dir: &Path, account: &Account) -> Seen {
         (Ok(meta), Err(_)) if meta.is_symlink() => Place::Link(std::fs::read_link(dir).unwrap_or_default()),
         _ => Place::Other,
     };
+    seen.blocked = barred(subject, dir, account).map(|at| {
+        let meta = std::fs::metadata(&at);
+        let (uid, mode) = meta.map_or((0, 0), |m| (m.uid(), m.mode() & 0o7777));
+        (at, owner(uid), mode)
+    });
     if seen.place != Place::Folder {
         return seen;
     }
@@ -82,6 +94,9 @@ pub fn look(subject: &Subject, dir: &Path, account: &Account) -> Seen {
         if uid.is_some_and(|uid| meta.uid() != uid) {
             seen.strange.push((path.clone(), owner(meta.uid())));
         }
+        if meta.is_file() && meta.mode() & 0o600 != 0o600 && seen.strange.is_empty() {
+            seen.narrow = seen.narrow.or(Some(meta.mode() & 0o7777));
+        }
         if meta.is_file() && meta.mode() & 0o022 != 0 {
             seen.open.push((path.clone(), meta.mode() & 0o7777));
         }
@@ -90,7 +105,24 @@ pub fn look(subject: &Subject, dir: &Path, account: &Account) -> Seen {
         }
     }
     seen.aside.sort();
+    if seen.strange.is_empty() && seen.narrow.is_none() {
+        let read_only = |p: &Path| statvfs(p).is_ok_and(|fs| fs.f_flag.contains(StatVfsMountFlags::RDONLY));
+        let places = [dir.to_owned(), dir.join("events.db"), dir.join("ledger.json")];
+        let stuck = |p: &PathBuf| p.exists() && account.may(Need::Write, p) == Some(false) && !read_only(p);
+        seen.immutable = places.into_iter().find(stuck);
+    }
     seen
+}
+
+/// The folder on the way that keeps the account from the state directory, or from making it.
+fn barred(subject: &Subject, dir: &Path, account: &Account) -> Option<PathBuf> {
+    if let Some(at) = account.blocked(Need::Write, dir) {
+        return Some(at).filter(|at| at != dir);
+    }
+    // The machine's manager makes the folder itself.
+    let base = dir.ancestors().find(|d| d.symlink_metadata().is_ok())?;
+    let is_made = subject.scope == Scope::User && base != dir && base.is_dir();
+    (is_made && account.may(Need::Write, base) == Some(false)).then(|| base.to_owned())
 }
 
 fn owner(uid: u32) -> String {
@@ -121,6 +153,18 @@ fn folder(subject: &Subject, seen: &Seen, runs: bool) -> Check {
     let restart = subject.verb("restart");
     let then = if runs { String::new() } else { format!(" && {restart}") };
     let failed = |why: &str| Check::failed(Code::StateDir, why);
+    let root = if subject.is_root { "" } else { "sudo " };
+    if let Some((at, owner, mode)) = &seen.blocked {
+        let folder = quoted(&at.to_string_lossy());
+        let open = match subject.scope {
+            Scope::User if *owner == seen.user => format!("chmod u+rwx {folder}"),
+            Scope::User => format!("{root}chown {} {folder} && chmod u+rwx {folder}", seen.user),
+            Scope::System => format!("{sudo}chmod a+rx {folder}"),
+        };
+        return failed("the service cannot reach the folder of its events")
+            .seen(format!("{} belongs to {owner} and has mode {mode:04o}", at.display()))
+            .next(format!("{open} && {restart}"));
+    }
     match &seen.place {
         Place::Hidden => {
             return Check::not_run(Code::StateDir, format!("{shown} is the service's")).next(subject.doctor_as_root());
@@ -150,11 +194,17 @@ fn folder(subject: &Subject, seen: &Seen, runs: bool) -> Check {
         };
         let check = seen.strange.iter().take(5).fold(check, told);
         let check = seen.narrow.iter().fold(check, |c, mode| c.seen(format!("{shown} has mode {mode:04o}")));
-        let (user, root) = (&seen.user, if subject.is_root { "" } else { "sudo " });
+        let user = &seen.user;
         return check.next(match seen.narrow {
-            Some(_) => format!("{root}chown -R {user} {word} && {sudo}chmod u+rwx {word}{then}"),
+            Some(_) if seen.strange.is_empty() => format!("{sudo}chmod -R u+rwX {word} && {restart}"),
+            Some(_) => format!("{root}chown -R {user} {word} && {sudo}chmod -R u+rwX {word}{then}"),
             None => format!("{root}chown -R {user} {word}{then}"),
         });
+    }
+    if let Some(path) = &seen.immutable {
+        return failed("the service cannot write its events, whatever their permissions are")
+            .seen(format!("{} cannot be written; `lsattr -d` shows whether it is immutable", path.display()))
+            .next(format!("{root}chattr -R -i -a {word} && {restart}"));
     }
     if !seen.open.is_empty() {
         let check = failed("others may look into the events, or change them");
@@ -202,7 +252,16 @@ mod tests {
         assert_eq!(strange.evidence, ["/s/8765 belongs to root, not to ann"]);
         assert_eq!(strange.next.as_deref(), Some("sudo chown -R ann /s/8765"));
         let narrow = check(Seen { narrow: Some(0o500), ..Seen::default() }, false);
-        assert!(narrow.next.unwrap().contains("chmod u+rwx /s/8765 && mpm-monitor restart"));
+        assert!(narrow.next.unwrap().contains("chmod -R u+rwX /s/8765 && mpm-monitor restart"));
+        let blocked = |owner: &str| {
+            let blocked = Some(("/s".into(), owner.into(), 0o700));
+            check(Seen { place: Place::Hidden, blocked, ..Seen::default() }, false)
+        };
+        assert_eq!(blocked("ann").next.unwrap(), "chmod u+rwx /s && mpm-monitor restart --user --port 8765");
+        assert!(blocked("root").next.unwrap().starts_with("sudo chown ann /s && chmod u+rwx /s && "));
+        assert_eq!(blocked("root").evidence, ["/s belongs to root and has mode 0700"]);
+        let stuck = check(Seen { immutable: Some("/s/8765/events.db".into()), ..Seen::default() }, true);
+        assert!(stuck.next.unwrap().starts_with("sudo chattr -R -i -a /s/8765 && "));
         let gone = |runs| check(Seen { place: Place::Nothing, ..Seen::default() }, runs);
         assert_eq!((gone(true).outcome, gone(false).outcome), (Outcome::Failed, Outcome::Verified));
         let link = check(Seen { place: Place::Link("/nowhere".into()), ..Seen::default() }, false);
@@ -220,7 +279,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let dir = root.path().join("8765");
         let seen = |dir: &Path| look(&subject(), dir, &Account::Own);
-        assert_eq!(seen(&dir).place, Place::Nothing);
+        assert_eq!((seen(&dir).place, seen(&dir).blocked), (Place::Nothing, None));
         std::fs::create_dir(&dir).unwrap();
         std::fs::set_permissions(&dir, PermissionsExt::from_mode(0o755)).unwrap();
         for (name, mode) in [("events.db", 0o666), ("events.db.corrupt-1", 0o600)] {

@@ -134,7 +134,7 @@ fn tool_paths(subject: &Subject, seen: &Seen, path: Option<&str>, unit: Option<&
     let lines = unit.map(|u| u.variable("PATH")).unwrap_or_default();
     if !lines.is_empty() {
         let check = lines.iter().fold(check, |c, l| c.seen(l.shown()));
-        let lines: Vec<(&Path, usize, usize)> = lines.iter().map(|l| (l.file.as_path(), l.first, l.last)).collect();
+        let lines: Vec<(&Path, usize, usize)> = lines.iter().map(|l| l.place()).collect();
         return check.next(Merged::without(subject, &lines));
     }
     check.next(format!("{} --env PATH={}:{path}", subject.verb("install"), dirs.join(":")))

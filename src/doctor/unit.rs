@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 use super::check::{Check, Code, Looked, Outcome, Severity, none_of};
 use super::merged::Merged;
 use super::rights::{Account, Need};
-use super::{Fix, Subject, needs};
+use super::{Fix, Subject, needs, walls};
 use crate::hooks::claude::settings::quoted;
 use service::drift::Drift;
+use service::exec::{self, QUICK};
 use service::manager::Phase;
 use service::receipt::{Receipt, ReceiptError};
 use service::report::Facts;
@@ -27,6 +28,8 @@ pub struct Seen {
     pub program: Option<(PathBuf, Option<Obstacle>)>,
     /// The files of install that cannot be read.
     pub unreadable: Vec<PathBuf>,
+    /// The target that a boot, or the start of a user's manager, reaches, where that does not bring it along.
+    pub passed_by: Option<String>,
     /// A link in the place of the unit that leads to what is not there, and where it leads.
     pub dangling: Option<(PathBuf, PathBuf)>,
 }
@@ -36,8 +39,14 @@ pub struct Seen {
 pub enum Obstacle {
     /// There is none.
     Gone,
+    /// A folder or the like stands in its place.
+    NoFile,
     /// It is no executable file; its permissions.
     Mode(u32),
+    /// The file system is mounted so that nothing on it is run; where.
+    NoExec(PathBuf),
+    /// The unit itself hides it from the service; by which directive.
+    Walled(String),
     /// The service's user may not pass this file or folder.
     Closed(PathBuf),
     /// It is a script, and the interpreter that its first line names is not there.
@@ -72,7 +81,7 @@ pub fn look(subject: &Subject, unit: &Looked<Merged>) -> Seen {
     let definition = desired::definition_of(port, paths, &texts);
     let account = unit.as_ref().map_or(Account::Unknown, |unit| Account::of(subject, unit));
     let program = definition.and_then(|text| desired::program_of(text, paths.kind)).map(|path| {
-        let obstacle = obstacle(&path, &account);
+        let obstacle = obstacle(&path, &account, unit.as_ref().ok());
         (path, obstacle)
     });
     let mut places = files.clone();
@@ -81,19 +90,51 @@ pub fn look(subject: &Subject, unit: &Looked<Merged>) -> Seen {
         let to = std::fs::read_link(&path).ok().filter(|_| needs::is_absent(&path))?;
         Some((path, to))
     });
-    Seen { receipt, writable: writable.collect(), program, unreadable, dangling }
+    Seen { receipt, writable: writable.collect(), program, unreadable, passed_by: passed_by(subject), dangling }
 }
 
-fn obstacle(path: &Path, account: &Account) -> Option<Obstacle> {
+fn passed_by(subject: &Subject) -> Option<String> {
+    let ask = |words: &[&str]| exec::systemctl(subject.scope, words, QUICK).and_then(exec::Output::success).ok();
+    let kind = Some(subject.paths.kind).filter(|k| *k == Kind::Systemd);
+    let tree = kind.and_then(|_| ask(&["list-dependencies", "--plain", "default.target"]))?;
+    let own = [Some(subject.unit()), subject.paths.socket_name(subject.port)];
+    let is_in = tree.lines().any(|l| own.iter().flatten().any(|unit| l.trim() == unit));
+    (!is_in).then(|| ask(&["show", "-P", "Id", "default.target"]).unwrap_or_default().trim().to_owned())
+}
+
+fn obstacle(path: &Path, account: &Account, unit: Option<&Merged>) -> Option<Obstacle> {
     match std::fs::metadata(path) {
-        Err(e) if e.kind() == PermissionDenied => None,
+        Err(e) if e.kind() == PermissionDenied => account.blocked(Need::Pass, path).map(Obstacle::Closed),
         Err(_) => Some(Obstacle::Gone),
-        Ok(meta) if !meta.is_file() || meta.mode() & 0o111 == 0 => Some(Obstacle::Mode(meta.mode() & 0o7777)),
+        Ok(meta) if !meta.is_file() => Some(Obstacle::NoFile),
+        Ok(meta) if meta.mode() & 0o111 == 0 => Some(Obstacle::Mode(meta.mode() & 0o7777)),
         Ok(_) => {
-            let closed = account.blocked(Need::Pass, path).map(Obstacle::Closed);
-            closed.or_else(|| interpreter(path).filter(|i| needs::is_absent(Path::new(i))).map(Obstacle::Interpreter))
+            let real = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+            // What a line of a drop-in hides has a check of its own.
+            let wall = || {
+                let (unit, wall) = unit.and_then(|u| Some((u, walls::between(u, Need::Pass, &real)?)))?;
+                unit.setting(wall.keys).is_empty().then_some(Obstacle::Walled(wall.shown))
+            };
+            let interpreter = || interpreter(path).filter(|i| needs::is_absent(Path::new(i)));
+            no_exec(&real)
+                .map(Obstacle::NoExec)
+                .or_else(|| account.blocked(Need::Pass, path).map(Obstacle::Closed))
+                .or_else(wall)
+                .or_else(|| interpreter().map(Obstacle::Interpreter))
         }
     }
+}
+
+/// The mount of a file, where nothing on it may be run.
+fn no_exec(path: &Path) -> Option<PathBuf> {
+    let flags = rustix::fs::statvfs(path).ok()?.f_flag;
+    if !flags.contains(rustix::fs::StatVfsMountFlags::NOEXEC) {
+        return None;
+    }
+    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    let points = mounts.lines().filter_map(|l| l.split(' ').nth(1)).map(Path::new);
+    let of_file = points.filter(|p| path.starts_with(p)).max_by_key(|p| p.components().count());
+    Some(of_file.unwrap_or(Path::new("/")).to_owned())
 }
 
 /// The interpreter of a script, as the kernel reads its first line: a carriage return belongs to the name.
@@ -144,7 +185,7 @@ pub fn judge(
         Ok((facts, seen)) => {
             checks.push(mode(subject, seen));
             checks.push(if is_loaded {
-                enabled(subject, facts, unit)
+                enabled(subject, facts, seen, unit)
             } else {
                 Check::not_run(Code::UnitEnabled, "the manager cannot load it at all")
             });
@@ -312,11 +353,7 @@ fn mode(subject: &Subject, seen: &Seen) -> Check {
     }
 }
 
-/// The targets that every boot, or every start of a user's manager, reaches.
-const TARGETS: [&str; 5] =
-    ["default.target", "multi-user.target", "graphical.target", "basic.target", "sockets.target"];
-
-fn enabled(subject: &Subject, facts: &Facts, unit: &Looked<Merged>) -> Check {
+fn enabled(subject: &Subject, facts: &Facts, seen: &Seen, unit: &Looked<Merged>) -> Check {
     let Some(job) = &facts.service else {
         return Check::not_run(Code::UnitEnabled, "the manager did not answer");
     };
@@ -326,24 +363,23 @@ fn enabled(subject: &Subject, facts: &Facts, unit: &Looked<Merged>) -> Check {
         Kind::Systemd => job.enabled != "enabled" && !socket,
     };
     if !off {
-        let target = if subject.scope == Scope::User { "default.target" } else { "multi-user.target" };
-        let wanted =
-            unit.as_ref().ok().filter(|u| u.get("LoadState") == "loaded" && job.enabled == "enabled" && !socket);
-        let by = wanted.map(|u| [u.get("WantedBy"), u.get("RequiredBy"), u.get("UpheldBy")].join(" "));
-        return match by.filter(|by| !by.split_whitespace().any(|t| TARGETS.contains(&t))) {
-            None => Check::verified(Code::UnitEnabled, "it comes up by itself"),
-            Some(by) => {
-                let (sudo, unit) = (subject.sudo(), subject.unit());
-                let user = if subject.scope == Scope::User { "--user " } else { "" };
-                let by = if by.trim().is_empty() { "no target that is loaded" } else { by.trim() };
-                Check::failed(
-                    Code::UnitEnabled,
-                    format!("it is enabled, but not for {target}: it does not come up by itself"),
-                )
-                .seen(format!("{unit} is wanted by {by}"))
-                .next(format!("{sudo}systemctl {user}enable {unit}"))
-            }
+        let Some(reached) = &seen.passed_by else {
+            return Check::verified(Code::UnitEnabled, "it comes up by itself");
         };
+        let target = if subject.scope == Scope::User { "default.target" } else { "multi-user.target" };
+        let by = unit.as_ref().map(|u| [u.get("WantedBy"), u.get("RequiredBy"), u.get("UpheldBy")].join(" "));
+        let by = by.unwrap_or_default();
+        let by: Vec<&str> = by.split_whitespace().collect();
+        let (sudo, unit) = (subject.sudo(), subject.unit());
+        let user = if subject.scope == Scope::User { "--user " } else { "" };
+        let text = "it is enabled, but default.target does not reach it: it does not come up by itself";
+        let named = if by.is_empty() { "no target that is loaded".to_owned() } else { by.join(" ") };
+        let check = Check::failed(Code::UnitEnabled, text).seen(format!("{unit} is wanted by {named}"));
+        let check = check.seen(format!("default.target is {reached}"));
+        return check.next(match by.contains(&target) && subject.scope == Scope::System {
+            true => format!("{sudo}systemctl set-default {target}"),
+            false => format!("{sudo}systemctl {user}enable {unit}"),
+        });
     }
     Check::failed(Code::UnitEnabled, "it does not come up by itself")
         .seen(job.enabled.clone())
@@ -359,6 +395,20 @@ fn program_checks(subject: &Subject, facts: &Facts, seen: &Seen) -> [Check; 2] {
     let word = quoted(&shown);
     let failed = |why: &str| Check::failed(Code::ProgramThere, why);
     let restart = subject.verb("restart");
+    // This very program can be run, and has its place there.
+    let this = std::env::current_exe().unwrap_or_default().display().to_string();
+    let copy = || format!("{sudo}install -m755 {} {word}", quoted(this.trim_end_matches(" (deleted)")));
+    // Where the service can reach it: in place of the link that leads to it, or where programs of the machine are.
+    let elsewhere = || match std::fs::canonicalize(path) {
+        Ok(real) if path.is_symlink() => {
+            let real = quoted(&real.to_string_lossy());
+            format!("{sudo}rm {word} && {sudo}install -m755 {real} {word} && {restart}")
+        }
+        _ => {
+            let install = subject.verb("install").replacen("mpm-monitor", "/usr/local/bin/mpm-monitor", 1);
+            format!("{sudo}install -m755 {word} /usr/local/bin/mpm-monitor && {install}")
+        }
+    };
     let there = match obstacle {
         Some(Obstacle::Gone) => failed("the program that the unit names is gone: no start can succeed")
             .seen(&shown)
@@ -366,18 +416,32 @@ fn program_checks(subject: &Subject, facts: &Facts, seen: &Seen) -> [Check; 2] {
         Some(Obstacle::Mode(mode)) => failed("the program that the unit names is no executable file")
             .seen(format!("{shown} has mode {mode:04o}"))
             .next(format!("{sudo}chmod 755 {word} && {restart}")),
+        Some(Obstacle::NoFile) => failed("what stands in the place of the program is no file, as a folder is none")
+            .seen(&shown)
+            .next(format!("{sudo}mv {word} {word}.aside && {} && {restart}", copy())),
+        Some(Obstacle::NoExec(mount)) => {
+            let root = if subject.is_root { "" } else { "sudo " };
+            let mount = quoted(&mount.to_string_lossy());
+            failed("the program is on a file system from which nothing may be run (noexec)")
+                .seen(format!("{shown} is on {mount}"))
+                .next(format!("{root}mount -o remount,bind,exec {mount} && {restart}"))
+        }
+        Some(Obstacle::Closed(at)) if subject.scope == Scope::User => {
+            let folder = quoted(&at.to_string_lossy());
+            failed("the service's user may not run the program that the unit names")
+                .seen(&shown)
+                .seen(format!("{} is closed to {}", at.display(), subject.user))
+                .next(format!("chmod u+rx {folder} && {restart}"))
+        }
         Some(Obstacle::Closed(at)) => {
+            let why = "is closed to others; the service runs as mpm-monitor or as its unit says";
             let check = failed("the service's user may not run the program that the unit names").seen(&shown);
             // A closed folder may be closed for a reason; a copy of the program elsewhere opens nothing.
-            let next = match at == path {
-                true => format!("{sudo}chmod go+rx {word} && {restart}"),
-                false => {
-                    let install = subject.verb("install").replacen("mpm-monitor", "/usr/local/bin/mpm-monitor", 1);
-                    format!("{sudo}install -m755 {word} /usr/local/bin/mpm-monitor && {install}")
-                }
-            };
-            let why = "is closed to others; the service runs as mpm-monitor or as its unit says";
+            let next = if at == path { format!("{sudo}chmod go+rx {word} && {restart}") } else { elsewhere() };
             check.seen(format!("{} {why}", at.display())).next(next)
+        }
+        Some(Obstacle::Walled(wall)) => {
+            failed("the unit hides the program from the service").seen(&shown).seen(wall).next(elsewhere())
         }
         Some(Obstacle::Interpreter(name)) => {
             let check = failed("the program that the unit names is a script whose interpreter is not there")
@@ -389,13 +453,10 @@ fn program_checks(subject: &Subject, facts: &Facts, seen: &Seen) -> [Check; 2] {
                 false => check.next(subject.verb("install")),
             }
         }
-        None if facts.installed.is_none() && may_ask_version(subject, path) => {
-            // This very program can be run, and has its place there.
-            let this = std::env::current_exe().unwrap_or_default().display().to_string();
-            let copy = format!("{sudo}install -m755 {} {word}", quoted(this.trim_end_matches(" (deleted)")));
+        None if facts.program.is_some() && facts.installed.is_none() && may_ask_version(subject, path) => {
             failed("what the unit names cannot be run, or is not mpm-monitor: it does not tell its version")
                 .seen(&shown)
-                .next(format!("{copy} && {restart}"))
+                .next(format!("{} && {restart}", copy()))
         }
         None => Check::verified(Code::ProgramThere, format!("{shown} can be run")),
     };

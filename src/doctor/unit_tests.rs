@@ -7,6 +7,7 @@ fn seen() -> Seen {
         writable: vec![],
         program: Some(("/usr/local/bin/mpm-monitor".into(), None)),
         unreadable: vec![],
+        passed_by: None,
         dangling: None,
     }
 }
@@ -64,19 +65,29 @@ fn pain_3_a_program_that_is_gone_or_will_be_is_told() {
 
 #[test]
 fn program_that_cannot_be_run_says_why_and_what_repairs_it() {
-    let there = |obstacle, facts: Facts| {
+    let there_for = |scope, obstacle, facts: Facts| {
         let program = Some((PathBuf::from("/b/mpm-monitor"), obstacle));
-        find(&all(facts, Seen { program, ..seen() }), Code::ProgramThere).clone()
+        let facts = Facts { program: Some("/b/mpm-monitor".into()), ..facts };
+        let [there, _] = program_checks(&Subject { scope, ..subject() }, &facts, &Seen { program, ..seen() });
+        there
     };
+    let there = |obstacle, facts| there_for(Scope::User, obstacle, facts);
     let mode = there(Some(Obstacle::Mode(0o644)), installed(&[]));
     assert!(mode.evidence[0].contains("0644") && mode.next.unwrap().starts_with("chmod 755 /b/mpm-monitor && "));
-    let closed = there(Some(Obstacle::Closed("/b/mpm-monitor".into())), installed(&[]));
-    assert!(closed.next.unwrap().starts_with("chmod go+rx /b/mpm-monitor && "));
-    let folder = there(Some(Obstacle::Closed("/b".into())), installed(&[]));
-    assert!(folder.next.unwrap().starts_with("install -m755 /b/mpm-monitor /usr/local/bin/mpm-monitor && "));
+    let closed = |scope, at: &str| there_for(scope, Some(Obstacle::Closed(at.into())), installed(&[])).next.unwrap();
+    assert!(closed(Scope::User, "/b").starts_with("chmod u+rx /b && "));
+    assert!(closed(Scope::System, "/b/mpm-monitor").starts_with("sudo chmod go+rx /b/mpm-monitor && "));
+    let folder = closed(Scope::System, "/b");
+    assert!(folder.starts_with("sudo install -m755 /b/mpm-monitor /usr/local/bin/mpm-monitor && "));
     let other = there(None, Facts { installed: None, ..installed(&[]) });
     assert!(other.summary.contains("is not mpm-monitor") && other.next.unwrap().contains("install -m755 "));
     assert_eq!(there(None, installed(&[])).outcome, Outcome::Verified);
+    let checks = all(Facts { installed: None, ..installed(&[]) }, seen());
+    assert_eq!(find(&checks, Code::ProgramThere).outcome, Outcome::Verified, "nobody asked it for its version");
+    let folder = there(Some(Obstacle::NoFile), installed(&[]));
+    assert!(folder.next.unwrap().starts_with("mv /b/mpm-monitor /b/mpm-monitor.aside && install -m755 "));
+    let mount = there(Some(Obstacle::NoExec("/mnt/b".into())), installed(&[]));
+    assert!(mount.next.unwrap().starts_with("sudo mount -o remount,bind,exec /mnt/b && "));
 }
 
 #[test]
@@ -151,14 +162,14 @@ fn link_that_leads_nowhere_is_removed_and_not_installed_over() {
 
 #[test]
 fn unit_enabled_for_another_target_does_not_come_up() {
-    let enabled = |by: &str| {
+    let enabled = |passed_by: Option<&str>, by: &str| {
         let facts = Facts { service: Some(job(7)), ..installed(&[]) };
         let values = [("LoadState", "loaded"), ("WantedBy", by)].map(|(k, v)| (k.to_owned(), v.to_owned()));
         let unit = Merged { values: values.into_iter().collect(), ..Merged::default() };
-        super::enabled(&subject(), &facts, &Ok(unit))
+        super::enabled(&subject(), &facts, &Seen { passed_by: passed_by.map(str::to_owned), ..seen() }, &Ok(unit))
     };
-    assert_eq!(enabled("default.target x.target").outcome, Outcome::Verified);
-    let check = enabled("graphical-session.target");
+    assert_eq!(enabled(None, "default.target x.target").outcome, Outcome::Verified);
+    let check = enabled(Some("default.target"), "graphical-session.target");
     assert!(check.summary.contains("default.target"), "{check:?}");
     assert_eq!(check.next.as_deref(), Some("systemctl --user enable mpm-monitor@8765.service"));
 }

@@ -15,7 +15,7 @@ use testkit::command::Ran;
 use testkit::machine::{Machine, Scope};
 use testkit::{eventually, figure};
 
-const CATALOGUE: &str = include_str!("sabotages.toml");
+const CATALOGUE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/system/sabotages.toml");
 /// How many of them one machine takes: it lives for ten minutes.
 const OF_ONE_MACHINE: usize = 30;
 /// Longer than a crash loop takes to exhaust the manager's patience.
@@ -27,6 +27,12 @@ const CALM: Duration = Duration::from_secs(4);
 #[serde(deny_unknown_fields)]
 struct Catalogue {
     sabotage: Vec<Sabotage>,
+}
+
+/// Reads the file when the test runs, so that another set needs no build.
+fn catalogue() -> Catalogue {
+    let text = std::fs::read_to_string(CATALOGUE).expect(CATALOGUE);
+    toml::from_str(&text).expect(CATALOGUE)
 }
 
 /// One way to break a machine.
@@ -302,7 +308,7 @@ fn is_news(check: &Value, usual: &BTreeSet<String>) -> bool {
 
 /// Boots machines and goes through the catalogue.
 fn round(scope: Scope) {
-    let catalogue: Catalogue = toml::from_str(CATALOGUE).expect("tests/system/sabotages.toml");
+    let catalogue = catalogue();
     let which = std::env::var("MPM_MONITOR_SABOTAGES").unwrap_or_default();
     let wanted = |s: &&Sabotage| {
         s.scope == scope.name()
@@ -350,7 +356,7 @@ fn doctor_names_and_repairs_sabotages_of_the_machine() {
 
 #[test]
 fn catalogue_of_sabotages_has_unique_names() {
-    let catalogue: Catalogue = toml::from_str(CATALOGUE).expect("tests/system/sabotages.toml");
+    let catalogue = catalogue();
     let ids: BTreeSet<&String> = catalogue.sabotage.iter().map(|s| &s.id).collect();
     assert_eq!(ids.len(), catalogue.sabotage.len());
     for scope in ["user", "system"] {
