@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -12,14 +12,15 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioTimer;
 use tokio::sync::{Notify, watch};
 
-use super::io::ClientIo;
 use super::site::Site;
-use super::stream::{Ends, Listener, Stream};
+use super::stream::{Ends, Listener, Stream, ends};
 use super::tide::Tide;
 use crate::config::Settings;
 use daemon::components::State;
 use daemon::pulse::Probe;
 use daemon::socket_owner::Pair;
+pub use socketio::connection::Phase;
+use socketio::io::ClientIo;
 
 /// The name under which the listeners' state is told.
 pub const COMPONENT: &str = "http";
@@ -50,17 +51,6 @@ const STRANGER: &str = concat!(
     r#""code":"user_not_allowed"}"#
 );
 
-/// How far the server is on its way down.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Phase {
-    /// It serves.
-    Serving,
-    /// It accepts nothing new and finishes what it has begun.
-    Draining,
-    /// It resets what is left.
-    Cut,
-}
-
 /// The number of open connections, of any kind.
 #[derive(Debug)]
 pub struct Open {
@@ -83,42 +73,20 @@ impl Open {
     }
 }
 
-/// One connection's place among those that may be open, held as long as any task serves it.
+/// A connection, which keeps its place as long as any task serves it.
+pub type Connection = socketio::connection::Connection<Place>;
+
+/// One connection's place among those that may be open.
 #[derive(Debug)]
-pub struct Connection {
+pub struct Place {
     /// Who is at its ends.
     pub ends: Ends,
     /// By what the kernel finds it, where it is a TCP connection.
     pub pair: Option<Pair>,
-    stalled: AtomicBool,
     open: Arc<Open>,
-    phase: watch::Receiver<Phase>,
 }
 
-impl Connection {
-    /// Returns when the connection is to be reset.
-    pub async fn cut(&self) {
-        // An error means that the server is gone without a drain; there is nobody left to serve for.
-        let _ = self.phase.clone().wait_for(|phase| *phase == Phase::Cut).await;
-    }
-
-    /// Its client has taken nothing for too long.
-    pub fn stall(&self) {
-        self.stalled.store(true, Ordering::Release);
-    }
-
-    /// Whether its client has taken nothing for too long; then it is reset.
-    pub fn has_stalled(&self) -> bool {
-        self.stalled.load(Ordering::Acquire)
-    }
-
-    /// Whether the connection is to be reset.
-    pub fn is_cut(&self) -> bool {
-        *self.phase.borrow() == Phase::Cut
-    }
-}
-
-impl Drop for Connection {
+impl Drop for Place {
     fn drop(&mut self) {
         self.open.count.fall(1);
         self.open.closed.notify_waiters();
@@ -186,7 +154,7 @@ fn is_exhausted(error: &io::Error) -> bool {
 fn admit(stream: Stream, site: &Arc<Site>, open: &Arc<Open>, phase: &watch::Receiver<Phase>) {
     let settings = site.settings();
     site.counters.connections.fetch_add(1, Ordering::Relaxed);
-    let Ok((ends, pair)) = stream.ends() else { return };
+    let Ok((ends, pair)) = ends(&stream) else { return };
     if !knows(ends, &settings) {
         site.counters.denied("user_not_allowed");
         return turn_away(stream, open, STRANGER);
@@ -197,13 +165,7 @@ fn admit(stream: Stream, site: &Arc<Site>, open: &Arc<Open>, phase: &watch::Rece
     }
     stream.tune();
     open.count.rise(1);
-    let connection = Arc::new(Connection {
-        ends,
-        pair,
-        stalled: AtomicBool::new(false),
-        open: Arc::clone(open),
-        phase: phase.clone(),
-    });
+    let connection = Arc::new(Connection::new(phase.clone(), Place { ends, pair, open: Arc::clone(open) }));
     tokio::spawn(serve(stream, connection, Arc::clone(site), settings.header_timeout));
 }
 
@@ -226,8 +188,8 @@ fn turn_away(stream: Stream, open: &Arc<Open>, answer: &'static str) {
 }
 
 async fn serve(stream: Stream, connection: Arc<Connection>, site: Arc<Site>, header_timeout: Duration) {
-    let mut phase = connection.phase.clone();
-    let io = ClientIo::new(stream, Arc::clone(&connection));
+    let mut phase = connection.phase().clone();
+    let io = ClientIo::new(stream, Arc::clone(&connection) as Arc<_>);
     let service = service_fn(move |request| Arc::clone(&site).serve(request, Arc::clone(&connection)));
     let conversation = http1::Builder::new()
         .timer(TokioTimer::new())

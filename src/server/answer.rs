@@ -1,21 +1,17 @@
 //! Answers that several places give: refusals as JSON with a stable code, and bodies read within bounds.
 
-use std::time::Duration;
+use std::sync::{Arc, LazyLock};
 
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use http_body_util::BodyExt;
 
 use super::room::Room;
 use crate::events::store::StoreError;
-
-/// How long a request's body may take to arrive.
-const BODY_DEADLINE: Duration = Duration::from_secs(30);
-/// How much of a body that is too large is read and thrown away, so that the client gets to read its refusal: a
-/// connection closed over unread data is reset, and the answer lost with it.
-const DISCARD: usize = 16 << 20;
+use socketio::body::{self, BodyError};
+use socketio::memory::{Memory, Share};
+use socketio::polling::Refused;
 
 /// Why a request is not served: what happened, in a sentence, and a code that programs may rely on.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -45,6 +41,57 @@ impl From<StoreError> for Refusal {
     /// Nothing the store refuses is the client's fault, and all of it may pass.
     fn from(error: StoreError) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, error.code(), error.to_string())
+    }
+}
+
+impl From<Refused> for Refusal {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::TooManyClients => Refusal::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "too_many_clients",
+                "as many clients as `max_clients` allows are connected; close one, or raise the setting",
+            ),
+            Refused::Body(error) => error.into(),
+            Refused::Internal(message) => Self::internal(message),
+        }
+    }
+}
+
+impl From<BodyError> for Refusal {
+    fn from(error: BodyError) -> Self {
+        let message = error.to_string();
+        match error {
+            BodyError::TooLarge(_) => Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message),
+            BodyError::Encoded => Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_encoding", message),
+            BodyError::Timeout => Refusal::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", message),
+            BodyError::Broken(_) => Refusal::new(StatusCode::BAD_REQUEST, "body_broken", message),
+            BodyError::Crowded => Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_bodies", message),
+        }
+    }
+}
+
+/// The memory that all large bodies and messages share, see [`room`](super::room).
+#[derive(Debug, Clone, Copy)]
+pub struct Bodies;
+
+impl Memory for Bodies {
+    fn share(&self) -> Box<dyn Share> {
+        Box::new(Room::default())
+    }
+
+    fn trim(&self) {
+        daemon::sys::give_back_memory();
+    }
+}
+
+impl Share for Room {
+    fn grow_to(&mut self, bytes: usize) -> bool {
+        self.grow_for_body(bytes)
+    }
+
+    fn shrink_to(&mut self, bytes: usize) {
+        Room::shrink_to(self, bytes);
     }
 }
 
@@ -103,99 +150,6 @@ where
     B: hyper::body::Body<Data = Bytes> + Unpin,
     B::Error: std::fmt::Display,
 {
-    if let Some(encoding) = headers.get(header::CONTENT_ENCODING)
-        && encoding != "identity"
-    {
-        let message = "send the body without a Content-Encoding";
-        return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_encoding", message));
-    }
-    match tokio::time::timeout(BODY_DEADLINE, collect(body, limit)).await {
-        Ok(result) => result,
-        Err(_) => {
-            let message = format!("the body did not arrive within {} s", BODY_DEADLINE.as_secs());
-            Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", message))
-        }
-    }
-}
-
-async fn collect<B>(mut body: B, limit: usize) -> Result<Bytes, Refusal>
-where
-    B: hyper::body::Body<Data = Bytes> + Unpin,
-    B::Error: std::fmt::Display,
-{
-    let (mut first, mut rest, mut size) = (Bytes::new(), Vec::new(), 0_usize);
-    let (mut room, mut crowded) = (Room::default(), false);
-    while let Some(frame) = body.frame().await {
-        let frame = frame
-            .map_err(|e| Refusal::new(StatusCode::BAD_REQUEST, "body_broken", format!("the body broke off: {e}")))?;
-        let Ok(data) = frame.into_data() else { continue };
-        size = size.saturating_add(data.len());
-        if size <= limit && !crowded {
-            if size == data.len() {
-                // Most bodies are one piece, and then nothing is copied.
-                first = data;
-            } else {
-                if rest.is_empty() {
-                    // The piece keeps the buffer alive that it was read into.
-                    rest.extend_from_slice(&std::mem::take(&mut first));
-                }
-                if rest.capacity() - rest.len() < data.len() {
-                    // By a quarter, not to twice as much, for what is held is the buffer.
-                    rest.reserve_exact(data.len().max(rest.len() / 4));
-                }
-                rest.extend_from_slice(&data);
-            }
-            crowded = !room.grow_for_body(size.max(rest.capacity()));
-        }
-        if size > limit || crowded {
-            (first, rest, room) = (Bytes::new(), Vec::new(), Room::default());
-            if size > DISCARD.max(limit) {
-                break;
-            }
-        }
-    }
-    if size > limit {
-        let message = format!("the body is larger than {limit} bytes");
-        return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message));
-    }
-    if crowded {
-        let message = "other large bodies take all the memory that there is for them; try again";
-        return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_bodies", message));
-    }
-    rest.shrink_to_fit();
-    Ok(if rest.is_empty() { room.held_by(first) } else { room.held_by(rest) })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use hyper::body::Frame;
-    use std::pin::Pin;
-    use std::task::{Context, Poll};
-
-    /// A body whose pieces come one by one, without an announced length.
-    struct Pieces(std::vec::IntoIter<&'static [u8]>);
-
-    impl hyper::body::Body for Pieces {
-        type Data = Bytes;
-        type Error = std::io::Error;
-        fn poll_frame(
-            mut self: Pin<&mut Self>,
-            _: &mut Context<'_>,
-        ) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
-            Poll::Ready(self.0.next().map(|piece| Ok(Frame::data(Bytes::from_static(piece)))))
-        }
-    }
-
-    fn chunked(chunks: Vec<&'static [u8]>) -> Body {
-        Body::new(Pieces(chunks.into_iter()))
-    }
-
-    #[tokio::test]
-    async fn pieces_are_joined_and_the_limit_holds_without_an_announced_length() {
-        assert_eq!(collect(chunked(vec![]), 4).await.unwrap(), "");
-        assert_eq!(collect(chunked(vec![b"abcd"]), 4).await.unwrap(), "abcd");
-        assert_eq!(collect(chunked(vec![b"a", b"", b"bc", b"d"]), 4).await.unwrap(), "abcd");
-        assert_eq!(collect(chunked(vec![b"ab", b"cde"]), 4).await.unwrap_err().code, "body_too_large");
-    }
+    static MEMORY: LazyLock<Arc<dyn Memory>> = LazyLock::new(|| Arc::new(Bodies));
+    body::read(headers, body, limit, &MEMORY).await.map_err(Refusal::from)
 }

@@ -8,8 +8,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
-use super::Instance;
-use super::socketio::SocketIo;
+use super::{Counters, Instance};
+use socketio::SocketIo;
 
 /// The time between two of them, as in the original.
 pub const EVERY: Duration = Duration::from_secs(180);
@@ -25,10 +25,10 @@ pub async fn run(sio: Arc<SocketIo>, instance: Arc<Instance>) {
 }
 
 /// Tells the clients that the dashboard is another one now; pages of Claude MPM then load themselves again.
-pub fn reload(sio: &SocketIo) {
+pub fn reload(sio: &SocketIo, counters: &Counters) {
     let timestamp = format!("{:.6}", jiff::Timestamp::now());
     sio.broadcast("reload", &json!({"type": "reload", "timestamp": timestamp, "reason": "svelte-build-updated"}));
-    sio.counters.reloads.fetch_add(1, Ordering::Relaxed);
+    counters.reloads.fetch_add(1, Ordering::Relaxed);
     tracing::info!(clients = sio.registry.connected(), "the dashboard has changed; its pages are told to reload");
 }
 

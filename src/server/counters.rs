@@ -1,10 +1,8 @@
 //! What is counted while the server runs.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, PoisonError};
-
-use super::socketio::session::End;
 
 /// What happened since the start. Counters only grow.
 #[derive(Debug, Default)]
@@ -23,22 +21,6 @@ pub struct Counters {
     pub events: AtomicU64,
     /// Times that clients were told of a changed dashboard.
     pub reloads: AtomicU64,
-    /// Engine.IO sessions opened.
-    pub opened: AtomicU64,
-    /// Handshakes refused because of `max_clients`.
-    pub clients_refused: AtomicU64,
-    /// Times a client entered the namespace.
-    pub joined: AtomicU64,
-    /// Times a client had to wait because it sent more than it may.
-    pub throttled: AtomicU64,
-    /// Clients cut off because too much waited for them.
-    pub evicted_backlog: AtomicU64,
-    /// Clients cut off because they took nothing for too long.
-    pub evicted_stalled: AtomicU64,
-    /// Clients that did not answer a ping.
-    pub ping_timeouts: AtomicU64,
-    /// Sessions that ended in any other way.
-    pub ended_otherwise: AtomicU64,
 }
 
 impl Counters {
@@ -60,16 +42,5 @@ impl Counters {
     /// The questions about files so far, by what was asked and how it ended.
     pub fn file_requests(&self) -> BTreeMap<(&'static str, &'static str), u64> {
         self.files.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Counts the end of a session.
-    pub fn ended(&self, end: End) {
-        let counter = match end {
-            End::Backlog => &self.evicted_backlog,
-            End::Stalled => &self.evicted_stalled,
-            End::PingTimeout => &self.ping_timeouts,
-            _ => &self.ended_otherwise,
-        };
-        counter.fetch_add(1, Ordering::Relaxed);
     }
 }

@@ -12,10 +12,10 @@ pub mod clients;
 pub mod counters;
 pub mod dashboard;
 pub mod event_pages;
+pub mod feed;
 pub mod files;
 pub mod guard;
 pub mod health;
-pub mod io;
 pub mod metrics;
 pub mod openapi;
 pub mod page;
@@ -25,7 +25,6 @@ pub mod project;
 pub mod room;
 pub mod routes;
 pub mod site;
-pub mod socketio;
 pub mod spooled;
 pub mod sse;
 pub mod stats;
@@ -37,15 +36,14 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
+use serde_json::json;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use self::accept::{Open, Phase};
 pub use self::counters::Counters;
+use self::feed::{EventFeed, Fan};
 use self::site::Site;
-use self::socketio::SocketIo;
-use self::socketio::feed::Source;
-use self::socketio::namespace::Namespace;
 use self::sse::Streams;
 use self::stream::Listener;
 use crate::config::Settings;
@@ -57,6 +55,7 @@ use daemon::program_file::ProgramFile;
 use daemon::pulse::{Probe, Pulse};
 use daemon::readiness::Readiness;
 use daemon::sockets;
+use socketio::SocketIo;
 
 /// Who this process is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -151,18 +150,6 @@ impl Server {
         listeners: impl IntoIterator<Item = impl Into<sockets::Listener>>,
         context: Context,
     ) -> std::io::Result<Self> {
-        Self::start_with(listeners, context, clients::namespaces)
-    }
-
-    /// The same with other Socket.IO namespaces; the first one is the default one, `/`.
-    ///
-    /// # Errors
-    /// As [`Server::start`].
-    pub fn start_with(
-        listeners: impl IntoIterator<Item = impl Into<sockets::Listener>>,
-        context: Context,
-        namespaces: impl FnOnce(&clients::Parts) -> Vec<Namespace>,
-    ) -> std::io::Result<Self> {
         let listeners = listeners
             .into_iter()
             .map(|listener| match listener.into() {
@@ -181,19 +168,19 @@ impl Server {
         let (components, pulse) = (context.components.clone(), context.pulse.clone());
         let files = files::Files::new(context.settings.clone(), Arc::clone(&context.hub), Arc::clone(&counters));
         let sio = SocketIo::new(
-            context.settings.clone(),
-            Source::new(Arc::clone(&context.hub), Arc::clone(&context.store)),
-            Arc::clone(&counters),
-            namespaces(&clients::Parts {
+            clients::config(context.settings.clone()),
+            clients::namespaces(&clients::Parts {
                 hub: Arc::clone(&context.hub),
                 intake: Arc::clone(&context.intake),
+                feed: EventFeed::new(Arc::clone(&context.hub), Arc::clone(&context.store), context.settings.clone()),
                 counters: Arc::clone(&counters),
                 settings: context.settings.clone(),
                 instance: Arc::clone(&context.instance),
                 files: files.clone(),
             }),
         );
-        context.hub.attach(Arc::clone(&sio) as Arc<dyn Outlet>);
+        let fan = Fan { sio: Arc::clone(&sio), counters: Arc::clone(&counters) };
+        context.hub.attach(Arc::new(fan) as Arc<dyn Outlet>);
         let streams = Streams::new(Arc::clone(&context.hub), Arc::clone(&context.store));
         context.hub.attach(Arc::clone(&streams) as Arc<dyn Outlet>);
         let app = routes::App {
@@ -208,8 +195,8 @@ impl Server {
         let instance = Arc::clone(&app.context.instance);
         let watched = context.dashboard.as_ref().filter(|_| context.settings.borrow().watches_dashboard());
         let watch = watched.map(|dashboard| {
-            let sio = Arc::clone(&sio);
-            dashboard::watch::Watch::start(dashboard, components.clone(), move || beat::reload(&sio))
+            let (sio, counters) = (Arc::clone(&sio), Arc::clone(&counters));
+            dashboard::watch::Watch::start(dashboard, components.clone(), move || beat::reload(&sio, &counters))
         });
         let app = Arc::new(app);
         let site = Arc::new(Site::new(context, Arc::clone(&counters), Arc::clone(&app)));
@@ -217,7 +204,7 @@ impl Server {
         let accepting = tokio::spawn(accept::run(listeners, site, Arc::clone(&open), phases, Arc::clone(&probe)));
         let helpers = [
             tokio::spawn(socketio::heartbeat::run(Arc::clone(&sio))),
-            tokio::spawn(socketio::count_clients(Arc::clone(&sio))),
+            tokio::spawn(clients::count::run(Arc::clone(&sio))),
             tokio::spawn(beat::run(Arc::clone(&sio), instance)),
             tokio::spawn(spooled::run(app)),
         ];
@@ -228,6 +215,11 @@ impl Server {
     /// What happened since the start.
     pub fn counters(&self) -> &Arc<Counters> {
         &self.counters
+    }
+
+    /// What happened to Socket.IO sessions since the start.
+    pub fn counters_of_clients(&self) -> &socketio::counters::Counters {
+        &self.sio.counters
     }
 
     /// The open connections of any kind.
@@ -254,7 +246,7 @@ impl Server {
         };
         // Once it has ended, the listeners are closed: no client that is told can come back to this process.
         let _ = self.accepting.await;
-        let clients_told = self.sio.say_goodbye(reason) + self.streams.say_goodbye(reason);
+        let clients_told = say_goodbye(&self.sio, reason) + self.streams.say_goodbye(reason);
         let all_closed = || self.open.count() == 0;
         wait_until(&self.open, all_closed, deadline).await;
         let cut = self.open.count();
@@ -266,6 +258,16 @@ impl Server {
         }
         DrainReport { connections, clients_told, cut, watch_ended, took: began.elapsed() }
     }
+}
+
+/// When clients may try again, seconds: managers start the next process at once, after a failure a second later.
+const RETRY_AFTER: u64 = 1;
+
+/// Tells the Socket.IO clients that the server goes; how many were told.
+fn say_goodbye(sio: &SocketIo, reason: &str) -> usize {
+    let timestamp = jiff::Timestamp::now().to_string();
+    let payload = json!({"reason": reason, "retry_after": RETRY_AFTER, "timestamp": timestamp});
+    sio.say_goodbye("server_restarting", &payload, reason)
 }
 
 async fn wait_until(open: &Open, done: impl Fn() -> bool, deadline: Duration) {

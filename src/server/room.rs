@@ -14,8 +14,8 @@ use bytes::Bytes;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::answer::Refusal;
-use super::socketio::outgoing::Outgoing;
 use super::tide::Tide;
+use socketio::outgoing::Outgoing;
 
 /// What is counted, bytes.
 const UNIT: usize = 1 << 10;

@@ -19,12 +19,14 @@ use tokio::sync::watch;
 use super::accept::{Connection, Open, Phase};
 use super::access::{self, Access, Right};
 use super::answer::Refusal;
+use super::clients::visitor::Visitor;
 use super::dashboard::{self, Dashboard, Make};
 use super::guard::Allowed;
 use super::peer::Asker;
-use super::socketio::{SocketIo, polling};
 use super::sse::{self, Streams};
 use super::{Context, Counters, event_pages, files, health, openapi, page, post, project, stats};
+use socketio::extensions::Extensions;
+use socketio::{SocketIo, polling};
 
 /// Where events are posted and read.
 pub const EVENTS: &str = "/api/events";
@@ -223,7 +225,7 @@ fn asker(app: &App, request: &Request<Body>) -> Asker {
     let access = extensions.get().copied().unwrap_or(Access::NONE);
     let foreign = extensions.get().is_none_or(Allowed::is_foreign_page);
     let settings = app.context.settings.borrow();
-    Asker::new(connection.map(|c| c.ends), connection.and_then(|c| c.pair), foreign, access, &settings)
+    Asker::new(connection.map(|c| c.held.ends), connection.and_then(|c| c.held.pair), foreign, access, &settings)
 }
 
 /// What a request takes that no route answers: who may ask nothing is not told which paths there are.
@@ -249,7 +251,16 @@ async fn wrong_method(State(app): State<Arc<App>>, request: Request<Body>) -> Re
 }
 
 async fn socket_io(State(app): State<Arc<App>>, request: Request<Body>) -> Response {
-    polling::serve(Arc::clone(&app.sio), request).await
+    let Some(connection) = request.extensions().get::<Arc<Connection>>().cloned() else {
+        return Refusal::internal("the request has no connection").into_response();
+    };
+    let access = request.extensions().get().copied().unwrap_or(Access::NONE);
+    let is_foreign_page = request.extensions().get::<Allowed>().is_some_and(Allowed::is_foreign_page);
+    let visitor = Visitor::new(connection.held.ends, connection.held.pair, is_foreign_page, access);
+    match polling::serve(Arc::clone(&app.sio), request, connection, Extensions::new(visitor)).await {
+        Ok(answer) => answer.map(Body::new),
+        Err(refused) => Refusal::from(refused).into_response(),
+    }
 }
 
 #[cfg(test)]

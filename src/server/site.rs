@@ -55,8 +55,8 @@ impl Site {
         let (mut head, body) = request.into_parts();
         let (allowed, access) = {
             let settings = self.context.settings.borrow();
-            let allowed = guard::check(&head, connection.ends, &settings);
-            (allowed, Access::of(&head.headers, connection.ends, &settings))
+            let allowed = guard::check(&head, connection.held.ends, &settings);
+            (allowed, Access::of(&head.headers, connection.held.ends, &settings))
         };
         let (allowed, refused) = match allowed {
             Ok(allowed) => (allowed, None),

@@ -11,14 +11,15 @@ use serde_json::{Value, json};
 
 use super::accept::Phase;
 use super::answer::json;
+use super::clients::opened;
 use super::routes::App;
-use super::socketio::session::Session;
 use super::{answer, metrics};
 use crate::build;
 use crate::events::intake::{Counts, Via};
 use daemon::components::Component;
 use daemon::program_file::Fate;
 use daemon::usage::Usage;
+use socketio::session::Session;
 
 /// All figures of one moment.
 #[derive(Debug, Clone, Default)]
@@ -107,6 +108,7 @@ impl Figures {
     /// As of now.
     pub fn of(app: &App) -> Self {
         let (context, counters, store) = (&app.context, &app.counters, app.context.store.counters());
+        let sessions = &app.sio.counters;
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let mut backlog = app.streams.waiting() as u64;
         app.sio.registry.each(|session| backlog += session.queued() as u64);
@@ -117,16 +119,16 @@ impl Figures {
             sessions: app.sio.registry.sessions() as u64,
             streams: app.streams.count() as u64,
             backlog,
-            sessions_opened: read(&counters.opened),
+            sessions_opened: read(&sessions.opened),
             streams_opened: read(&app.streams.counters.opened),
             streams_stalled: read(&app.streams.counters.stalled),
-            clients_refused: read(&counters.clients_refused),
-            clients_throttled: read(&counters.throttled),
+            clients_refused: read(&sessions.refused),
+            clients_throttled: read(&sessions.throttled),
             sessions_ended: [
-                ("backlog", read(&counters.evicted_backlog)),
-                ("stalled", read(&counters.evicted_stalled)),
-                ("ping_timeout", read(&counters.ping_timeouts)),
-                ("other", read(&counters.ended_otherwise)),
+                ("backlog", read(&sessions.evicted_backlog)),
+                ("stalled", read(&sessions.evicted_stalled)),
+                ("ping_timeout", read(&sessions.ping_timeouts)),
+                ("other", read(&sessions.ended_otherwise)),
             ],
             connections: app.open.count() as u64,
             connections_accepted: read(&counters.connections),
@@ -264,7 +266,7 @@ fn client(session: &Session) -> Value {
         "session_id": session.socket_sid.as_str(),
         "transport": if session.is_socket() { "websocket" } else { "polling" },
         "in_namespace": session.is_connected(),
-        "connected_at": format!("{:.6}", session.opened),
+        "connected_at": opened(session),
         "backlog_bytes": session.queued(),
         "ping_interval_ms": session.ping_interval.as_millis() as u64,
         "ping_timeout_ms": session.ping_timeout.as_millis() as u64,

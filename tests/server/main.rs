@@ -1,7 +1,6 @@
 //! The server in the test's own process, on a real socket: HTTP, Socket.IO and what it does with events and files.
 
 mod clients;
-mod conformance;
 mod dashboard;
 mod drain;
 mod files;

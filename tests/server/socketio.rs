@@ -281,7 +281,7 @@ async fn a_client_that_stops_reading_is_reset_and_the_others_get_everything() {
     let mut healthy = Ws::join(&rig).await;
     healthy.event("history").await;
     let pad = "x".repeat(50_000);
-    let counters = Arc::clone(rig.server().counters());
+    let counters = rig.server().counters_of_clients();
     let mut sent = 0;
     while counters.evicted_backlog.load(Ordering::Relaxed) == 0 {
         sent += 1;
@@ -329,9 +329,19 @@ async fn a_silent_client_is_pinged_and_then_gone_while_one_that_answers_stays() 
         }
     }
     assert!(pings >= 2, "{pings}");
-    let counters = rig.server().counters();
+    let counters = rig.server().counters_of_clients();
     until("the poller that never polled is gone too", || counters.ping_timeouts.load(Ordering::Relaxed) >= 2).await;
     assert_eq!(status(&rig.poll(&sid).await), 400);
+}
+
+#[tokio::test]
+async fn protocol_3_client_is_told_what_the_monitor_speaks() {
+    let rig = start(settings());
+    let answer = rig.ask("GET", "/socket.io/?EIO=3&transport=polling&b64=1", "", "").await;
+    let words = "this monitor speaks Socket.IO protocol 5 over Engine.IO protocol 4; \
+                 connect with socket.io-client 3 or 4, or python-socketio 5";
+    assert!(status(&answer) == 200 && body(&answer).contains(&format!("44\"{words}\"")), "{answer}");
+    assert_eq!(rig.server().clients(), 0);
 }
 
 #[tokio::test]
@@ -343,7 +353,7 @@ async fn clients_over_the_limit_are_refused_with_a_reason_on_both_transports() {
     let poll = rig.ask("GET", "/socket.io/?EIO=4&transport=polling", "", "").await;
     assert_eq!((status(&poll), code(&poll).as_str()), (503, "too_many_clients"));
     assert_eq!(code(&Ws::open(&rig, "", "").await.err().unwrap()), "too_many_clients");
-    assert_eq!(rig.server().counters().clients_refused.load(Ordering::Relaxed), 2);
+    assert_eq!(rig.server().counters_of_clients().refused.load(Ordering::Relaxed), 2);
     let mut more = settings();
     more.max_clients = 2;
     rig.settings.send_replace(more.into());
@@ -421,7 +431,7 @@ async fn who_floods_waits_and_loses_nothing_while_the_others_are_served_at_once(
     waits.sort_unstable();
     let p99 = waits[waits.len() * 99 / 100];
     assert!(p99 < Duration::from_millis(100), "p99 of the other client is {p99:?}");
-    let throttled = &rig.server().counters().throttled;
+    let throttled = &rig.server().counters_of_clients().throttled;
     assert!(throttled.load(Ordering::Relaxed) >= 1, "nobody was counted");
 
     let sid = rig.open().await;

@@ -8,7 +8,7 @@ use data_encoding::BASE64;
 use serde_json::{Map, Value};
 
 use crate::events::ingest;
-use crate::server::socketio::namespace::Incoming;
+use socketio::namespace::Incoming;
 
 /// What every client writes for binary data, before its number and a brace. Within a text its quotes would be escaped, so
 /// that it can be found without reading the JSON around it, which must stay as it is.

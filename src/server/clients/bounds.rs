@@ -4,7 +4,7 @@
 use serde_json::json;
 
 use super::HOOK_ERROR;
-use crate::server::socketio::namespace::{Handled, Handler, Incoming, Socket};
+use socketio::namespace::{Handled, Handler, Incoming, Socket};
 
 /// The most bytes of all arguments of a question.
 const LARGEST: usize = 64 << 10;

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::server::socketio::namespace::{Handled, Handler, Incoming, Socket};
+use socketio::namespace::{Handled, Handler, Incoming, Socket};
 
 pub(super) struct Code;
 

@@ -1,17 +1,18 @@
 //! The `dashboard:` events, and the status that clients of the older dialect ask for.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::Parts;
+use super::count::CLIENT_COUNT;
 use crate::build;
-use crate::server::socketio::namespace::{CLIENT_COUNT, Handled, Handler, Incoming, Socket};
+use socketio::namespace::{Handled, Handler, Incoming, Socket};
 
 pub(super) struct Dashboard {
     pub parts: Parts,
 }
 
 impl Handler for Dashboard {
-    fn greeting(&self, socket: Socket<'_>, clients: usize) -> Vec<(&'static str, Value)> {
+    fn greeting(&self, socket: Socket<'_>, _: &Map<String, Value>, clients: usize) -> Vec<(&'static str, Value)> {
         let welcome = json!({
             "message": "Connected to Claude MPM Unified Monitor",
             "session_id": socket.id(),

@@ -6,9 +6,11 @@ use std::sync::Arc;
 use serde_json::Value;
 use tokio::sync::watch;
 
+use super::visitor::Visitor;
 use crate::config::Settings;
-use crate::server::socketio::namespace::{Entry, Middleware, Refused};
+use crate::server::access::Access;
 use crate::server::{Counters, access};
+use socketio::namespace::{Entry, Middleware, Refused};
 
 pub(super) struct Door {
     pub settings: watch::Receiver<Arc<Settings>>,
@@ -18,8 +20,12 @@ pub(super) struct Door {
 impl Middleware for Door {
     fn admit(&self, entry: Entry<'_>) -> Result<(), Refused> {
         let said = entry.auth.get("token").and_then(Value::as_str);
-        let may = entry.session.handshake.access.with(said, self.settings.borrow().token.as_ref());
-        entry.session.set_access(may);
+        let visitor = Visitor::of(entry.session);
+        let requested = visitor.map_or(Access::NONE, |visitor| visitor.requested);
+        let may = requested.with(said, self.settings.borrow().token.as_ref());
+        if let Some(visitor) = visitor {
+            visitor.grant(may);
+        }
         if may.read {
             return Ok(());
         }

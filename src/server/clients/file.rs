@@ -4,13 +4,13 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use super::Parts;
+use super::{Parts, visitor};
 use crate::server::access;
 use crate::server::files::asked::Asked;
 use crate::server::files::error::FileError;
 use crate::server::files::read;
-use crate::server::socketio::namespace::{Handled, Handler, Incoming, Kept, Socket};
-use crate::server::socketio::outgoing::Arguments;
+use socketio::namespace::{Handled, Handler, Incoming, Kept, Socket};
+use socketio::outgoing::Arguments;
 
 /// The answer's event.
 const ANSWER: &str = "file_content_response";
@@ -24,11 +24,11 @@ pub(super) struct File {
 impl Handler for File {
     fn event(&self, socket: Socket<'_>, event: Incoming<'_>) -> Handled {
         let ("read_file", Some(said)) = (event.name, event.object()) else { return Handled::No };
-        if !socket.session().access().read {
+        if !visitor::access(socket.session()).read {
             socket.emit(ANSWER, &failed(said.get("file_path"), &access::refusal(false).message, "token_required"));
             return Handled::done();
         }
-        let asker = socket.session().asker(&self.parts.settings.borrow());
+        let asker = visitor::asker(socket.session(), &self.parts.settings.borrow());
         let (parts, from) = (self.parts.clone(), socket.keep());
         Handled::Later(Box::pin(async move {
             let admitted = parts.files.admit(asker).await;

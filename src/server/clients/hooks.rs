@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::sessions::Book;
 use super::{Parts, UNPLACED, binary, tell_refused};
 use crate::events::intake::Input;
-use crate::server::socketio::namespace::{Handled, Handler, Incoming, Socket};
+use socketio::namespace::{Handled, Handler, Incoming, Socket};
 
 pub(super) struct Hooks {
     pub parts: Parts,

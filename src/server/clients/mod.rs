@@ -4,6 +4,7 @@
 mod binary;
 mod bounds;
 mod code;
+pub mod count;
 mod dashboard;
 mod door;
 mod file;
@@ -13,19 +14,24 @@ mod replay;
 mod roster;
 mod sessions;
 mod subscribe;
+pub mod visitor;
 
 use std::sync::Arc;
 
 use serde_json::json;
 use tokio::sync::watch;
 
-use super::socketio::namespace::{Handled, Handler, Kept, Namespace};
-use super::socketio::outgoing::Arguments;
+use super::answer::Bodies;
+use super::feed::{EventFeed, Way};
 use super::{Counters, access};
 use crate::config::Settings;
 use crate::events::hub::Hub;
 use crate::events::intake::{Intake, Via};
 use crate::events::model::Draft;
+use socketio::namespace::{Handled, Handler, Kept, Namespace};
+use socketio::options::{Config, Options};
+use socketio::outgoing::Arguments;
+use socketio::session::Session;
 
 /// What the handlers work with.
 #[derive(Debug, Clone)]
@@ -34,6 +40,8 @@ pub struct Parts {
     pub hub: Arc<Hub>,
     /// Where events go.
     pub intake: Arc<Intake>,
+    /// The events on their way to the clients.
+    pub feed: Arc<EventFeed>,
     /// What happened so far.
     pub counters: Arc<Counters>,
     /// The live settings.
@@ -47,7 +55,36 @@ pub struct Parts {
 /// All namespaces: there is the default one.
 pub fn namespaces(parts: &Parts) -> Vec<Namespace> {
     let door = door::Door { settings: parts.settings.clone(), counters: Arc::clone(&parts.counters) };
-    vec![Namespace::new("/").guarded_by(Box::new(door)).with(handlers(parts)).with_events()]
+    let way = Way(Arc::clone(&parts.feed));
+    vec![Namespace::new("/").guarded_by(Box::new(door)).with(handlers(parts)).entered_by(Box::new(way))]
+}
+
+/// What a client of an older Socket.IO is told.
+const REFUSAL_OF_OLDER: &str = "this monitor speaks Socket.IO protocol 5 over Engine.IO protocol 4; \
+                                connect with socket.io-client 3 or 4, or python-socketio 5";
+
+/// The settings as the Socket.IO layer has them.
+pub fn config(settings: watch::Receiver<Arc<Settings>>) -> Config {
+    let options = move || {
+        let settings = settings.borrow();
+        Options {
+            ping_interval: settings.ping_interval,
+            ping_timeout: settings.ping_timeout,
+            max_clients: settings.max_clients,
+            backlog: settings.client_backlog,
+            rate: settings.client_rate,
+            burst: settings.client_burst,
+            ..Options::default()
+        }
+    };
+    Config { options: Box::new(options), memory: Arc::new(Bodies), refusal_of_older: REFUSAL_OF_OLDER }
+}
+
+/// When a session was opened, for people and programs.
+pub fn opened(session: &Session) -> String {
+    // A clock that is before year 1 or after year 9999 is set wrong; the session was opened all the same.
+    let opened = jiff::Timestamp::try_from(session.opened).unwrap_or_default();
+    format!("{opened:.6}")
 }
 
 /// Its handlers, in the order in which they are asked.
@@ -63,7 +100,7 @@ fn handlers(parts: &Parts) -> Vec<Box<dyn Handler>> {
         Box::new(file::File { parts: parts.clone() }),
         Box::new(code::Code),
         Box::new(roster::Roster::default()),
-        Box::new(subscribe::Subscribe),
+        Box::new(subscribe::Subscribe { feed: Arc::clone(&parts.feed) }),
     ]
 }
 
@@ -77,7 +114,7 @@ impl Parts {
     /// Stores an event. `then` is called once it is committed, before the client hears of it; a failure is told to the
     /// client alone, and is not acknowledged.
     fn take(&self, from: Kept, draft: Draft, then: impl FnOnce() + Send + 'static) -> Handled {
-        if !from.socket().session().access().write {
+        if !visitor::access(from.socket().session()).write {
             let refusal = access::refusal(false);
             return self.refuse(from, refusal.code, &refusal.message);
         }

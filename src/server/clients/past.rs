@@ -14,8 +14,8 @@ use super::Parts;
 use crate::events::hub::{HISTORY_BYTES, Shown};
 use crate::events::model::{Draft, Event};
 use crate::server::room::{SMALL, Share};
-use crate::server::socketio::namespace::{Handled, Handler, Incoming, Socket};
-use crate::server::socketio::outgoing::Arguments;
+use socketio::namespace::{Handled, Handler, Incoming, Socket};
+use socketio::outgoing::Arguments;
 
 /// How many events an answer holds unless the request says.
 const DEFAULT_LIMIT: usize = 100;

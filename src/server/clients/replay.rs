@@ -12,7 +12,7 @@ use tokio::task::AbortHandle;
 use super::{HOOK_ERROR, Parts};
 use crate::events::hub::Hub;
 use crate::events::model::Event;
-use crate::server::socketio::namespace::{Handled, Handler, Incoming, Kept, Socket};
+use socketio::namespace::{Handled, Handler, Incoming, Kept, Socket};
 
 /// The shortest pause, as in the original: pages draw each event.
 const SHORTEST: f64 = 0.1;

@@ -5,8 +5,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde_json::{Value, json};
 
-use crate::server::socketio::namespace::{Handled, Handler, Incoming, Socket};
-use crate::server::socketio::session::Session;
+use socketio::namespace::{Handled, Handler, Incoming, Socket};
+use socketio::session::Session;
 
 /// The longest name or type that is kept, characters.
 const LONGEST: usize = 200;
@@ -71,7 +71,7 @@ fn entry(id: &str, session: &Session, name: Option<&Name>) -> Value {
         "session_id": id,
         "name": name.map_or_else(|| default_name(id), |n| n.name.clone()),
         "type": name.map_or("unknown", |n| n.kind.as_str()),
-        "connected_at": format!("{:.6}", session.opened),
+        "connected_at": super::opened(session),
         "registered": name.is_some(),
     })
 }

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use super::{HOOK_ERROR, Parts, binary};
 use crate::events::model::Draft;
 use crate::events::shown::{SESSION_ENDED, SESSION_STARTED};
-use crate::server::socketio::namespace::{Handled, Handler, Incoming, Socket};
+use socketio::namespace::{Handled, Handler, Incoming, Socket};
 
 /// How long an ended session is still listed, as in the original.
 const REMEMBERED: SignedDuration = SignedDuration::from_secs(300);

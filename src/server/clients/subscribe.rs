@@ -1,9 +1,12 @@
 //! `subscribe` and `unsubscribe`: a client that wants only some of the events says so. Without it a client gets all.
 
+use std::sync::Arc;
+
 use serde_json::{Map, Value, json};
 
 use super::HOOK_ERROR;
-use crate::server::socketio::namespace::{Handled, Handler, Incoming, Socket};
+use crate::server::feed::EventFeed;
+use socketio::namespace::{Handled, Handler, Incoming, Socket};
 
 /// The categories of posted events, by which the older dialect names its channels without their ending.
 const ENDING: &str = "_event";
@@ -11,7 +14,9 @@ const ENDING: &str = "_event";
 /// The longest name or id that can be subscribed to, bytes.
 const LONGEST: usize = 256;
 
-pub(super) struct Subscribe;
+pub(super) struct Subscribe {
+    pub feed: Arc<EventFeed>,
+}
 
 impl Handler for Subscribe {
     fn event(&self, socket: Socket<'_>, event: Incoming<'_>) -> Handled {
@@ -26,7 +31,7 @@ impl Handler for Subscribe {
             socket.emit(HOOK_ERROR, &json!({"error": message}));
             return Handled::done();
         }
-        match socket.narrow(&wish.sessions, &wish.names()) {
+        match self.feed.narrow(socket, &wish.sessions, &wish.names()) {
             Ok(()) => socket.emit("subscribed", &wish.told()),
             Err(error) => socket.emit(HOOK_ERROR, &json!({"error": error.to_string()})),
         }

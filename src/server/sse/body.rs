@@ -22,8 +22,8 @@ use crate::events::hub::Shown;
 use crate::events::model::Event;
 use crate::server::accept::Connection;
 use crate::server::room::Share;
-use crate::server::socketio::registry::Slot;
-use crate::server::socketio::sid::Sid;
+use socketio::registry::Slot;
+use socketio::sid::Sid;
 
 /// Between two signs of life in a stream that has nothing to say: proxies and readers give up one that is silent for long.
 const BEAT: Duration = Duration::from_secs(15);

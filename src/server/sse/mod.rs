@@ -29,10 +29,10 @@ use super::accept::Connection;
 use super::answer::Refusal;
 use super::room::Room;
 use super::routes::App;
-use super::socketio::polling::too_many_clients;
-use super::socketio::sid::Sid;
 use crate::events::hub::{Hub, Outlet, Shown};
 use crate::events::store::{Filter, Place, Store};
+use socketio::polling::Refused;
+use socketio::sid::Sid;
 
 /// Where the stream is.
 pub const PATH: &str = "/api/stream";
@@ -263,8 +263,9 @@ pub async fn stream(Shared(app): Shared<Arc<App>>, request: Request) -> Response
     let Some(connection) = request.extensions().get::<Arc<Connection>>().cloned() else {
         return Refusal::internal("the request has no connection").into_response();
     };
-    let Some(slot) = app.sio.registry.reserve(app.sio.settings().max_clients) else {
-        return too_many_clients(&app.sio);
+    let Some(slot) = app.sio.registry.reserve(app.sio.options().max_clients) else {
+        app.sio.counters.refused.fetch_add(1, Ordering::Relaxed);
+        return Refusal::from(Refused::TooManyClients).into_response();
     };
     match Sid::random() {
         Ok(sid) => answer(AnyBody::new(body::Body::new(&app.streams, sid, ask, connection, slot))),

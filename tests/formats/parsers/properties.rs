@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use axum::http::request::Parts;
 use axum::http::{Request, Uri};
@@ -20,13 +20,8 @@ use mpm_monitor::events::shown::Shown;
 use mpm_monitor::events::store::journal;
 use mpm_monitor::server::access::Access;
 use mpm_monitor::server::event_pages::Wanted;
+use mpm_monitor::server::feed::resume::Resume;
 use mpm_monitor::server::guard::{self, Allowed};
-use mpm_monitor::server::socketio::MAX_PAYLOAD;
-use mpm_monitor::server::socketio::packet::{Engine, Kind, MAX_ATTACHMENTS, Packet};
-use mpm_monitor::server::socketio::payload::{self, Part};
-use mpm_monitor::server::socketio::reader::{Next, Reader};
-use mpm_monitor::server::socketio::resume::Resume;
-use mpm_monitor::server::socketio::turn::Turn;
 use mpm_monitor::server::stream::Ends;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -35,6 +30,11 @@ use service::launchd::print;
 use service::manager::Phase;
 use service::receipt::Receipt;
 use service::systemd::show;
+use socketio::memory::{Memory, Unlimited};
+use socketio::packet::{Engine, Kind, MAX_ATTACHMENTS, Packet};
+use socketio::payload::{self, Part};
+use socketio::reader::{Next, Reader};
+use socketio::turn::Turn;
 
 /// One parser: the name of its fuzz target and of its seeds' folder, and what must hold for it.
 pub type Target = (&'static str, fn(&[u8]));
@@ -109,6 +109,9 @@ fn socketio_packet(data: &[u8]) {
     }
 }
 
+/// The largest message that is read.
+const MAX_PAYLOAD: usize = 1_000_000;
+
 /// Gives its bytes in pieces, and between two of them says that there are none for now, as a socket does.
 struct Pieces<'a> {
     rest: &'a [u8],
@@ -132,7 +135,8 @@ impl Read for Pieces<'_> {
 /// Everything the reader says of a stream that comes in pieces of that size, the pauses left out, and its replies.
 fn frames(data: &[u8], piece: usize) -> (Vec<Next>, Vec<u8>) {
     let mut source = Pieces { rest: data, piece, pause: false };
-    let mut reader = Reader::new(&Bytes::new());
+    let memory: Arc<dyn Memory> = Arc::new(Unlimited);
+    let mut reader = Reader::new(&Bytes::new(), MAX_PAYLOAD, &memory);
     let (mut all, mut replies) = (Vec::new(), Vec::new());
     loop {
         let next = reader.next_from(&mut source, &mut Turn::begin());
