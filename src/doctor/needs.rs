@@ -10,7 +10,7 @@ use super::merged::{self, Line, Merged};
 use super::rights::Need;
 use super::rules::broken;
 use super::walls;
-use crate::cli::args::{Cli, Verb};
+use crate::config::flags::Run;
 use crate::hooks::claude::settings::quoted;
 use clap::Parser as _;
 use daemon::dirs::UserDirs;
@@ -206,6 +206,21 @@ fn of_life(subject: &Subject, unit: &Merged, around: &Around) -> Vec<Lack> {
 /// The keys that name units without which it does not run.
 const NEEDED: &[&str] = &["Requires", "BindsTo", "Requisite"];
 
+/// The command line of a unit.
+#[derive(Debug, clap::Parser)]
+#[command(name = "mpm-monitor")]
+struct Command {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Verb {
+    Run(Box<Run>),
+    #[command(external_subcommand)]
+    Other(Vec<String>),
+}
+
 /// Why a command does not run the monitor on its port, by this program's own reading of it.
 fn wrong_command(subject: &Subject, command: &str, around: &Around) -> Option<String> {
     let words: Vec<&str> = command.split_whitespace().collect();
@@ -218,13 +233,13 @@ fn wrong_command(subject: &Subject, command: &str, around: &Around) -> Option<St
     }
     // Behind another program the words may have another meaning.
     words.first().filter(|w| is_ours(w))?;
-    match Cli::try_parse_from(&words) {
+    match Command::try_parse_from(&words) {
         Err(e) => {
             let said = e.to_string();
             let said = said.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
             Some(format!("the program does not understand `{command}`: {said}"))
         }
-        Ok(Cli { verb: Verb::Run(run) }) => match run.port {
+        Ok(Command { verb: Verb::Run(run) }) => match run.port {
             Some(port) if port != subject.port.to_string() => Some(format!(
                 "it serves port {port}; of the unit {} everybody expects {}",
                 subject.unit(),
@@ -232,7 +247,7 @@ fn wrong_command(subject: &Subject, command: &str, around: &Around) -> Option<St
             )),
             _ => None,
         },
-        Ok(_) => Some(format!("`{command}` does not serve")),
+        Ok(Command { verb: Verb::Other(words) }) => Some(format!("`{}` does not serve", words.join(" "))),
     }
 }
 

@@ -59,10 +59,10 @@ fn install(scope: Scope, port: u16) -> Result<(), Box<dyn Error>> {
     let wish = Wish { start: true, linger: Linger::Auto, user: users::user_name(), build: None };
     let plan = plan::install(&definition, &paths, &wish, &observed)?;
     let applied = apply::apply(&plan, &*manager, PATIENCE)?;
-    match proof::await_ready(&*manager, &paths, port, None, PATIENCE) {
-        Ok(proof) => Ok(println!("ready: pid {}, {}", proof.pid, proof.url)),
-        Err(unproved) => Err(format!("{unproved}; taken back, but for {:?}", applied.rollback()).into()),
-    }
+    let taken_back = |e| format!("{e}; taken back, but for {:?}", applied.rollback());
+    let proof = proof::await_ready(&*manager, &paths, port, None, PATIENCE).map_err(taken_back)?;
+    println!("ready: pid {}, {}", proof.pid, proof.url);
+    Ok(())
 }
 
 fn uninstall(scope: Scope, port: u16) -> Result<(), Box<dyn Error>> {
@@ -71,7 +71,8 @@ fn uninstall(scope: Scope, port: u16) -> Result<(), Box<dyn Error>> {
     let observed = observe::observe(port, &paths, Some(&*manager), &users::user_name())?;
     apply::apply(&plan::uninstall(port, &paths, true, &observed), &*manager, PATIENCE)?;
     proof::await_gone(&*manager, &paths, port, observed.service.and_then(|job| job.pid), None, PATIENCE)?;
-    Ok(println!("uninstalled"))
+    println!("uninstalled");
+    Ok(())
 }
 
 /// Serves `/health`, tells the manager that it is ready, and answers its watchdog as long as it serves.
