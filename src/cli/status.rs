@@ -91,7 +91,7 @@ pub fn facts(context: &Context) -> Facts {
         facts.receipt = observed.receipt.is_some();
         facts.unfinished = observed.receipt.as_ref().is_some_and(|receipt| receipt.unfinished);
         if let Some(unit) = desired::definition_of(port, paths, &observed.files) {
-            facts.unit_version = drift::header(unit).map(|h| h.program);
+            facts.unit_version = drift::header(crate::build::PROGRAM.name, unit).map(|h| h.program);
             facts.program = desired::program_of(unit, paths.kind);
         } else if facts.service.as_ref().is_some_and(|job| job.loaded) {
             facts.program.clone_from(&observed.packaged);

@@ -94,7 +94,7 @@ pub fn show(subject: &Subject, unit: &str) -> Looked<Merged> {
     for path in merged.files() {
         match files::read(&path) {
             // What install wrote and nobody touched is judged by its own checks.
-            Ok(Some(text)) if drift::is_ours(&text) => {}
+            Ok(Some(text)) if drift::is_ours(crate::build::PROGRAM.name, &text) => {}
             Ok(Some(text)) => merged.lines.extend(lines(&path, &text)),
             Ok(None) => {}
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => merged.unreadable.push(path),

@@ -94,9 +94,9 @@ fn units_and_property_lists_are_rendered_the_same() {
 fn units_of_an_earlier_build_are_known_as_ours() {
     for (name, _) in rendered() {
         let text = text(&format!("units/{name}"));
-        assert_eq!(header(&text), Some(Header { program: "0.1.0".into(), intact: true }), "{name}");
-        assert!(!is_ours(&text.replace("mpm-monitor", "mpm_monitor")), "{name} without its mark");
-        assert!(!is_ours(&format!("{text}\n# edited\n")), "{name} with a line more");
+        assert_eq!(header("mpm-monitor", &text), Some(Header { program: "0.1.0".into(), intact: true }), "{name}");
+        assert!(!is_ours("mpm-monitor", &text.replace("mpm-monitor", "mpm_monitor")), "{name} without its mark");
+        assert!(!is_ours("mpm-monitor", &format!("{text}\n# edited\n")), "{name} with a line more");
         if name.ends_with(".plist") {
             assert_eq!(launchd::port_of(&mpm_monitor::app::APP, &text), Some(8765), "{name}");
             assert_eq!(launchd::has_sockets(&text), name.contains("full"), "{name}");

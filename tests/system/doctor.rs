@@ -177,7 +177,7 @@ fn edited_outdated_and_lost_files(clinic: &mut Clinic) {
 
     // As an earlier version wrote it: intact, and different. Repaired by --fix, which says first what it does.
     let rest = unit.split_once('\n').unwrap().1.replace("RestartSec=1\n", "RestartSec=2\n");
-    clinic.machine.write(UNIT, &stamp(&rest, "0.0.9"));
+    clinic.machine.write(UNIT, &stamp("mpm-monitor", &rest, "0.0.9"));
     clinic.machine.systemctl(&["daemon-reload"]).ok();
     clinic.fails("A unit of an earlier version", "unit-outdated");
     let pid = clinic.machine.property(PORT, "MainPID");
@@ -217,7 +217,7 @@ fn programs(clinic: &mut Clinic) {
     clinic.machine.run(&["install", "-D", &program, transient]).ok();
     let unit = clinic.machine.run(&["cat", UNIT]).ok().stdout;
     let rest = unit.split_once('\n').unwrap().1.replace(&program, transient);
-    clinic.machine.write(UNIT, &stamp(&rest, env!("CARGO_PKG_VERSION")));
+    clinic.machine.write(UNIT, &stamp("mpm-monitor", &rest, env!("CARGO_PKG_VERSION")));
     clinic.machine.systemctl(&["daemon-reload"]).ok();
     let check = clinic.fails("A program in a build tree", "program-lasts");
     clinic.repair(&check);

@@ -66,7 +66,7 @@ fn as_before(machine: &Machine, port: u16) {
         Scope::User => text.replace("Restart=always", "Restart=on-failure"),
     };
     assert_ne!(text, old);
-    machine.write(&template, &stamp(&old, "0.0.9"));
+    machine.write(&template, &stamp("mpm-monitor", &old, "0.0.9"));
     let state = if machine.scope == Scope::System { "/var/lib" } else { "/home/boxuser/.local/state" };
     let receipt = format!("{state}/mpm-monitor/receipts/{port}.json");
     let script = format!(

@@ -90,13 +90,20 @@ fn systemd(definition: &Definition, paths: &Paths, observed: &Observed) -> Resul
 pub fn packaged_serves(definition: &Definition, paths: &Paths, observed: &Observed) -> bool {
     let own = [Some(paths.service(definition.port)), paths.socket(definition.port)];
     observed.packaged.as_ref() == Some(&definition.program)
-        && own.iter().flatten().all(|path| observed.files.get(path).is_none_or(|text| is_ours(text)))
-        && paths.old_templates().iter().all(|path| !observed.files.contains_key(path) || template_goes(path, observed))
+        && own
+            .iter()
+            .flatten()
+            .all(|path| observed.files.get(path).is_none_or(|text| is_ours(paths.app.program.name, text)))
+        && paths
+            .old_templates()
+            .iter()
+            .all(|path| !observed.files.contains_key(path) || template_goes(paths, path, observed))
 }
 
 /// Whether an old template is to be removed: it is ours, and no other instance is started from it.
-pub fn template_goes(path: &Path, observed: &Observed) -> bool {
-    observed.files.get(path).is_some_and(|text| is_ours(text)) && observed.template_users.is_empty()
+pub fn template_goes(paths: &Paths, path: &Path, observed: &Observed) -> bool {
+    observed.files.get(path).is_some_and(|text| is_ours(paths.app.program.name, text))
+        && observed.template_users.is_empty()
 }
 
 /// Where the files of an instance can be, and whether other instances share them.
@@ -146,7 +153,7 @@ pub fn drifts(
             let template = paths.old_templates().into_iter().find(|t| stands_for(t, &d.path, definition.port));
             let path = template.filter(|t| !observed.files.contains_key(&d.path) && observed.files.contains_key(t));
             let path = path.unwrap_or(d.path);
-            let found = drift(observed.files.get(&path).map(String::as_str), &d.content);
+            let found = drift(paths.app.program.name, observed.files.get(&path).map(String::as_str), &d.content);
             (path, found)
         })
         .collect())

@@ -3,10 +3,16 @@
 
 use sha2::{Digest, Sha256};
 
-/// What a unit file's first line begins with. The number rises when the meaning of the header changes.
-const MARK: &str = "# mpm-monitor unit v1 ";
+/// What the first line of a unit file begins with that the program `name` wrote. The number rises when the meaning of the header
+/// changes.
+fn mark(name: &str) -> String {
+    format!("# {name} unit v1 ")
+}
+
 /// The same for a property list, where a comment can come after the document type at the earliest.
-const PLIST_MARK: &str = "<!-- mpm-monitor plist v1 ";
+fn plist_mark(name: &str) -> String {
+    format!("<!-- {name} plist v1 ")
+}
 
 /// An installed file against the one that would be written now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -32,32 +38,33 @@ pub struct Header {
 }
 
 /// Puts the header above `rest`.
-pub fn stamp(rest: &str, version: &str) -> String {
-    format!("{MARK}program={version} sha256:{}\n{rest}", hash(rest))
+pub fn stamp(name: &str, rest: &str, version: &str) -> String {
+    format!("{}program={version} sha256:{}\n{rest}", mark(name), hash(rest))
 }
 
 /// Puts the header into a property list, above its root element.
-pub fn stamp_plist(document: &str, version: &str) -> String {
+pub fn stamp_plist(name: &str, document: &str, version: &str) -> String {
     let root = document.find("<plist").unwrap_or(0);
     let (head, body) = document.split_at(root);
-    format!("{head}{PLIST_MARK}program={version} sha256:{} -->\n{body}", hash(document))
+    format!("{head}{}program={version} sha256:{} -->\n{body}", plist_mark(name), hash(document))
 }
 
 /// Reads the header; `None` if there is none of ours.
-pub fn header(content: &str) -> Option<Header> {
+pub fn header(name: &str, content: &str) -> Option<Header> {
     if content.starts_with("<?xml") {
-        return plist_header(content);
+        return plist_header(name, content);
     }
     let (first, rest) = content.split_once('\n')?;
-    let (program, sha) = fields(first.strip_prefix(MARK)?)?;
+    let (program, sha) = fields(first.strip_prefix(&*mark(name))?)?;
     Some(Header { program: program.to_owned(), intact: sha == hash(rest) })
 }
 
 /// The header of a property list; everything but its line is what the hash is of.
-fn plist_header(content: &str) -> Option<Header> {
-    let start = content.find(&format!("\n{PLIST_MARK}"))? + 1;
+fn plist_header(name: &str, content: &str) -> Option<Header> {
+    let mark = plist_mark(name);
+    let start = content.find(&format!("\n{mark}"))? + 1;
     let (line, rest) = content[start..].split_once('\n')?;
-    let (program, sha) = fields(line.strip_prefix(PLIST_MARK)?.strip_suffix(" -->")?)?;
+    let (program, sha) = fields(line.strip_prefix(&*mark)?.strip_suffix(" -->")?)?;
     Some(Header { program: program.to_owned(), intact: sha == hash(&format!("{}{rest}", &content[..start])) })
 }
 
@@ -66,18 +73,18 @@ fn fields(text: &str) -> Option<(&str, &str)> {
 }
 
 /// Compares what is there with what would be written.
-pub fn drift(installed: Option<&str>, desired: &str) -> Drift {
+pub fn drift(name: &str, installed: Option<&str>, desired: &str) -> Drift {
     match installed {
         None => Drift::Absent,
         Some(content) if content == desired => Drift::Clean,
-        Some(content) if is_ours(content) => Drift::Outdated,
+        Some(content) if is_ours(name, content) => Drift::Outdated,
         Some(_) => Drift::Edited,
     }
 }
 
 /// Whether the file is ours and untouched, whatever version wrote it.
-pub fn is_ours(content: &str) -> bool {
-    header(content).is_some_and(|h| h.intact)
+pub fn is_ours(name: &str, content: &str) -> bool {
+    header(name, content).is_some_and(|h| h.intact)
 }
 
 /// The changes from what would be written to what is there, as a unified diff.
@@ -105,31 +112,37 @@ mod tests {
 
     #[test]
     fn the_four_states() {
-        let desired = stamp("[Unit]\nA=1\n", "2.0.0");
-        assert_eq!(drift(None, &desired), Drift::Absent);
-        assert_eq!(drift(Some(&desired), &desired), Drift::Clean);
-        assert_eq!(drift(Some(&stamp("[Unit]\nA=1\n", "1.0.0")), &desired), Drift::Outdated);
-        assert_eq!(drift(Some(&stamp("[Unit]\nA=0\n", "2.0.0")), &desired), Drift::Outdated);
-        assert_eq!(drift(Some(&desired.replace("A=1", "A=2")), &desired), Drift::Edited);
-        assert_eq!(drift(Some("[Unit]\nA=1\n"), &desired), Drift::Edited);
-        assert_eq!(header(&desired).unwrap().program, "2.0.0");
+        let desired = stamp("mpm-monitor", "[Unit]\nA=1\n", "2.0.0");
+        assert_eq!(drift("mpm-monitor", None, &desired), Drift::Absent);
+        assert_eq!(drift("mpm-monitor", Some(&desired), &desired), Drift::Clean);
+        assert_eq!(
+            drift("mpm-monitor", Some(&stamp("mpm-monitor", "[Unit]\nA=1\n", "1.0.0")), &desired),
+            Drift::Outdated
+        );
+        assert_eq!(
+            drift("mpm-monitor", Some(&stamp("mpm-monitor", "[Unit]\nA=0\n", "2.0.0")), &desired),
+            Drift::Outdated
+        );
+        assert_eq!(drift("mpm-monitor", Some(&desired.replace("A=1", "A=2")), &desired), Drift::Edited);
+        assert_eq!(drift("mpm-monitor", Some("[Unit]\nA=1\n"), &desired), Drift::Edited);
+        assert_eq!(header("mpm-monitor", &desired).unwrap().program, "2.0.0");
     }
 
     #[test]
     fn a_property_list_has_its_header_below_the_document_type() {
         let list = "<?xml version=\"1.0\"?>\n<!DOCTYPE plist>\n<plist><dict/></plist>\n";
-        let desired = stamp_plist(list, "2.0.0");
+        let desired = stamp_plist("mpm-monitor", list, "2.0.0");
         assert!(desired.starts_with("<?xml"), "XML allows nothing before its declaration: {desired}");
-        assert_eq!(header(&desired), Some(Header { program: "2.0.0".into(), intact: true }));
-        assert_eq!(drift(Some(&stamp_plist(list, "1.0.0")), &desired), Drift::Outdated);
-        assert_eq!(drift(Some(&desired.replace("<dict/>", "<dict></dict>")), &desired), Drift::Edited);
-        assert_eq!(drift(Some(&desired.replace("<!DOCTYPE plist>", "")), &desired), Drift::Edited);
-        assert_eq!(drift(Some(list), &desired), Drift::Edited);
+        assert_eq!(header("mpm-monitor", &desired), Some(Header { program: "2.0.0".into(), intact: true }));
+        assert_eq!(drift("mpm-monitor", Some(&stamp_plist("mpm-monitor", list, "1.0.0")), &desired), Drift::Outdated);
+        assert_eq!(drift("mpm-monitor", Some(&desired.replace("<dict/>", "<dict></dict>")), &desired), Drift::Edited);
+        assert_eq!(drift("mpm-monitor", Some(&desired.replace("<!DOCTYPE plist>", "")), &desired), Drift::Edited);
+        assert_eq!(drift("mpm-monitor", Some(list), &desired), Drift::Edited);
     }
 
     #[test]
     fn the_diff_shows_what_the_person_did() {
-        let desired = stamp("[Service]\nWatchdogSec=10\n", "1");
+        let desired = stamp("mpm-monitor", "[Service]\nWatchdogSec=10\n", "1");
         let diff = diff(&desired.replace("=10", "=60"), &desired, "x.service");
         assert!(diff.contains("-WatchdogSec=10") && diff.contains("+WatchdogSec=60"), "{diff}");
     }
@@ -142,17 +155,17 @@ mod tests {
     proptest! {
         #[test]
         fn any_single_change_below_the_header_is_an_edit(rest in "[ -~\n]{1,80}", at in 0usize..80, with in "[!-~]") {
-            let stamped = stamp(&rest, "1.2.3");
-            prop_assert!(is_ours(&stamped));
+            let stamped = stamp("mpm-monitor", &rest, "1.2.3");
+            prop_assert!(is_ours("mpm-monitor", &stamped));
             let offset = stamped.find('\n').unwrap() + 1 + at % rest.len();
             let mut changed = stamped.clone();
             changed.replace_range(offset..=offset, &with);
-            prop_assert_eq!(is_ours(&changed), changed == stamped);
+            prop_assert_eq!(is_ours("mpm-monitor", &changed), changed == stamped);
         }
 
         #[test]
         fn reading_a_header_never_panics(text in any::<String>()) {
-            let _ = (header(&text), header(&format!("<?xml{text}")));
+            let _ = (header("mpm-monitor", &text), header("mpm-monitor", &format!("<?xml{text}")));
         }
     }
 }

@@ -38,6 +38,8 @@ fn daemon_installs_itself(scope: Scope) {
     assert_eq!(property("ActiveState"), "active");
     assert_eq!(property("StatusText"), "says hello");
     assert_eq!(property("UnitFileState"), "enabled");
+    let unit = machine.run(&["cat", &property("FragmentPath")]).ok().stdout;
+    assert!(unit.starts_with("# hello unit v1 program=1.0.0 sha256:"), "{unit}");
     // A watchdog of 3 s that nobody feeds would have ended it by then.
     let (pid, first) = (property("MainPID"), property("WatchdogTimestampMonotonic").parse::<u64>().unwrap());
     eventually(Duration::from_secs(30), "pings for twice the watchdog's limit", || {

@@ -75,7 +75,7 @@ pub fn plist(definition: &Definition, paths: &Paths) -> Result<String, Unspeakab
     if !document.ends_with('\n') {
         document.push('\n');
     }
-    Ok(stamp_plist(&document, paths.app.program.version))
+    Ok(stamp_plist(paths.app.program.name, &document, paths.app.program.version))
 }
 
 /// A path as text that XML can hold.

@@ -162,8 +162,8 @@ fn a_daemon_runs_as_its_account_and_in_no_session() {
 fn the_files_in_launchd_are_what_install_writes() {
     for (scope, shipped) in [(Scope::User, AGENT), (Scope::System, DAEMON)] {
         let document = rendered(&definition(scope));
-        assert!(is_ours(&document));
-        assert_eq!(header(&document).unwrap().program, App::TEST.program.version);
+        assert!(is_ours("mpm-monitor", &document));
+        assert_eq!(header("mpm-monitor", &document).unwrap().program, App::TEST.program.version);
         let bare: String = document.lines().filter(|l| !l.starts_with("<!-- ")).map(|l| format!("{l}\n")).collect();
         assert_eq!(bare, shipped, "{scope}");
         assert_eq!(program_of(&document).unwrap(), Path::new("/usr/local/bin/mpm-monitor"));
@@ -236,7 +236,7 @@ proptest! {
         prop_assert_eq!(program_of(&document), Some(path.into()));
         let keys = keys(&document);
         prop_assert_eq!(keys["EnvironmentVariables"].as_dictionary().unwrap()["A"].as_string(), Some(value.as_str()));
-        prop_assert!(is_ours(&document));
+        prop_assert!(is_ours("mpm-monitor", &document));
     }
 
     #[test]

@@ -74,7 +74,7 @@ pub fn install(definition: &Definition, paths: &Paths, wish: &Wish, observed: &O
         let template = templates.find(|t| stands_for(t, &file.path, port));
         let path = template.filter(|_| !observed.files.contains_key(&file.path)).unwrap_or_else(|| file.path.clone());
         let found = observed.files.get(&path);
-        if drift(found.map(String::as_str), &file.content) == Drift::Edited {
+        if drift(paths.app.program.name, found.map(String::as_str), &file.content) == Drift::Edited {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             return Err(Refusal::Edited {
                 path: path.display().to_string(),
@@ -148,16 +148,18 @@ pub fn install(definition: &Definition, paths: &Paths, wish: &Wish, observed: &O
     }
     // A socket that is not wanted any more; and what an earlier install wrote would hide the package's own, which now does.
     for path in [Some(paths.service(port)), paths.socket(port)].into_iter().flatten() {
-        if !files.iter().any(|f| f.path == path) && observed.files.get(&path).is_some_and(|text| is_ours(text)) {
+        if !files.iter().any(|f| f.path == path)
+            && observed.files.get(&path).is_some_and(|text| is_ours(paths.app.program.name, text))
+        {
             changed = true;
             plan.actions.push(Action::RemoveFile { path });
         }
     }
     for path in paths.old_templates().into_iter().filter(|path| observed.files.contains_key(path)) {
-        if template_goes(&path, observed) {
+        if template_goes(paths, &path, observed) {
             changed = true;
             plan.actions.push(Action::RemoveFile { path });
-        } else if !is_ours(&observed.files[&path]) {
+        } else if !is_ours(paths.app.program.name, &observed.files[&path]) {
             plan.notes.push(format!(
                 "{} was edited by hand, so that it stays; {} is not started from it any more",
                 path.display(),
@@ -167,7 +169,7 @@ pub fn install(definition: &Definition, paths: &Paths, wish: &Wish, observed: &O
     }
     if let Some(drop_in) = paths.drop_in(port)
         && !files.iter().any(|f| f.path == drop_in)
-        && observed.files.get(&drop_in).is_some_and(|f| is_ours(f))
+        && observed.files.get(&drop_in).is_some_and(|f| is_ours(paths.app.program.name, f))
     {
         changed = true;
         plan.actions.push(Action::RemoveFile { path: drop_in.clone() });

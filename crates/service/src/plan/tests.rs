@@ -327,7 +327,7 @@ fn from_a_template(text: &str) -> Observed {
 
 #[test]
 fn an_instance_of_an_old_template_gets_a_unit_of_its_own() {
-    let old = drift::stamp("[Service]\nExecStart=/usr/bin/mpm-monitor run --port %i\n", "0.0.9");
+    let old = drift::stamp("mpm-monitor", "[Service]\nExecStart=/usr/bin/mpm-monitor run --port %i\n", "0.0.9");
     let (now, template) = (from_a_template(&old), paths().old_templates()[0].clone());
     // It is outdated, not missing.
     assert_eq!(drifts(&definition(), &paths(), &now).unwrap(), [(template.clone(), Drift::Outdated)]);

@@ -86,7 +86,7 @@ pub fn uninstall(port: u16, paths: &Paths, purge: bool, observed: &Observed) -> 
         let template = paths.old_templates().contains(&made.path) && !observed.template_users.is_empty();
         let kept = needed || users || template;
         let Some(text) = observed.files.get(&made.path).filter(|_| !kept) else { continue };
-        if !is_ours(text) {
+        if !is_ours(paths.app.program.name, text) {
             plan.notes.push(format!("{} was edited by hand, so that it stays", made.path.display()));
             keeps_job |= made.path == paths.service(port);
             continue;
@@ -192,7 +192,7 @@ fn known_files(port: u16, paths: &Paths, observed: &Observed, notes: &mut Vec<St
     let (ours, foreign): (Vec<_>, Vec<_>) = candidates(port, paths)
         .into_iter()
         .filter(|(p, _)| observed.files.contains_key(p))
-        .partition(|(p, _)| observed.files.get(p).is_some_and(|t| is_ours(t)));
+        .partition(|(p, _)| observed.files.get(p).is_some_and(|t| is_ours(paths.app.program.name, t)));
     notes.extend(foreign.iter().map(|(p, _)| format!("{} was edited by hand or is not ours; it stays", p.display())));
     if !ours.is_empty() {
         notes.push("there is no receipt; the files are known by their header".to_owned());

@@ -44,12 +44,12 @@ pub fn service(app: &App, definition: &Definition) -> Result<String, Unspeakable
             unit.push('\n');
         }
     }
-    Ok(stamp(&unit, app.program.version))
+    Ok(stamp(app.program.name, &unit, app.program.version))
 }
 
 /// The socket's unit.
 pub fn socket(app: &App) -> String {
-    stamp(&without_manual(app.units.socket), app.program.version)
+    stamp(app.program.name, &without_manual(app.units.socket), app.program.version)
 }
 
 /// `systemd-analyze verify` of a unit that names a page which is not there fails.
@@ -59,7 +59,7 @@ fn without_manual(unit: &str) -> String {
 
 /// The sysusers.d file.
 pub fn sysusers(app: &App) -> String {
-    stamp(app.units.sysusers, app.program.version)
+    stamp(app.program.name, app.units.sysusers, app.program.version)
 }
 
 /// The drop-in of one instance, if it needs one.
@@ -86,7 +86,7 @@ pub fn drop_in(app: &App, definition: &Definition) -> Option<String> {
             let _ = writeln!(text, "Environment={}", assignment(name, value));
         }
     }
-    Some(stamp(&text, app.program.version))
+    Some(stamp(app.program.name, &text, app.program.version))
 }
 
 /// The program that an installed service template runs, if its `ExecStart=` can be read.
@@ -217,8 +217,8 @@ mod tests {
             [(Scope::System, App::TEST.units.system_service), (Scope::User, App::TEST.units.user_service)]
         {
             let unit = service(App::TEST, &definition(scope)).unwrap();
-            assert!(is_ours(&unit));
-            assert_eq!(header(&unit).unwrap().program, App::TEST.program.version);
+            assert!(is_ours("mpm-monitor", &unit));
+            assert_eq!(header("mpm-monitor", &unit).unwrap().program, App::TEST.program.version);
             let rest = unit.split_once('\n').unwrap().1;
             assert_eq!(rest.replace("/usr/local/bin/", "/usr/bin/"), without_manual(shipped));
             assert!(shipped.contains(MANUAL) && !unit.contains(MANUAL) && !socket(App::TEST).contains(MANUAL));
@@ -241,7 +241,7 @@ mod tests {
         d.socket = true;
         d.env.insert("A".into(), "b c %h".into());
         let text = drop_in(App::TEST, &d).unwrap();
-        assert!(is_ours(&text));
+        assert!(is_ours("mpm-monitor", &text));
         assert_eq!(section(&text, "Unit"), ["Requires=mpm-monitor@8765.socket", "After=mpm-monitor@8765.socket"]);
         assert_eq!(section(&text, "Service"), ["Environment=\"A=b c %%h\""]);
     }
