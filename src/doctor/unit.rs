@@ -125,7 +125,14 @@ fn obstacle(path: &Path, account: &Account, unit: Option<&Merged>) -> Option<Obs
     }
 }
 
+/// The mount of a file, where nothing on it may be run. macOS does not say through the safe interface.
+#[cfg(not(target_os = "linux"))]
+fn no_exec(_: &Path) -> Option<PathBuf> {
+    None
+}
+
 /// The mount of a file, where nothing on it may be run.
+#[cfg(target_os = "linux")]
 fn no_exec(path: &Path) -> Option<PathBuf> {
     let flags = rustix::fs::statvfs(path).ok()?.f_flag;
     if !flags.contains(rustix::fs::StatVfsMountFlags::NOEXEC) {
