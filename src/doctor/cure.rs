@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::Subject;
 use super::merged::{Line, Merged};
+use super::needs;
 use super::settings::{given, of_unit};
 use crate::config::layers::{self, Origin, Problem};
 use crate::hooks::claude::settings::quoted;
@@ -46,8 +47,12 @@ fn file_of(problem: &Problem) -> Option<&Path> {
 fn repaired(subject: &Subject, path: &Path, problems: &[&Problem]) -> Option<String> {
     let (sudo, shown) = (subject.sudo(), quoted(&path.to_string_lossy()));
     let says = |text: &str| problems.iter().any(|p| p.message.contains(text));
+    if needs::is_absent(path) {
+        // Where a link leads to is to be restored, which no command can know.
+        return None;
+    }
     if !path.is_file() {
-        // A link that leads nowhere holds nothing.
+        // A link that leads to itself holds nothing.
         return match path.symlink_metadata().ok()?.is_symlink() && !path.exists() {
             true => Some(format!("{sudo}rm {shown}")),
             false => Some(format!("{sudo}mv {shown} {shown}.aside")),
@@ -157,11 +162,14 @@ mod tests {
     }
 
     #[test]
-    fn a_link_that_leads_nowhere_is_removed() {
+    fn link_that_leads_nowhere_stays() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("config.toml");
         std::os::unix::fs::symlink("/nowhere/x", &path).unwrap();
-        let problem = Problem { origin: Origin::File(path, 1), message: "it leads nowhere".into() };
+        let problem = Problem { origin: Origin::File(path.clone(), 1), message: "it leads nowhere".into() };
+        assert_eq!(command(&subject(), &[&problem], &Merged::default()), None);
+        std::fs::remove_file(&path).unwrap();
+        std::os::unix::fs::symlink("config.toml", &path).unwrap();
         assert!(command(&subject(), &[&problem], &Merged::default()).unwrap().starts_with("rm "));
     }
 }

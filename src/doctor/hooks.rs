@@ -18,6 +18,7 @@ use crate::hooks::status::{self, Files};
 use daemon::dirs::UserDirs;
 use daemon::guarded::Guard;
 use daemon::text::counted;
+use service::users::name_of;
 
 /// How long an event may wait: the monitor looks every few seconds.
 const WAITS: SignedDuration = SignedDuration::from_secs(30);
@@ -74,6 +75,12 @@ pub struct Seen {
     pub monitors: Vec<u16>,
     /// The settings that have Claude Code run no hooks at all.
     pub disabled: Vec<PathBuf>,
+    /// The settings of the company that allow no other hooks than their own.
+    pub reserved: Option<PathBuf>,
+    /// The spools that are another user's, with that user.
+    pub strange: Vec<(PathBuf, String)>,
+    /// The name of this user.
+    pub user: String,
     /// When it was looked.
     pub at: Timestamp,
 }
@@ -95,7 +102,16 @@ pub struct Place {
     pub spools: PathBuf,
     /// Whether this process is root.
     pub is_root: bool,
+    /// The settings of Claude Code that an administrator keeps.
+    pub managed: PathBuf,
 }
+
+/// Where an administrator keeps settings of Claude Code.
+const MANAGED: &str = if cfg!(target_os = "macos") {
+    "/Library/Application Support/ClaudeCode/managed-settings.json"
+} else {
+    "/etc/claude-code/managed-settings.json"
+};
 
 impl Place {
     /// Of this process.
@@ -103,6 +119,7 @@ impl Place {
         let UserDirs { home, state, .. } = UserDirs::find(crate::build::PROGRAM.name)?;
         Some(Self {
             spools: state.join("spool"),
+            managed: MANAGED.into(),
             is_root: rustix::process::geteuid().is_root(),
             project: std::env::current_dir().ok().filter(|d| *d != home),
             home,
@@ -162,6 +179,16 @@ pub fn look(place: &Place) -> Seen {
     let spools = std::fs::read_dir(&place.spools).into_iter().flatten().flatten().take(100).map(|entry| entry.path());
     seen.spools = spools.map(|dir| (dir.clone(), Spool::new(dir).waiting())).collect();
     seen.spools.sort_by(|(a, _), (b, _)| a.cmp(b));
+    let uid = rustix::process::geteuid().as_raw();
+    seen.user = name_of(uid).unwrap_or_else(|| uid.to_string());
+    let places = std::iter::once(&place.spools).chain(seen.spools.iter().map(|(dir, _)| dir));
+    let owners = places.filter_map(|dir| Some((dir.clone(), std::fs::metadata(dir).ok()?.uid())));
+    let strange = owners.filter(|(_, of)| *of != uid && !place.is_root);
+    seen.strange = strange.map(|(dir, of)| (dir, name_of(of).unwrap_or_else(|| of.to_string()))).collect();
+    // Those that the company's settings name themselves run.
+    let managed = std::fs::read_to_string(&place.managed).unwrap_or_default();
+    let posts = settings::entries(&managed).is_ok_and(|all| all.iter().any(|e| e.owner != Owner::Other));
+    seen.reserved = (settings::says(&managed, "allowManagedHooksOnly") && !posts).then(|| place.managed.clone());
     if seen.posts.iter().any(|p| !p.answers) {
         seen.monitors = posts::monitors();
     }
@@ -256,6 +283,17 @@ pub fn judge(seen: &Looked<Option<Seen>>) -> Vec<Check> {
                 .fold(check, |c, f| c.seen(f.display().to_string()))
                 .next(format!("sed -i 's/\"disableAllHooks\": *true/\"disableAllHooks\": false/' {file}"))
         }
+        (n, _)
+            if n > 0
+                && let Some(file) = &seen.reserved =>
+        {
+            let text = "allowManagedHooksOnly is true: Claude Code runs none but the hooks of that file";
+            Check::failed(Code::HookCommands, text)
+                .severity(Severity::Warning)
+                .seen(file.display().to_string())
+                .seen("whoever keeps that file has to name the hooks in it, or to allow others")
+                .next("mpm-monitor hooks status")
+        }
         (0, Some(error)) => {
             let text = "Claude Code's settings cannot be read: it runs none of their hooks";
             Check::failed(Code::HookCommands, text).severity(Severity::Warning).seen(error)
@@ -336,6 +374,13 @@ fn judge_imports(pythons: &[&(PathBuf, Import)]) -> Check {
 }
 
 fn judge_spools(seen: &Seen) -> Check {
+    if let Some((first, _)) = seen.strange.first() {
+        let text = "the spool of our hook is another user's: events that no monitor takes at once are lost";
+        let check = Check::failed(Code::HookSpool, text);
+        let told = |c: Check, (dir, owner): &(PathBuf, String)| c.seen(format!("{} belongs to {owner}", dir.display()));
+        let first = quoted(&first.to_string_lossy());
+        return seen.strange.iter().fold(check, told).next(format!("sudo chown -R {} {first}", seen.user));
+    }
     let full: Vec<_> = seen.spools.iter().filter(|(_, waiting)| waiting.dropped > 0).collect();
     if let Some((dir, _)) = full.first() {
         let check = Check::failed(

@@ -146,3 +146,26 @@ fn python_that_only_a_project_names_is_not_run() {
     assert!(import.evidence[0].ends_with("and nothing of theirs is run"), "{import:?}");
     assert!(!ran.exists());
 }
+
+#[test]
+fn hooks_that_the_company_allows_not_are_told() {
+    let (home, place) = (tempfile::tempdir().unwrap(), Place::default());
+    let managed = home.path().join("managed-settings.json");
+    std::fs::write(&managed, "{\"allowManagedHooksOnly\": true}").unwrap();
+    let place = Place { home: home.path().to_owned(), managed: managed.clone(), ..place };
+    assert_eq!(look(&place).reserved, Some(managed.clone()));
+    let hook = Hook { file: "/s.json".into(), program: "/b/mpm-monitor".into() };
+    let checks = judge(&Ok(Some(Seen { hooks: vec![hook], reserved: Some(managed.clone()), ..Seen::default() })));
+    assert_eq!(checks[0].evidence[0], managed.display().to_string());
+    std::fs::write(&managed, "{}").unwrap();
+    assert_eq!(look(&place).reserved, None);
+}
+
+#[test]
+fn spool_of_another_user_is_given_back() {
+    let strange = vec![(PathBuf::from("/s/spool"), "root".to_owned())];
+    let checks = judge(&Ok(Some(Seen { strange, user: "ann".into(), ..Seen::default() })));
+    let check = checks.iter().find(|c| c.code == Code::HookSpool).unwrap();
+    assert_eq!(check.evidence, ["/s/spool belongs to root"]);
+    assert_eq!(check.next.as_deref(), Some("sudo chown -R ann /s/spool"));
+}

@@ -29,6 +29,28 @@ pub struct Seen {
     pub directory: bool,
     /// Why journald keeps nothing.
     pub journald: Option<Silence>,
+    /// What is wrong with the machine's id, without which no journal is found, and the command that makes it right.
+    pub no_id: Option<(String, String)>,
+}
+
+/// What is wrong with the id of the machine.
+fn no_id() -> Option<(String, String)> {
+    const FILE: &str = "/etc/machine-id";
+    let is_id = |text: &str| text.len() == 32 && text.bytes().all(|b| b.is_ascii_hexdigit());
+    let said = std::fs::read_to_string(FILE).ok().filter(|text| !is_id(text.trim()))?;
+    let folders = ["/var/log/journal", "/run/log/journal"].into_iter();
+    let folders = folders.flat_map(|f| std::fs::read_dir(f).into_iter().flatten().flatten());
+    let mut ids: Vec<String> = folders.map(|e| e.file_name().to_string_lossy().into_owned()).collect();
+    ids.retain(|name| is_id(name));
+    ids.sort();
+    ids.dedup();
+    let how = if said.trim().is_empty() { "is empty" } else { "has no id" };
+    let why = format!("{FILE} {how}");
+    match ids.as_slice() {
+        // The id that the journal was written under.
+        [id] => Some((why, format!("sh -c 'echo {id} > {FILE}'"))),
+        _ => Some((why, "systemd-machine-id-setup".to_owned())),
+    }
 }
 
 /// Why journald keeps nothing.
@@ -92,12 +114,12 @@ pub fn look(subject: &Subject, loaded: bool) -> Seen {
         let files = [&query.log, &query.stderr].into_iter();
         let files = files.filter_map(|p| Some((p.clone(), std::fs::metadata(p).ok()?.size())));
         let directory = query.log.parent().is_some_and(std::path::Path::is_dir);
-        return Seen { journal: None, lines, error, files: files.collect(), directory, journald: None };
+        return Seen { journal: None, lines, error, files: files.collect(), directory, journald: None, no_id: None };
     }
     let query = journal::Query::of(&subject.paths, subject.port, 5, None);
     let error = journal::read(&query, &mut |_| count(&mut lines)).err().map(|e| e.to_string());
     let journal = Some(Emptiness::look(loaded, false));
-    Seen { journal, lines, error, files: Vec::new(), directory: true, journald: silence() }
+    Seen { journal, lines, error, files: Vec::new(), directory: true, journald: silence(), no_id: no_id() }
 }
 
 /// Judges.
@@ -110,6 +132,11 @@ pub fn judge(subject: &Subject, seen: &Looked<Seen>, settings: Option<&Settings>
 }
 
 fn readable(subject: &Subject, seen: &Seen, installed: bool) -> Check {
+    if let Some((why, cure)) = &seen.no_id {
+        let sudo = if subject.is_root { "" } else { "sudo " };
+        let text = "the machine has no id, under which the journal is found: its log cannot be read, or not for long";
+        return Check::failed(Code::LogReadable, text).seen(why).next(format!("{sudo}{cure}"));
+    }
     if seen.lines > 0 {
         return Check::verified(Code::LogReadable, "its last lines can be read");
     }
@@ -225,5 +252,14 @@ mod tests {
         assert_eq!(find(&checks, Code::LogSize).evidence, ["/l/8765.stderr.log: 5120 MiB"]);
         let gone = all(Seen { ..Seen::default() });
         assert!(find(&gone, Code::LogReadable).summary.contains("(78)"));
+    }
+
+    #[test]
+    fn machine_without_an_id_is_told() {
+        let no_id = Some(("/etc/machine-id is empty".to_owned(), "systemd-machine-id-setup".to_owned()));
+        let checks = all(Seen { lines: 5, no_id, ..Seen::default() });
+        let check = find(&checks, Code::LogReadable);
+        assert_eq!(check.evidence, ["/etc/machine-id is empty"]);
+        assert_eq!(check.next.as_deref(), Some("sudo systemd-machine-id-setup"));
     }
 }

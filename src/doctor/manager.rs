@@ -3,6 +3,8 @@
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
+use jiff::civil::Date;
+
 use super::check::{Check, Code, Looked, Severity, none_of};
 use super::{Fix, Subject};
 use daemon::dirs::own_runtime_dir;
@@ -26,6 +28,8 @@ pub struct Seen {
     pub version: Option<u32>,
     /// Who typed `sudo`.
     pub behind_sudo: Option<String>,
+    /// Why the machine's manager does not start this user's the next time, and what root types to change that.
+    pub barred: Option<(String, String)>,
 }
 
 /// Looks.
@@ -41,7 +45,41 @@ pub fn look(kind: Kind) -> Seen {
     let version = || exec::tool("systemctl", &["--version"], QUICK).ok().and_then(|o| show::version(&o.stdout));
     let version = (kind == Kind::Systemd).then(version).flatten();
     let named_is_there = named.as_ref().is_some_and(|d| d.is_dir());
-    Seen { named, named_is_there, found, bus, version, behind_sudo: service::users::behind_sudo() }
+    Seen {
+        named,
+        named_is_there,
+        found,
+        bus,
+        version,
+        behind_sudo: service::users::behind_sudo(),
+        barred: barred(kind),
+    }
+}
+
+/// Why the machine's manager does not start this user's the next time.
+fn barred(kind: Kind) -> Option<(String, String)> {
+    let uid = rustix::process::getuid().as_raw();
+    let user = service::users::name_of(uid).filter(|_| kind == Kind::Systemd)?;
+    for unit in [format!("user@{uid}.service"), "user@.service".to_owned()] {
+        for folder in ["/etc/systemd/system", "/run/systemd/system"] {
+            let path = Path::new(folder).join(&unit);
+            if std::fs::read_link(&path).is_ok_and(|to| to == Path::new("/dev/null")) {
+                let why = format!("{unit} is masked: {} is a link to /dev/null", path.display());
+                return Some((why, format!("systemctl unmask {unit}")));
+            }
+        }
+    }
+    // It tells everybody about the own account.
+    let said = exec::tool("chage", &["-l", &user], QUICK).ok()?.success().ok()?;
+    let ended = expired(&said, jiff::Zoned::now().date())?;
+    Some((format!("the account {user} expired on {ended}"), format!("chage -E -1 {user}")))
+}
+
+/// The day that an account expired on, in what chage(1) says.
+fn expired(said: &str, today: Date) -> Option<Date> {
+    let line = said.lines().find_map(|l| l.strip_prefix("Account expires"))?;
+    let day = Date::strptime("%b %d, %Y", line.trim_start_matches(['\t', ' ', ':']).trim()).ok()?;
+    (day <= today).then_some(day)
 }
 
 /// Judges.
@@ -70,7 +108,16 @@ pub fn judge(subject: &Subject, facts: &Looked<Facts>, seen: &Looked<Seen>) -> V
             Err(why) => checks.extend(none_of(&codes[..2], why)),
             Ok(seen) => checks.extend([user_bus(subject, seen), session(seen)]),
         }
-        checks.push(linger(subject, facts, seen.as_ref().ok().and_then(|s| s.version)));
+        let barred = seen.as_ref().ok().and_then(|s| s.barred.as_ref());
+        checks.push(match barred {
+            Some((why, cure)) => {
+                let text =
+                    format!("the machine starts no manager of {} at the next boot or login: {why}", subject.user);
+                let sudo = if subject.is_root { "" } else { "sudo " };
+                Check::failed(Code::Linger, text).severity(Severity::Error).next(format!("{sudo}{cure}"))
+            }
+            None => linger(subject, facts, seen.as_ref().ok().and_then(|s| s.version)),
+        });
     }
     checks.push(match facts {
         Err(why) => Check::not_run(Code::HomebrewCopy, why),
@@ -222,5 +269,18 @@ mod tests {
         let checks = judge(&subject(), &Err("it did not end within 6s".into()), &Err("x".into()));
         assert_eq!(find(&checks, Code::ManagerReachable).outcome, Outcome::Failed);
         assert!(checks[1..].iter().all(|c| c.outcome == Outcome::NotRun), "{checks:?}");
+    }
+
+    #[test]
+    fn manager_that_will_not_start_again_is_told() {
+        let said = |day: &str| format!("Last password change : never\nAccount expires\t\t\t\t\t\t: {day}\n");
+        let today = jiff::civil::date(2026, 3, 1);
+        assert_eq!(expired(&said("Jan 01, 2020"), today), Some(jiff::civil::date(2020, 1, 1)));
+        assert_eq!(expired(&said("Jan 01, 2030"), today), None);
+        assert_eq!(expired(&said("never"), today), None);
+        let barred = Some(("user@7.service is masked".into(), "systemctl unmask user@7.service".into()));
+        let check = find(&all(Facts::default(), Seen { barred, ..Seen::default() }), Code::Linger).clone();
+        assert!(check.is_error() && check.summary.contains("masked"));
+        assert_eq!(check.next.as_deref(), Some("sudo systemctl unmask user@7.service"));
     }
 }

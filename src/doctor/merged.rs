@@ -122,7 +122,12 @@ pub fn look(subject: &Subject, unit: &str) -> Looked<Merged> {
     merged.given = ours(&given.unwrap_or_default());
     let of_manager = environment_files(subject).into_iter();
     let of_manager = of_manager.filter_map(|f| Some(lines(&f, &files::read(&f).ok()??))).flatten();
-    let is_given = |l: &Line| merged.given.iter().any(|(n, v)| *n == l.key && *v == l.value.trim_matches('"'));
+    let given = |name: &str, value: &str| merged.given.iter().any(|(n, v)| n == name && v == value);
+    let words = |l: &Line| crate::hooks::claude::settings::words(&l.value);
+    let is_given = |l: &Line| match is_of_manager(l) {
+        true => words(l).iter().filter_map(|w| w.split_once('=')).any(|(n, v)| given(n, v)),
+        false => given(&l.key, l.value.trim_matches('"')),
+    };
     merged.given_by = of_manager.filter(is_given).collect();
     if matches!(merged.get("LoadState"), "loaded" | "bad-setting" | "error") {
         let mut words = vec!["--user"];
@@ -140,14 +145,22 @@ pub fn look(subject: &Subject, unit: &str) -> Looked<Merged> {
     Ok(merged)
 }
 
-/// The files, as environment.d(5) has them, that a user's manager takes its environment from.
+/// Whether a line is one of systemd-system.conf(5) about what the manager gives to all that it starts.
+fn is_of_manager(line: &Line) -> bool {
+    matches!(line.key.as_str(), "DefaultEnvironment" | "ManagerEnvironment")
+}
+
+/// The files that a manager takes its environment from: its own settings, and for a user's those of environment.d(5).
 fn environment_files(subject: &Subject) -> Vec<PathBuf> {
-    let Some(dirs) = UserDirs::find(crate::build::PROGRAM.name).filter(|_| subject.scope == Scope::User) else {
-        return Vec::new();
-    };
-    let folders = [dirs.config_home.join("environment.d"), "/etc/environment.d".into()];
+    let own = if subject.scope == Scope::User { "user.conf" } else { "system.conf" };
+    let mut folders: Vec<PathBuf> =
+        ["/etc", "/run"].map(|base| PathBuf::from(format!("{base}/systemd/{own}.d"))).to_vec();
+    if let Some(dirs) = UserDirs::find(crate::build::PROGRAM.name).filter(|_| subject.scope == Scope::User) {
+        folders.extend([dirs.config_home.join("environment.d"), "/etc/environment.d".into()]);
+    }
     let found = folders.iter().flat_map(|f| std::fs::read_dir(f).into_iter().flatten().flatten()).map(|e| e.path());
-    found.filter(|p| p.extension().is_some_and(|x| x == "conf")).collect()
+    let main = Path::new("/etc/systemd").join(own);
+    found.filter(|p| p.extension().is_some_and(|x| x == "conf")).chain([main]).collect()
 }
 
 /// Our settings in what `systemctl show-environment` says.
@@ -244,7 +257,8 @@ impl Merged {
             // An empty one takes back all of them.
             words.is_empty() || words.iter().any(|w| w.split('=').next() == Some(name))
         };
-        let of_files = self.variables.iter().chain(&self.given_by).filter(|l| l.key == name);
+        let is_for = |l: &&Line| l.key == name || (is_of_manager(l) && sets(&l));
+        let of_files = self.variables.iter().chain(&self.given_by).filter(is_for);
         self.setting(&["Environment", "UnsetEnvironment"]).iter().filter(sets).copied().chain(of_files).collect()
     }
 
@@ -259,11 +273,11 @@ impl Merged {
         self.given.iter().cloned().chain(of_unit).chain(of_files).filter(is_kept).collect()
     }
 
-    /// The commands that make comments of these lines, and have the manager read the files again.
-    pub fn edits(subject: &Subject, lines: &[(&Path, usize, usize)]) -> Vec<String> {
+    /// The commands that make comments of these lines.
+    pub fn comments(subject: &Subject, lines: &[(&Path, usize, usize)]) -> Vec<String> {
         let mut files: Vec<&Path> = lines.iter().map(|(file, ..)| *file).collect();
         files.dedup();
-        let edits = files.iter().map(|file| {
+        let edit = |file: &&Path| {
             let of_file = lines.iter().filter(|(f, ..)| f == file);
             let edits: Vec<String> = of_file
                 .map(|(_, first, last)| match first == last {
@@ -272,9 +286,25 @@ impl Merged {
                 })
                 .collect();
             let word = crate::hooks::claude::settings::quoted(&file.to_string_lossy());
-            format!("{}sed -i {} {word}", subject.sudo(), edits.join(" "))
-        });
-        edits.chain((!files.is_empty()).then(|| subject.reread())).collect()
+            // What is in /etc is root's, for a user's manager, too.
+            let is_roots = file.starts_with("/etc") && !subject.is_root;
+            let sudo = if is_roots { "sudo " } else { subject.sudo() };
+            format!("{sudo}sed -i {} {word}", edits.join(" "))
+        };
+        files.iter().map(edit).collect()
+    }
+
+    /// The same, and has the manager read the files again.
+    pub fn edits(subject: &Subject, lines: &[(&Path, usize, usize)]) -> Vec<String> {
+        let mut edits = Self::comments(subject, lines);
+        // Its own settings a manager reads only when it starts anew; what it runs goes on.
+        let is_own = |file: &Path| ["/system.conf", "/user.conf"].iter().any(|f| file.to_string_lossy().contains(f));
+        let reread = match lines.iter().any(|(file, ..)| is_own(file)) {
+            true => subject.reread().replace("daemon-reload", "daemon-reexec"),
+            false => subject.reread(),
+        };
+        edits.extend((!lines.is_empty()).then_some(reread));
+        edits
     }
 
     /// The command that makes comments of these lines and has the service run without them.
@@ -326,6 +356,18 @@ mod tests {
         assert_eq!(merged.environment(), [("A".into(), "b".into()), ("C".into(), "d e".into())]);
         assert_eq!(merged.get("Listen"), "a\nb");
         assert_eq!(merged.get("None"), "");
+    }
+
+    #[test]
+    fn lines_of_the_managers_own_settings_are_undone_anew() {
+        let file = Path::new("/etc/systemd/user.conf.d/ops.conf");
+        let given_by = lines(file, "[Manager]\nDefaultEnvironment=A=b \"MPM_MONITOR_X=y z\"\n");
+        let merged = Merged { given_by, ..Merged::default() };
+        assert_eq!(merged.variable("MPM_MONITOR_X")[0].first, 2);
+        assert_eq!(merged.variable("MPM_MONITOR_Y"), Vec::<&Line>::new());
+        let steps = Merged::edits(&subject(), &[(file, 2, 2)]);
+        assert!(steps[0].starts_with("sudo sed -i -e '2s/^/# /' "), "{steps:?}");
+        assert_eq!(steps[1], "systemctl --user daemon-reexec");
     }
 
     #[test]

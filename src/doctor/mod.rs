@@ -31,6 +31,7 @@ pub mod rules;
 pub mod settings;
 pub mod show;
 pub mod state;
+pub mod sweep;
 pub mod tools;
 pub mod unit;
 pub mod walls;
@@ -167,7 +168,8 @@ pub fn examine(subject: &Subject, gather: impl FnOnce() -> Facts + Send + 'stati
 
     let account = merged.as_ref().map_or(Account::Unknown, |unit| Account::of(subject, unit));
     let (for_process, for_port, for_log) = (this(), this(), this());
-    let process = look::begin(LOOK, move || look_at_process(&for_process, pid, answers));
+    let served_by = known.and_then(|f| f.health.as_ref()).map(|h| h.pid).filter(|p| Some(*p) != pid);
+    let process = look::begin(LOOK, move || look_at_process(&for_process, pid, answers, served_by));
     let their_settings = settings.clone();
     let port_account = account.clone();
     let port = look::begin(LOOK, move || port::Seen {
@@ -213,12 +215,15 @@ pub fn begin_of_user() -> look::Look<Option<hooks::Seen>> {
     look::begin(HOOKS, || hooks::Place::this().map(|place| hooks::look(&place)))
 }
 
-fn look_at_process(subject: &Subject, pid: Option<u32>, answers: bool) -> process::Seen {
+fn look_at_process(subject: &Subject, pid: Option<u32>, answers: bool, served_by: Option<u32>) -> process::Seen {
+    let all = procs::all();
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     let usec = u64::try_from(now.tv_sec).unwrap_or(0) * 1_000_000 + u64::try_from(now.tv_nsec).unwrap_or(0) / 1000;
     process::Seen {
         main: pid.map(procs::main).unwrap_or_default(),
-        all: procs::all(),
+        keeper: served_by.and_then(|pid| process::keeper(&all, pid)),
+        last_words: if answers { None } else { process::last_words(subject) },
+        all,
         silent: if answers { silent(subject) } else { None },
         now_usec: usec,
     }

@@ -26,6 +26,10 @@ pub struct Around {
     pub absent: Vec<(String, Line)>,
     /// Units that it needs and cannot have, and why.
     pub no_units: Vec<(String, &'static str)>,
+    /// Units that run, and that it cannot run beside.
+    pub rivals: Vec<String>,
+    /// Units whose start has to end before its own, and does not.
+    pub awaited: Vec<String>,
     /// The groups of units that it is in, whose limits are its own, too; each with the manager that keeps it.
     pub slices: Vec<(Scope, Merged)>,
     /// The program that install's unit runs.
@@ -74,10 +78,31 @@ pub fn look(subject: &Subject, unit: &Merged, program: Option<&Path>) -> Around 
             around.no_units.push((name.to_owned(), how));
         }
     }
+    if is_down {
+        let asks = |words: &[&str]| exec::systemctl(subject.scope, words, QUICK).and_then(exec::Output::success);
+        let named = [unit.get("ConflictedBy"), unit.get("Conflicts")];
+        let runs = |name: &&str| asks(&["show", "-P", "ActiveState", "--", name]).is_ok_and(|s| s.trim() == "active");
+        let rivals = named.into_iter().flat_map(str::split_whitespace).filter(runs);
+        around.rivals = rivals.map(str::to_owned).collect();
+        let jobs = asks(&["list-jobs", "--no-legend", "--plain"]).unwrap_or_default();
+        around.awaited = awaited(&jobs, &unit.unit, unit.get("After"));
+    }
     around.slices = slices(subject, unit);
     let socket = subject.paths.socket_name(subject.port).and_then(|name| merged::look(subject, &name).ok());
     around.socket = socket.filter(|s| s.get("UnitFileState") == "enabled" || s.get("ActiveState") == "active");
     around
+}
+
+/// The units that the start of this one waits for, in the lines `JOB UNIT TYPE STATE` of `systemctl list-jobs`.
+fn awaited(jobs: &str, unit: &str, after: &str) -> Vec<String> {
+    let jobs = jobs.lines().filter_map(|l| {
+        let mut words = l.split_whitespace().skip(1);
+        Some((words.next()?, words.next()?, words.next()?))
+    });
+    let jobs: Vec<(&str, &str, &str)> = jobs.collect();
+    let waits = jobs.iter().any(|(name, _, state)| *name == unit && *state == "waiting");
+    let names = jobs.iter().map(|(name, ..)| *name).filter(|n| waits && after.split_whitespace().any(|a| a == *n));
+    names.map(str::to_owned).collect()
 }
 
 /// The slices that the unit is in, and for a user's unit those of the user's manager.
@@ -205,6 +230,8 @@ fn of_life(subject: &Subject, unit: &Merged, around: &Around) -> Vec<Lack> {
 
 /// The keys that name units without which it does not run.
 const NEEDED: &[&str] = &["Requires", "BindsTo", "Requisite"];
+/// The keys that name units whose start goes before its own, or that bring them along.
+const WAITED: &[&str] = &["After", "Wants", "Requires", "BindsTo", "Requisite"];
 
 /// The command line of a unit.
 #[derive(Debug, clap::Parser)]
@@ -453,6 +480,17 @@ pub fn judge(subject: &Subject, unit: &Looked<Merged>, around: &Looked<Around>, 
     match (told.is_empty(), of_slices(subject, around), unit.unreadable.is_empty()) {
         (false, ..) => blame(subject, &told),
         (true, Some(check), _) => check,
+        (true, None, _) if let Some(name) = around.awaited.first() => {
+            let user = if subject.scope == Scope::User { "--user " } else { "" };
+            Check::failed(code, format!("its start waits for that of {name}, which has not ended"))
+                .next(format!("systemctl {user}status {name}"))
+        }
+        (true, None, _) if let Some(name) = around.rivals.first() => {
+            let user = if subject.scope == Scope::User { "--user " } else { "" };
+            Check::failed(code, format!("{name} runs, and one of the two ends when the other starts (Conflicts=)"))
+                .seen(format!("this ends it, now and at every start; `{}` keeps it", subject.verb("uninstall")))
+                .next(format!("{}systemctl {user}disable --now {name} && {}", subject.sudo(), subject.verb("start")))
+        }
         (true, None, true) => Check::verified(code, "it has what the program needs"),
         (true, None, false) => Check::not_run(code, "a drop-in is root's to read").next(subject.doctor_as_root()),
     }
@@ -528,6 +566,18 @@ fn reasons(subject: &Subject, unit: &Merged, around: &Around) -> Vec<Reason> {
     {
         let said = socket.complaints.first().map_or("it failed", |c| &c.text);
         told.extend(suspected(socket, format!("its socket is not as install makes it: {said}")));
+    }
+    let others: [(&[&str], &Vec<String>, &str); 2] = [
+        (WAITED, &around.awaited, "its start waits for that of {}, which has not ended"),
+        (&["Conflicts"], &around.rivals, "it cannot run beside {}, which runs"),
+    ];
+    for (keys, names, why) in others {
+        for name in names {
+            let lines = unit.setting(keys).into_iter().filter(|l| l.value.split_whitespace().any(|w| w == name));
+            let lines: Vec<Line> = lines.cloned().collect();
+            let why = why.replace("{}", name);
+            told.extend((!lines.is_empty()).then(|| Reason::of(why, Severity::Error, lines)));
+        }
     }
     for (path, line) in &around.absent {
         let why = format!("{path} is not there, and without it the start fails");

@@ -210,3 +210,29 @@ fn drop_in_that_cannot_be_read_is_opened() {
     let unit = Merged { unreadable: vec!["/d/mine.conf".into()], ..unit(&[], &[]) };
     assert!(check(unit, Around::default()).next.unwrap().starts_with("chmod 644 /d/mine.conf && "));
 }
+
+#[test]
+fn start_that_waits_names_the_unit_and_its_lines() {
+    let jobs =
+        "12 mpm-monitor@8765.service start waiting\n13 vpn.service start running\n14 other.service start running\n";
+    let after = "basic.target vpn.service";
+    assert_eq!(awaited(jobs, "mpm-monitor@8765.service", after), ["vpn.service"]);
+    assert_eq!(awaited(&jobs.replace("waiting", "running"), "mpm-monitor@8765.service", after), [""; 0]);
+    let around = Around { awaited: vec!["vpn.service".into()], ..Around::default() };
+    let lines = [("Wants", "vpn.service"), ("After", "a.service vpn.service"), ("After", "a.service")];
+    let told = check(unit(&[], &lines), around.clone());
+    assert_eq!(told.summary, "its start waits for that of vpn.service, which has not ended");
+    assert!(told.next.unwrap().starts_with("sed -i -e '2s/^/# /' -e '3s/^/# /' /d/mine.conf && "));
+    let foreign = check(unit(&[], &[]), around);
+    assert_eq!(foreign.next.as_deref(), Some("systemctl --user status vpn.service"));
+}
+
+#[test]
+fn unit_that_conflicts_and_runs_is_named() {
+    let around = Around { rivals: vec!["old.service".into()], ..Around::default() };
+    let told = check(unit(&[], &[]), around.clone());
+    assert!(told.is_error() && told.summary.contains("old.service"), "{told:?}");
+    assert!(told.next.unwrap().starts_with("systemctl --user disable --now old.service && mpm-monitor start"));
+    let own = check(unit(&[], &[("Conflicts", "old.service")]), around);
+    assert!(own.next.unwrap().starts_with("sed -i "));
+}

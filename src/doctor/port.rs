@@ -121,8 +121,9 @@ fn loopback() -> std::io::Result<()> {
 
 fn lock_fault(path: &Path, account: &Account) -> Option<(PathBuf, LockFault)> {
     let folder = path.parent().unwrap_or(path);
-    if folder.exists() && !folder.is_dir() {
-        return Some((path.to_owned(), LockFault::NoFolder(folder.to_owned())));
+    let there = folder.ancestors().find(|a| a.symlink_metadata().is_ok());
+    if let Some(at) = there.filter(|at| !at.is_dir()) {
+        return Some((path.to_owned(), LockFault::NoFolder(at.to_owned())));
     }
     if let Some(at) = account.blocked(Need::Write, folder) {
         return Some((path.to_owned(), LockFault::NoFolder(at)));
@@ -477,5 +478,14 @@ mod tests {
         let facts = Facts { health_error: Some("not asked: that would start it".into()), ..Facts::default() };
         let checks = judge(&subject(), &Ok(facts), &Ok(Seen::default()));
         assert_eq!(find(&checks, Code::PortOwner).outcome, Outcome::NotRun);
+    }
+
+    #[test]
+    fn file_above_the_folder_of_the_lock_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("mpm-monitor");
+        std::fs::write(&file, "").unwrap();
+        let path = file.join("8765/8765.lock");
+        assert_eq!(lock_fault(&path, &Account::Own), Some((path, LockFault::NoFolder(file))));
     }
 }

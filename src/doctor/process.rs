@@ -1,17 +1,21 @@
 //! What runs.
 
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use super::check::{Check, Code, Looked, Severity, none_of};
 use super::procs::{Main, Proc};
 use super::properties::Properties;
 use super::{Fix, Subject};
+use crate::build::PROGRAM;
 use daemon::exit::Exit;
 use daemon::ledger::BURST;
-use service::Kind;
+use service::exec::{self, QUICK};
+use service::journal;
 use service::manager::{Job, LastExit, Phase};
 use service::proof::ended;
 use service::report::{Facts, decide, displaced, report};
+use service::{Kind, Scope};
 
 /// What was seen of the processes.
 #[derive(Debug, Clone, Default)]
@@ -24,6 +28,49 @@ pub struct Seen {
     pub silent: Option<u64>,
     /// Microseconds of the monotonic clock, when this was looked at.
     pub now_usec: u64,
+    /// The error that the last process ended with, by its log.
+    pub last_words: Option<String>,
+    /// The unit, and its manager, whose main process answers on the port.
+    pub keeper: Option<(Scope, String)>,
+}
+
+/// The last error of the last process in the log; nothing where there is no journal.
+pub fn last_words(subject: &Subject) -> Option<String> {
+    if subject.paths.kind != Kind::Systemd {
+        return None;
+    }
+    let mut said = Vec::new();
+    journal::read(&journal::Query::of(&subject.paths, subject.port, 50, None), &mut |entry| {
+        let field = |name: &str| entry.fields.get(name).cloned().unwrap_or_default();
+        said.push((field("_PID"), field("SYSLOG_IDENTIFIER"), field("PRIORITY"), field("MESSAGE")));
+        Ok(ControlFlow::Continue(()))
+    })
+    .ok()?;
+    last_error(&said)
+}
+
+/// The last error of the last process of ours in lines of process, program, level and message.
+fn last_error(said: &[(String, String, String, String)]) -> Option<String> {
+    let mut ours = said.iter().rev().filter(|(_, program, ..)| program == PROGRAM.name).peekable();
+    let last = ours.peek()?.0.clone();
+    // Levels of syslog(3): 3 and below are errors.
+    let is_error = |level: &str, text: &str| matches!(level, "0" | "1" | "2" | "3") || text.contains("cannot ");
+    let mut of_last = ours.take_while(|(pid, ..)| *pid == last);
+    of_last.find(|(_, _, level, text)| is_error(level, text)).map(|(.., text)| text.clone())
+}
+
+/// The unit whose main process this is.
+pub fn keeper(all: &[Proc], pid: u32) -> Option<(Scope, String)> {
+    let (scope, name) = unit_of(all.iter().find(|p| p.pid == pid)?.cgroup.as_deref()?)?;
+    let main = exec::systemctl(scope, &["show", "-P", "MainPID", "--", name], QUICK).and_then(exec::Output::success);
+    (main.ok()?.trim().parse() == Ok(pid)).then(|| (scope, name.to_owned()))
+}
+
+/// The service that a control group belongs to, and whose manager's it is.
+fn unit_of(cgroup: &str) -> Option<(Scope, &str)> {
+    let (way, name) = cgroup.rsplit_once('/').filter(|(_, name)| name.ends_with(".service"))?;
+    let is_users = way.split('/').any(|part| part.starts_with("user@"));
+    Some((if is_users { Scope::User } else { Scope::System }, name))
 }
 
 /// All of this group.
@@ -52,7 +99,8 @@ pub fn judge(
         Ok(facts) => facts,
         Err(why) => return none_of(&CODES, why),
     };
-    let mut checks = vec![ready(subject, facts, installed, can_start)];
+    let words = seen.as_ref().ok().and_then(|s| s.last_words.as_deref());
+    let mut checks = vec![ready(subject, facts, installed, can_start, words)];
     checks.push(identity(subject, facts, seen, properties));
     checks.push(versions(subject, facts));
     checks.push(match seen {
@@ -67,7 +115,7 @@ pub fn judge(
     checks
 }
 
-fn ready(subject: &Subject, facts: &Facts, installed: bool, can_start: bool) -> Check {
+fn ready(subject: &Subject, facts: &Facts, installed: bool, can_start: bool, words: Option<&str>) -> Check {
     let (exit, summary, managed) = decide(facts);
     match exit {
         Exit::Ok => Check::verified(Code::Ready, summary),
@@ -75,8 +123,11 @@ fn ready(subject: &Subject, facts: &Facts, installed: bool, can_start: bool) -> 
         _ if exit == Exit::Unknown && !managed => Check::not_run(Code::Ready, "the manager did not answer"),
         _ => {
             let check = Check::failed(Code::Ready, summary);
-            // A start that cannot succeed is no advice; what stands in its way has a check of its own.
-            let startable = exit == Exit::NotRunning && can_start && facts.owner.is_none();
+            let words = words.filter(|_| facts.service.as_ref().is_some_and(ended_badly));
+            let check = words.iter().fold(check, |c, said| c.seen(format!("the last start said: {said}")));
+            // A start that cannot succeed is no advice; what stands in its way has a check of its own, or was said.
+            let is_hopeless = words.is_some_and(|said| is_permanent(subject, facts, said));
+            let startable = exit == Exit::NotRunning && can_start && facts.owner.is_none() && !is_hopeless;
             check.next(match displaced(facts) {
                 // The same as its own check says.
                 Some(_) => subject.verb("uninstall"),
@@ -84,6 +135,15 @@ fn ready(subject: &Subject, facts: &Facts, installed: bool, can_start: bool) -> 
                 None => subject.logs(),
             })
         }
+    }
+}
+
+/// Whether the last process ended for a reason that is as it was: the port may be free by now.
+fn is_permanent(subject: &Subject, facts: &Facts, said: &str) -> bool {
+    let Some(LastExit::Code(code)) = facts.service.as_ref().and_then(|j| j.last_exit.clone()) else { return false };
+    match Exit::from_code(code) {
+        Some(Exit::PortTaken | Exit::AlreadyRunning) => !said.contains(&subject.port.to_string()),
+        exit => exit.is_some_and(Exit::is_permanent),
     }
 }
 
@@ -115,9 +175,23 @@ fn identity(subject: &Subject, facts: &Facts, processes: &Looked<Seen>, properti
             "what the unit runs is another program, which runs the monitor: the manager hears only its own process";
         return properties.blame(subject, check(text.to_owned()), &["ExecStart"]);
     }
+    let keeper = processes.as_ref().ok().and_then(|p| p.keeper.as_ref());
     match facts.elsewhere {
         Some(keeper) => Check::verified(Code::Identity, format!("pid {} is kept by {keeper}", health.pid)),
         None if facts.homebrew.is_some() => Check::not_run(Code::Identity, "Homebrew runs it"),
+        None if keeper.is_some() => {
+            let (scope, unit) = keeper.as_ref().map_or((Scope::User, ""), |(s, u)| (*s, u.as_str()));
+            let (sudo, user) = match scope {
+                Scope::User => ("", "--user "),
+                Scope::System => (if subject.is_root { "" } else { "sudo " }, ""),
+            };
+            check(format!("another unit runs a monitor on the port: {unit}"))
+                .seen(format!(
+                    "this ends it, now and at every start; `{}` keeps the other one",
+                    subject.verb("uninstall")
+                ))
+                .next(format!("{sudo}systemctl {user}disable --now {unit} && {}", subject.verb("start")))
+        }
         None => check("a monitor that nobody manages has the port: somebody ran it by hand".to_owned())
             .seen("it ends at Ctrl-C where it runs, or at this signal; then the service can be started")
             .next(format!("kill -TERM {}", health.pid)),

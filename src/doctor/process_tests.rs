@@ -15,7 +15,7 @@ fn properties() -> Properties {
 fn seen() -> Seen {
     let main = Main { exe: Some("/usr/local/bin/mpm-monitor".into()), ..Main::default() };
     let this = Proc { pid: 7, cgroup: Some("/ours".into()), ..Proc::default() };
-    Seen { main, all: vec![this], silent: Some(0), now_usec: 3_000_000 }
+    Seen { main, all: vec![this], silent: Some(0), now_usec: 3_000_000, last_words: None, keeper: None }
 }
 
 fn all(facts: Facts, seen: Seen, properties: Properties) -> Vec<Check> {
@@ -130,4 +130,52 @@ fn monitor_below_another_program_of_the_unit_is_not_killed() {
     let stranger = Proc { pid: 8, cgroup: Some("/theirs".into()), ..Proc::default() };
     let checks = all(facts, Seen { all: vec![stranger], ..seen() }, properties());
     assert_eq!(find(&checks, Code::Identity).next.as_deref(), Some("kill -TERM 8"));
+}
+
+#[test]
+fn last_error_of_the_last_process_is_told() {
+    let line = |pid: &str, program: &str, level: &str, text: &str| {
+        (pid.to_owned(), program.to_owned(), level.to_owned(), text.to_owned())
+    };
+    let said = [
+        line("7", "mpm-monitor", "3", "cannot read /old"),
+        line("8", "mpm-monitor", "6", "begins"),
+        line("8", "mpm-monitor", "3", "cannot listen on /run/s: it is another program's"),
+        line("8", "mpm-monitor", "6", "ended"),
+        line("1", "systemd", "3", "Failed to start"),
+    ];
+    let words = last_error(&said).unwrap();
+    assert_eq!(words, "cannot listen on /run/s: it is another program's");
+    assert_eq!(last_error(&said[1..2]), None);
+    let mut failed = job(7);
+    (failed.pid, failed.phase) = (None, Phase::Failed);
+    failed.last_exit = Some(LastExit::Code(69));
+    let facts = Facts { service: Some(failed), receipt: true, ..Facts::default() };
+    let ready = |facts: &Facts, words: &str| {
+        let checks = all(facts.clone(), Seen { last_words: Some(words.to_owned()), ..seen() }, properties());
+        find(&checks, Code::Ready).clone()
+    };
+    let told = ready(&facts, &words);
+    assert!(told.evidence[0].ends_with("another program's"), "{told:?}");
+    assert!(told.next.unwrap().contains(" logs "), "a start helps nothing");
+    assert!(ready(&facts, "cannot listen on port 8765").next.unwrap().contains(" start "), "it is free by now");
+    let mut crashed = facts;
+    crashed.service.as_mut().unwrap().last_exit = Some(LastExit::Code(70));
+    assert!(ready(&crashed, "a panic").next.unwrap().contains(" start "));
+}
+
+#[test]
+fn monitor_of_another_unit_is_ended_by_its_unit() {
+    let users = "/user.slice/user-7.slice/user@7.service/app.slice/fleet.service";
+    assert_eq!(unit_of(users), Some((Scope::User, "fleet.service")));
+    assert_eq!(unit_of("/system.slice/fleet.service"), Some((Scope::System, "fleet.service")));
+    assert_eq!(unit_of("/user.slice/user-7.slice/session-1.scope"), None);
+    let facts = Facts { service: Some(job(7)), health: Some(health(9)), receipt: true, ..Facts::default() };
+    let keeper = |scope| Some((scope, "fleet.service".to_owned()));
+    let next = |scope| {
+        let checks = all(facts.clone(), Seen { keeper: keeper(scope), ..seen() }, properties());
+        find(&checks, Code::Identity).next.clone().unwrap()
+    };
+    assert!(next(Scope::User).starts_with("systemctl --user disable --now fleet.service && mpm-monitor start"));
+    assert!(next(Scope::System).starts_with("sudo systemctl disable --now fleet.service && "));
 }

@@ -15,8 +15,12 @@ use crate::config::layers::{Origin, Problem};
 use crate::config::token::{CREDENTIAL, TokenError};
 use crate::config::{self, Directories, EXPOSED, Provenance, Settings, Token};
 use crate::hooks::claude::settings::quoted;
+use daemon::dirs::UserDirs;
 use service::Scope;
 use service::users::name_of;
+
+/// The variable that names the token's file.
+const TOKEN_FILE: &str = "MPM_MONITOR_ACCESS_TOKEN_FILE";
 
 /// What was seen.
 #[derive(Debug, Clone)]
@@ -37,6 +41,8 @@ pub struct Seen {
     pub token_error: Option<String>,
     /// What keeps the service's user from the token.
     pub token_blocked: Option<PathBuf>,
+    /// Whether no file, but only the service's environment, names the token.
+    pub token_untold: bool,
     /// The directive of the unit that hides the token.
     pub token_hidden: Option<String>,
     /// The name of the service's user.
@@ -81,6 +87,12 @@ pub fn look(subject: &Subject, env: &BTreeMap<String, String>, unit: &Looked<Mer
             other => other.err().map(|e| e.to_string()),
         }
     });
+    // What hooks and other commands of this user read.
+    let told = || {
+        std::env::var_os(TOKEN_FILE).is_some()
+            || !matches!(read(subject, &BTreeMap::new()), Ok((s, _)) if s.token_file.is_none())
+    };
+    let token_untold = subject.scope == Scope::User && credential.is_none() && path.is_some() && !told();
     // The manager reads a credential, and with its own rights.
     let read_by_service = path.as_ref().filter(|_| credential.is_none());
     let user = account.name(subject).to_owned();
@@ -95,6 +107,7 @@ pub fn look(subject: &Subject, env: &BTreeMap<String, String>, unit: &Looked<Mer
         token_hidden: read_by_service.and_then(|p| wall(p)),
         token: path.map(|p| (p.clone(), std::fs::metadata(&p).ok().map(|m| m.mode() & 0o7777))),
         token_error,
+        token_untold,
         group: Some(unit.get("Group")).filter(|g| !g.is_empty()).unwrap_or(&user).to_owned(),
         user,
     }
@@ -103,7 +116,9 @@ pub fn look(subject: &Subject, env: &BTreeMap<String, String>, unit: &Looked<Mer
 /// A link in the place of a configuration file that leads nowhere: the service starts as if there were no file.
 fn leads_nowhere(path: &Path) -> Option<Problem> {
     let to = std::fs::read_link(path).ok().filter(|_| super::needs::is_absent(path))?;
-    let message = format!("it is a link to {}, which is not there", to.display());
+    let to = to.display();
+    let message =
+        format!("it is a link to {to}, which is not there; restore {to}, or put a file in the place of the link");
     Some(Problem { origin: Origin::File(path.to_owned(), 1), message })
 }
 
@@ -214,7 +229,15 @@ fn let_in(subject: &Subject, check: Check, group: &str, at: &Path) -> Check {
         let (shown, restart) = (quoted(&at.to_string_lossy()), subject.verb("restart"));
         let is_own = std::fs::metadata(at).is_ok_and(|m| m.uid() == rustix::process::geteuid().as_raw());
         let take = if is_own { String::new() } else { format!("sudo chown {} {shown} && ", subject.user) };
-        return check.next(format!("{take}chmod u+rX {shown} && {restart}"));
+        // Who closed a folder closed those in it by the same command, and nobody sees that from outside.
+        let home = UserDirs::find(crate::build::PROGRAM.name).is_some_and(|dirs| dirs.home.starts_with(at));
+        let all = if at.is_dir() && !home { "-R " } else { "" };
+        // What the manager could not read there it reads now.
+        let reread = match subject.paths.service(subject.port).starts_with(at) {
+            true => format!("{} && ", subject.reread()),
+            false => String::new(),
+        };
+        return check.next(format!("{take}chmod {all}u+rX {shown} && {reread}{restart}"));
     }
     if at.is_dir() && !at.starts_with("/etc/mpm-monitor") {
         return check.seen("the file has to be where the service's user may read it, as in /etc/mpm-monitor");
@@ -369,6 +392,21 @@ fn token(subject: &Subject, seen: &Seen, unit: &Merged, runs: bool) -> Check {
         }
         (None, None) => {
             Check::not_run(code, format!("{shown} is the service's to read")).next(subject.doctor_as_root())
+        }
+        (Some(_), None) if seen.token_untold => {
+            let text =
+                "only the service's environment names the token: hooks and commands do not know it, and are refused";
+            let check = Check::failed(code, text).severity(Severity::Warning).seen(shown.to_string());
+            let check = unit.variable(TOKEN_FILE).iter().fold(check, |c, l| c.seen(l.shown()));
+            let Some(file) = Directories::of_this_user().user_config else { return check };
+            let text = std::fs::read_to_string(&file).unwrap_or_default();
+            let check = check.seen(format!("access.token_file has to be set in {}", file.display()));
+            if text.contains("access") {
+                return check;
+            }
+            let (folder, file) = (file.parent().unwrap_or(&file), quoted(&file.to_string_lossy()));
+            let folder = quoted(&folder.to_string_lossy());
+            check.next(format!("mkdir -p {folder} && printf '\\n[access]\\ntoken_file = \"%s\"\\n' {word} >> {file}"))
         }
         (Some(_), None) => Check::verified(code, format!("{shown} is private")),
     }

@@ -13,6 +13,7 @@ fn seen() -> Seen {
         token_error: None,
         token_blocked: None,
         token_hidden: None,
+        token_untold: false,
         user: "mpm-monitor".into(),
         group: "mpm-monitor".into(),
     }
@@ -117,4 +118,25 @@ fn files_outside_of_what_the_unit_may_write_are_told() {
     let settings = Settings { log_file: Some("/nonexistent/x.log".into()), ..crate::config::settings::defaults() };
     let problems = beyond(&settings, &Provenance(BTreeMap::new()), &unit, &Account::Unknown);
     assert_eq!(problems[0].message, "log.file: /nonexistent/x.log cannot be made: /nonexistent is not there");
+}
+
+#[test]
+fn token_that_only_the_service_knows_is_told() {
+    let token = Some((PathBuf::from("/t"), Some(0o600)));
+    let [_, check] = all(&subject(), Seen { token, token_untold: true, ..seen() }, Merged::default());
+    assert_eq!((check.outcome, check.severity), (Outcome::Failed, Severity::Warning));
+    assert!(check.evidence.contains(&"/t".to_owned()));
+}
+
+#[test]
+fn closed_folder_of_a_user_is_opened_with_all_in_it() {
+    let root = tempfile::tempdir().unwrap();
+    let mut user = subject();
+    user.paths.units = root.path().join("systemd/user");
+    let blocked = Some((root.path().join("mpm-monitor/config.toml"), root.path().to_owned()));
+    let [check, _] = all(&user, Seen { blocked, ..seen() }, Merged::default());
+    let at = root.path().display();
+    let restart = "mpm-monitor restart --user --port 8765";
+    let next = format!("chmod -R u+rX {at} && systemctl --user daemon-reload && {restart}");
+    assert_eq!(check.next.as_deref(), Some(next.as_str()));
 }

@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{StatVfsMountFlags, statvfs};
 
-use super::Subject;
 use super::check::{Check, Code, Looked, Severity, none_of};
+use super::merged::{Line, Merged};
 use super::rights::{Account, Need};
+use super::{Subject, sweep};
 use crate::hooks::claude::settings::quoted;
 use service::Scope;
 use service::exec::{self, QUICK};
@@ -53,6 +54,8 @@ pub struct Seen {
     pub open: Vec<(PathBuf, u32)>,
     /// Databases that were set aside.
     pub aside: Vec<PathBuf>,
+    /// Lines of tmpfiles.d that remove the events.
+    pub swept: Vec<Line>,
 }
 
 /// Looks at the state directory with the rights of the account.
@@ -75,6 +78,7 @@ pub fn look(subject: &Subject, dir: &Path, account: &Account) -> Seen {
     if seen.place != Place::Folder {
         return seen;
     }
+    seen.swept = sweep::look(subject, dir);
     let (uid, names) = (uid_of(account), std::fs::read_dir(dir));
     if let (Ok(meta), Some(uid)) = (std::fs::metadata(dir), uid) {
         if meta.uid() != uid {
@@ -211,6 +215,16 @@ fn folder(subject: &Subject, seen: &Seen, runs: bool) -> Check {
         let told = |c: Check, (path, mode): &(PathBuf, u32)| c.seen(format!("{} has mode {mode:04o}", path.display()));
         return seen.open.iter().take(5).fold(check, told).next(format!("{sudo}chmod -R go-rwx {word}"));
     }
+    if !seen.swept.is_empty() {
+        let text = "a boot, or the daily cleaning of the machine, removes the events";
+        let check = Check::failed(Code::StateDir, text).severity(Severity::Warning);
+        let check = seen
+            .swept
+            .iter()
+            .fold(check, |c, l| c.seen(format!("{}:{}: {} {}", l.file.display(), l.first, l.key, l.value)));
+        let places: Vec<(&Path, usize, usize)> = seen.swept.iter().map(Line::place).collect();
+        return check.next(Merged::comments(subject, &places).join(" && "));
+    }
     Check::verified(Code::StateDir, format!("{shown} is the service's"))
 }
 
@@ -293,5 +307,14 @@ mod tests {
         std::os::unix::fs::symlink("/nowhere/x", &link).unwrap();
         assert_eq!(seen(&link).place, Place::Link("/nowhere/x".into()));
         assert_eq!(seen(&dir.join("events.db")).place, Place::Other);
+    }
+
+    #[test]
+    fn rule_that_removes_the_events_becomes_a_comment() {
+        let line =
+            Line { file: "/etc/tmpfiles.d/t.conf".into(), first: 2, last: 2, key: "R".into(), value: "/s".into() };
+        let swept = check(Seen { swept: vec![line], ..Seen::default() }, true);
+        assert_eq!(swept.evidence, ["/etc/tmpfiles.d/t.conf:2: R /s"]);
+        assert_eq!(swept.next.as_deref(), Some("sudo sed -i -e '2s/^/# /' /etc/tmpfiles.d/t.conf"));
     }
 }

@@ -15,7 +15,8 @@ use service::exec::{self, QUICK};
 use service::manager::Phase;
 use service::receipt::{Receipt, ReceiptError};
 use service::report::Facts;
-use service::{Kind, Scope, desired, files, program, trust};
+use service::trust::{self, Weak};
+use service::{Kind, Scope, desired, files, program};
 
 /// What was seen.
 #[derive(Debug, Clone)]
@@ -51,6 +52,8 @@ pub enum Obstacle {
     Closed(PathBuf),
     /// It is a script, and the interpreter that its first line names is not there.
     Interpreter(String),
+    /// It is built for another system: the loader that it names is not there.
+    Loader(String),
 }
 
 /// Why a receipt is no use.
@@ -121,6 +124,7 @@ fn obstacle(path: &Path, account: &Account, unit: Option<&Merged>) -> Option<Obs
                 .or_else(|| account.blocked(Need::Pass, path).map(Obstacle::Closed))
                 .or_else(wall)
                 .or_else(|| interpreter().map(Obstacle::Interpreter))
+                .or_else(|| loader(path).filter(|l| needs::is_absent(Path::new(l))).map(Obstacle::Loader))
         }
     }
 }
@@ -151,6 +155,26 @@ fn interpreter(path: &Path) -> Option<String> {
     let line = start.strip_prefix(b"#!")?.split(|&b| b == b'\n').next()?;
     let text = String::from_utf8_lossy(line);
     Some(text.trim_start_matches([' ', '\t']).split([' ', '\t']).next()?.to_owned())
+}
+
+/// The loader that a program of 64 bits names (PT_INTERP of elf(5)).
+fn loader(path: &Path) -> Option<String> {
+    let mut head = Vec::new();
+    std::fs::File::open(path).ok()?.take(64 << 10).read_to_end(&mut head).ok()?;
+    // 64 bits, the lowest byte of a number first.
+    if !head.starts_with(b"\x7fELF\x02\x01") {
+        return None;
+    }
+    let bytes = |at: usize, count: usize| head.get(at..at.saturating_add(count));
+    let number = |at: usize, count: usize| {
+        let value = bytes(at, count)?.iter().rev().fold(0_u64, |all, &byte| (all << 8) | u64::from(byte));
+        usize::try_from(value).ok()
+    };
+    let (table, size, count) = (number(32, 8)?, number(54, 2)?, number(56, 2)?);
+    let mut entries = (0..count).map(|n| table.saturating_add(n * size));
+    let entry = entries.find(|&at| number(at, 4) == Some(3))?;
+    let name = bytes(number(entry.saturating_add(8), 8)?, number(entry.saturating_add(32), 8)?)?;
+    Some(String::from_utf8_lossy(name).trim_end_matches('\0').to_owned()).filter(|name| name.starts_with('/'))
 }
 
 /// The checks that make sense only where something is installed.
@@ -460,6 +484,11 @@ fn program_checks(subject: &Subject, facts: &Facts, seen: &Seen) -> [Check; 2] {
                 false => check.next(subject.verb("install")),
             }
         }
+        Some(Obstacle::Loader(name)) => {
+            failed("the program that the unit names is built for another system: its loader is not there")
+                .seen(format!("{shown} names {name}"))
+                .next(format!("{} && {restart}", copy()))
+        }
         None if facts.program.is_some() && facts.installed.is_none() && may_ask_version(subject, path) => {
             failed("what the unit names cannot be run, or is not mpm-monitor: it does not tell its version")
                 .seen(&shown)
@@ -468,9 +497,18 @@ fn program_checks(subject: &Subject, facts: &Facts, seen: &Seen) -> [Check; 2] {
         None => Check::verified(Code::ProgramThere, format!("{shown} can be run")),
     };
     let weak = if subject.scope == Scope::System { trust::only_root_changes(path).err() } else { None };
+    // A folder above the place for programs of the machine: a copy there would be as open.
+    let open = weak.as_ref().and_then(|weak| match weak {
+        Weak::Writable { path: at, .. } => Some((at, format!("chmod go-w {}", at.display()))),
+        Weak::Owner { path: at, .. } => Some((at, format!("chown root {}", at.display()))),
+        Weak::Unknown { .. } => None,
+    });
+    let open = open.filter(|(at, _)| Path::new("/usr/local/bin").starts_with(at) && program::here(path).is_none());
     let problem = program::here(path).map(|why| format!("the program {why}"));
-    let problem =
-        problem.or(weak.filter(|_| obstacle.is_none()).map(|weak| format!("others can change what root runs: {weak}")));
+    let problem = problem.or(weak
+        .as_ref()
+        .filter(|_| obstacle.is_none())
+        .map(|weak| format!("others can change what root runs: {weak}")));
     let lasts = match problem {
         None => Check::verified(Code::ProgramLasts, "its path lasts"),
         Some(problem) => {
@@ -481,7 +519,10 @@ fn program_checks(subject: &Subject, facts: &Facts, seen: &Seen) -> [Check; 2] {
             let install = subject.verb("install").replacen("mpm-monitor", to, 1);
             let copy = program::advice(Path::new(&shown), subject.scope);
             let next = if subject.is_root { copy.replace(sudo, "") } else { copy };
-            Check::failed(Code::ProgramLasts, problem).seen(&shown).next(format!("{next} && {install}"))
+            let next = open.map_or(format!("{next} && {install}"), |(_, close)| {
+                format!("{}{close}", if subject.is_root { "" } else { sudo })
+            });
+            Check::failed(Code::ProgramLasts, problem).seen(&shown).next(next)
         }
     };
     [there, lasts]
@@ -489,7 +530,7 @@ fn program_checks(subject: &Subject, facts: &Facts, seen: &Seen) -> [Check; 2] {
 
 /// Whether a program that tells no version means something: root runs nothing that others could have changed.
 fn may_ask_version(subject: &Subject, path: &Path) -> bool {
-    !subject.is_root || std::fs::metadata(path).is_ok_and(|m| m.uid() == 0 && m.mode() & 0o022 == 0)
+    !subject.is_root || trust::only_root_changes(path).is_ok()
 }
 
 /// Whether these checks leave the installation able to start.

@@ -173,3 +173,24 @@ fn unit_enabled_for_another_target_does_not_come_up() {
     assert!(check.summary.contains("default.target"), "{check:?}");
     assert_eq!(check.next.as_deref(), Some("systemctl --user enable mpm-monitor@8765.service"));
 }
+
+#[test]
+fn loader_that_is_not_there_is_named() {
+    let mut text = vec![0_u8; 200];
+    text[..6].copy_from_slice(b"\x7fELF\x02\x01");
+    for (at, value) in [(32, 64), (54, 56), (56, 2), (64, 6), (120, 3), (128, 180), (152, 8)] {
+        text[at] = value;
+    }
+    text[180..188].copy_from_slice(b"/ld.so1\0");
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("p");
+    std::fs::write(&path, &text).unwrap();
+    assert_eq!(super::loader(&path).as_deref(), Some("/ld.so1"));
+    text[32..40].fill(0xff);
+    std::fs::write(&path, &text).unwrap();
+    assert_eq!(super::loader(&path), None, "a table beyond the file");
+    let program = Some(("/b/m".into(), Some(Obstacle::Loader("/nix/ld.so".into()))));
+    let there = find(&all(installed(&[]), Seen { program, ..seen() }), Code::ProgramThere).clone();
+    assert_eq!(there.evidence, ["/b/m names /nix/ld.so"]);
+    assert!(there.next.unwrap().starts_with("install -m755 "));
+}

@@ -218,9 +218,14 @@ fn commands(group: &CstNode) -> Vec<(CstNode, String)> {
 
 /// Whether Claude Code runs no hooks at all, as `disableAllHooks` in this file says. A file that cannot be read says nothing.
 pub fn disables_all(text: &str) -> bool {
+    says(text, "disableAllHooks")
+}
+
+/// Whether a file sets this member to `true`. A file that cannot be read says nothing.
+pub fn says(text: &str, name: &str) -> bool {
     let root = parse(text.trim_start_matches(MARK)).ok();
     let object = root.and_then(|root| root.value()?.as_object());
-    let value = object.and_then(|object| member(&object, "disableAllHooks", "").ok()??);
+    let value = object.and_then(|object| member(&object, name, "").ok()??);
     value.is_some_and(|value| value.to_string().trim() == "true")
 }
 
