@@ -75,7 +75,7 @@ for peer in $peers; do
     case $peer in
     ours)
         if [ -z "$program" ]; then
-            cargo build --profile dist --locked --quiet
+            cargo build --profile dist --locked --quiet --bin mpm-monitor
             program=$target/dist/mpm-monitor
         fi
         ;;

@@ -10,7 +10,7 @@ cd "$(dirname "$0")/.."
 . scripts/lib.sh
 
 scripts/setup.sh test
-cargo build --profile dist --locked
+cargo build --profile dist --locked --bin mpm-monitor
 cargo nextest run --locked --no-run
 program=$(pwd)/$(target_dir)/dist/mpm-monitor
 case $(target_dir) in /*) program=$(target_dir)/dist/mpm-monitor ;; esac

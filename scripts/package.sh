@@ -40,7 +40,7 @@ done
 
 if [ -z "$binary" ]; then
     scripts/setup.sh build
-    cargo build --locked --profile dist
+    cargo build --locked --profile dist --bin mpm-monitor
     binary=$(target_dir)/dist/mpm-monitor
 fi
 [ -x "$binary" ] || die "$binary is no program"

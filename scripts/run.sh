@@ -7,6 +7,6 @@ cd "$(dirname "$0")/.."
 
 scripts/setup.sh build
 say "building (some minutes the first time)"
-cargo build --release --locked
+cargo build --release --locked --bin mpm-monitor
 say "serving; Ctrl-C ends it, '$(target_dir)/release/mpm-monitor --help' tells what else it does"
 exec "$(target_dir)/release/mpm-monitor" run "$@"

@@ -34,7 +34,7 @@ case ${1-} in
 *) sed -n '2,/^set -eu/s/^# \{0,1\}//p' "$0" | sed '$d' >&2 && exit 2 ;;
 esac
 scripts/setup.sh test
-cargo build --profile dist --locked
+cargo build --profile dist --locked --bin mpm-monitor
 case $(target_dir) in /*) built=$(target_dir) ;; *) built=$(pwd)/$(target_dir) ;; esac
 export MPM_MONITOR_BIN="$built/dist/mpm-monitor" MPM_MONITOR_TESTS_MUST_RUN=1
 # shellcheck disable=SC3045 # dash, bash and busybox have it
