@@ -1,4 +1,8 @@
 //! Every setting: its name, what its values may be, its default, whether a reload applies it.
+//!
+//! A new key also needs a field and a line in `settle` in `settings.rs` (and one in `with_fixed_parts_of` if only a restart
+//! applies it), and a line in `tests/formats/fixtures/config.toml` and `config.shown`. A test sets every key, so a time must
+//! admit 7 s and have another default.
 
 use std::net::IpAddr;
 use std::path::PathBuf;

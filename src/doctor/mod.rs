@@ -4,6 +4,11 @@
 //! Each group has a file: a *look*, which does the IO and ends in time, and a *judge*, which is pure and makes the checks of
 //! what was seen. Looking changes nothing, starts nothing and ends nothing.
 //!
+//! A new check takes: a line in `codes!` in [`check`], within its group; what it must see in the group's look; its verdict in the
+//! group's judge, in the order of `codes!`, exactly once, and as *not run* where the look failed; a case in
+//! `tests/system/sabotages.toml`. `MPM_MONITOR_BLESS=1 cargo test --test project every_code_of_the_doctor` writes the table of
+//! `docs/doctor.md`. On a throw-away systemd, the same variable writes its examples and `INSTA_UPDATE=always` the snapshots.
+//!
 //! - [`check`]: one check as data, and the list of all codes.
 //! - [`look`]: looks with a deadline.
 //! - [`manager`], [`unit`], [`process`], [`port`], [`resources`], [`log`], [`tools`], [`hooks`]: the groups.

@@ -2,7 +2,8 @@
 //!
 //! The router is built from it, and so are its answers to what may not be asked (401), to other paths (404) and to other
 //! methods (405). `docs/openapi.json` describes the same routes, which a test compares. A new route is an entry here, a handler
-//! in the module that knows the answer, and its description there.
+//! in the module that knows the answer, its description there (`summary` is `about`, and `"security": []` stands only for
+//! [`Right::Open`]), and its row in `docs/protocol.md`.
 
 use std::sync::Arc;
 

@@ -3,7 +3,7 @@
 //! must write the same bytes.
 //!
 //! A fixture is never written anew: installations have such files. A format that changes gets a fixture of its own beside
-//! the old one. `bus.json` is tested in `src/bus/generation.rs`.
+//! the old one. `config.toml` with `config.shown` grows: a new setting gets a line in each. `bus.json` is tested in `src/bus/generation.rs`.
 
 mod hooks;
 mod parsers;

@@ -1,4 +1,5 @@
 //! Waits for what can be proved: never "started" unless this very process answered through its real socket.
+//! The words of each failure are in [`Unproved`]; the command line puts the verb and the unit before them.
 
 use super::health;
 use std::time::{Duration, Instant};

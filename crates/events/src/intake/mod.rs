@@ -2,6 +2,9 @@
 //!
 //! [`Intake`] validates and normalises an event, stores it, counts it, and waits while the hub has more to pass on than it
 //! may hold. A transport keeps its framing and the wording of its answers, nothing else.
+//!
+//! A new source that can post needs no code. One inside the process gets a variant of [`Input`] and of [`Via`]. A new event
+//! name belongs into `CATEGORIES` in `counts`, else it counts as `other`.
 
 mod counts;
 mod once;
