@@ -143,6 +143,8 @@ fn is_permanent(subject: &Subject, facts: &Facts, said: &str) -> bool {
     let Some(LastExit::Code(code)) = facts.service.as_ref().and_then(|j| j.last_exit.clone()) else { return false };
     match Exit::from_code(code) {
         Some(Exit::PortTaken | Exit::AlreadyRunning) => !said.contains(&subject.port.to_string()),
+        // A restart may find the disk less full, but not another owner or mode; either way a look at the files comes first.
+        Some(Exit::CantCreate) => true,
         exit => exit.is_some_and(Exit::is_permanent),
     }
 }

@@ -160,6 +160,8 @@ fn last_error_of_the_last_process_is_told() {
     assert!(told.next.unwrap().contains(" logs "), "a start helps nothing");
     assert!(ready(&facts, "cannot listen on port 8765").next.unwrap().contains(" start "), "it is free by now");
     let mut crashed = facts;
+    crashed.service.as_mut().unwrap().last_exit = Some(LastExit::Code(73));
+    assert!(!ready(&crashed, "cannot open /x").next.unwrap().contains(" start "), "it is as closed as it was");
     crashed.service.as_mut().unwrap().last_exit = Some(LastExit::Code(70));
     assert!(ready(&crashed, "a panic").next.unwrap().contains(" start "));
 }
