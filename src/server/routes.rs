@@ -264,6 +264,15 @@ async fn socket_io(State(app): State<Arc<App>>, request: Request<Body>) -> Respo
     }
 }
 
+/// The routes of every page that can be served.
+#[cfg(test)]
+pub(super) fn every_route() -> Vec<Route> {
+    let folder = std::path::PathBuf::from("/nonexistent");
+    let theirs = |make| Arc::new(Dashboard { make, page: folder.clone(), statics: Some(folder.clone()) });
+    let (built, templates) = (theirs(Make::Built), theirs(Make::Templates));
+    [None, Some(&built), Some(&templates)].into_iter().flat_map(|theirs| table(theirs, 1)).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use std::net::IpAddr;
@@ -288,10 +297,6 @@ mod tests {
 
     /// What the table, with every page that it can have, says that a request takes.
     fn right(method: &Method, path: &str) -> Right {
-        let folder = std::path::PathBuf::from("/nonexistent");
-        let theirs = |make| Arc::new(Dashboard { make, page: folder.clone(), statics: Some(folder.clone()) });
-        let (built, templates) = (theirs(Make::Built), theirs(Make::Templates));
-        let mut all = [None, Some(&built), Some(&templates)].into_iter().flat_map(|theirs| table(theirs, 1));
         let is_it = |route: &Route| {
             let verb = match route.verb {
                 Verb::Get => matches!(*method, Method::GET | Method::HEAD),
@@ -304,7 +309,7 @@ mod tests {
             };
             verb && is_path
         };
-        all.find(is_it).map_or_else(|| any_right(method), |route| route.right)
+        every_route().iter().find(|route| is_it(route)).map_or_else(|| any_right(method), |route| route.right)
     }
 
     fn may(method: &str, path: &str, header: Option<(&str, &str)>, ends: Ends, settings: &Settings) -> bool {

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use super::Parts;
-use crate::events::hub::{HISTORY_BYTES, Shown};
+use crate::events::hub::{HISTORY_BYTES, Hub, Shown};
 use crate::events::model::{Draft, Event};
 use crate::server::room::{SMALL, Share};
 use socketio::namespace::{Handled, Handler, Incoming, Socket};
@@ -56,22 +56,24 @@ impl Past {
         tail: impl FnOnce(usize, usize) -> Value + Send + 'static,
     ) -> Handled {
         let hub = Arc::clone(&self.parts.hub);
-        let size = size(&select(&hub.kept(), &wanted, HISTORY_BYTES));
-        let send = move |socket: Socket<'_>, share: Share| {
-            let all = hub.kept();
-            let found = select(&all, &wanted, share.bytes);
+        let send = move |hub: &Hub, socket: Socket<'_>, found: Vec<&Arc<Event>>, available: usize, share: Share| {
             let found: Vec<Shown> = found.into_iter().map(|event| hub.show(Arc::clone(event))).collect();
-            let arguments = Arguments::default().json(&answer(&found, &tail(found.len(), all.len())));
+            let arguments = Arguments::default().json(&answer(&found, &tail(found.len(), available)));
             socket.emit_packets(&share.sent_in(socket.packets(name, &arguments)));
         };
+        let all = hub.kept();
+        let found = select(&all, &wanted, HISTORY_BYTES);
+        let size = size(&found);
         if size <= SMALL {
-            send(socket, Share::default());
+            send(&hub, socket, found, all.len(), Share::default());
             return Handled::done();
         }
         let kept = socket.keep();
         Handled::Later(Box::pin(async move {
             let share = Share::of(size).await;
-            send(kept.socket(), share);
+            // What memory has now: what it had would have been held all the while.
+            let all = hub.kept();
+            send(&hub, kept.socket(), select(&all, &wanted, share.bytes), all.len(), share);
             Some(Arguments::default())
         }))
     }
